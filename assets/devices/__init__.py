@@ -1,0 +1,1 @@
+"""Readings that devices send about themselves: battery, connectivity, firmware, errors."""

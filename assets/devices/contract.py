@@ -1,0 +1,54 @@
+"""The device stream's payload and tables. Pure declarations."""
+
+import dataframely as dy
+import msgspec
+
+from assets.stream.contract import Int64, utc
+
+STREAM = "device_readings"
+
+
+class DevicePayload(msgspec.Struct, gc=False):
+    """What a device sends about itself; `battery_level` in percent."""
+
+    device_id: Int64
+    timestamp: float | str
+    battery_level: float
+    firmware_version: str
+    connectivity_status: str
+    error_codes: str
+
+
+class DeviceReadings(dy.Schema):
+    """One self-report of one device; `battery_level` in percent. Key: device_id, measured_at."""
+
+    device_id = dy.Int64(nullable=False)
+    measured_at = utc()
+    battery_level = dy.Float64(nullable=False)
+    firmware_version = dy.String(nullable=False)
+    connectivity_status = dy.String(nullable=False)
+    error_codes = dy.String(nullable=False)
+    received_at = utc()
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    event_index = dy.Int64(nullable=False)
+    event_date = dy.Date(nullable=False)
+    ingest_date = dy.Date(nullable=False)
+
+
+class DeviceAlerts(dy.Schema):
+    """One rule broken by one self-report of a device. Key: alert_id."""
+
+    alert_id = dy.String(nullable=False)
+    rule = dy.String(nullable=False)
+    rule_version = dy.Int64(nullable=False)
+    severity = dy.String(nullable=False)
+    device_id = dy.Int64(nullable=False)
+    measured_at = utc()
+    threshold = dy.Float64(nullable=False)
+    received_at = utc()
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    event_index = dy.Int64(nullable=False)
+    event_date = dy.Date(nullable=False)
+    ingest_date = dy.Date(nullable=False)

@@ -1,0 +1,58 @@
+"""The glucose stream's payload and tables. Pure declarations."""
+
+import dataframely as dy
+import msgspec
+
+from assets.stream.contract import Int64, utc
+
+STREAM = "glucose_readings"
+
+
+class GlucosePayload(msgspec.Struct, gc=False):
+    """One reading as a device sends it; `glucose_level` in mg/dL unless `unit` says mmol/L."""
+
+    patient_id: Int64
+    device_id: Int64
+    glucose_level: float | str
+    timestamp: float | str
+    location: str | None = None
+    unit: str | None = None
+
+
+class GlucoseReadings(dy.Schema):
+    """One glucose measurement of one patient. Key: patient_id, device_id, measured_at."""
+
+    patient_id = dy.Int64(nullable=False)
+    device_id = dy.Int64(nullable=False)
+    measured_at = utc()
+    glucose_mg_dl = dy.Float64(nullable=False)
+    range_flag = dy.String()
+    location = dy.String()
+    received_at = utc()
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    event_index = dy.Int64(nullable=False)
+    event_date = dy.Date(nullable=False)
+    ingest_date = dy.Date(nullable=False)
+
+
+class GlucoseAlerts(dy.Schema):
+    """One rule broken by one reading or by the window that ends at it. Key: alert_id."""
+
+    alert_id = dy.String(nullable=False)
+    rule = dy.String(nullable=False)
+    rule_version = dy.Int64(nullable=False)
+    severity = dy.String(nullable=False)
+    patient_id = dy.Int64(nullable=False)
+    device_id = dy.Int64(nullable=False)
+    measured_at = utc()
+    glucose_mg_dl = dy.Float64(nullable=False)
+    mean_10_min = dy.Float64()
+    threshold = dy.Float64(nullable=False)
+    location = dy.String()
+    received_at = utc()
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    event_index = dy.Int64(nullable=False)
+    event_date = dy.Date(nullable=False)
+    ingest_date = dy.Date(nullable=False)

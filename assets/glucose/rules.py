@@ -1,0 +1,34 @@
+"""When a glucose reading raises an alert, and what the alert says. Pure declarations and Polars."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from assets.stream.contract import Rule, Window
+
+WINDOWS = (Window("mean_10_min", column="glucose_mg_dl", length=timedelta(minutes=10)),)
+
+RULES = (
+    Rule("glucose_high", "glucose_mg_dl", "above", 115.0, "warning"),
+    Rule("glucose_average_high", "mean_10_min", "above", 105.0, "warning"),
+    Rule("glucose_urgent_high", "glucose_mg_dl", "above", 250.0, "urgent"),
+    Rule("glucose_low", "glucose_mg_dl", "below", 70.0, "warning"),
+    Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent"),
+)
+
+
+def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
+    """The JSON fields of published alerts: all that a message to a person needs."""
+    return alerts.select(
+        "alert_id",
+        "rule",
+        "severity",
+        "patient_id",
+        "device_id",
+        glucose_level="glucose_mg_dl",
+        mean_10_min="mean_10_min",
+        threshold="threshold",
+        timestamp="measured_at",
+        received_at="received_at",
+        location="location",
+    )

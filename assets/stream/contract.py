@@ -1,0 +1,163 @@
+"""What a stream declares: its payload, its tables' rows, its keys, its windows and its rules.
+
+Only declarations. How a body becomes rows is in `decode` and `process`, what is committed when in `session`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Literal
+
+import dataframely as dy
+import msgspec
+import polars as pl
+
+from resources.table import Table
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""An integer that a Delta table can hold."""
+
+Severity = Literal["warning", "urgent"]
+
+Utc = pl.Datetime("us", "UTC")
+
+FUTURE_TOLERANCE = timedelta(minutes=10)
+"""How far a reading's own time may be ahead of its receipt."""
+
+
+def utc(*, nullable: bool = False) -> dy.Datetime:
+    """The column of an instant: UTC, microseconds."""
+    return dy.Datetime(nullable=nullable, time_zone="UTC", time_unit="us")
+
+
+class BronzeRows(dy.Schema):
+    """One event as it came from the hub. Key: partition, sequence_number."""
+
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    received_at = utc()
+    pulled_at = utc()
+    body = dy.String()
+    body_bytes = dy.Binary()
+    reading_count = dy.Int64(nullable=False)
+    ingest_date = dy.Date(nullable=False)
+
+
+class QuarantineRows(dy.Schema):
+    """One reading, or one event that holds none, that could not enter silver. Key: partition, sequence_number, event_index."""
+
+    partition = dy.Int64(nullable=False)
+    sequence_number = dy.Int64(nullable=False)
+    event_index = dy.Int64(nullable=False)
+    reason = dy.String(nullable=False)
+    received_at = utc()
+    body = dy.String()
+    body_bytes = dy.Binary()
+    ingest_date = dy.Date(nullable=False)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A trailing mean in event time: over (t - length, t] of all readings known at evaluation, t included.
+
+    Attributes:
+        name: the column that holds the mean.
+        column: the silver column to average.
+        length: how far the window reaches back.
+    """
+
+    name: str
+    column: str
+    length: timedelta
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition on a silver or window column; a reading that meets it raises an alert.
+
+    Attributes:
+        id: the rule's name in alerts.
+        version: raised with every change, part of the alert's id.
+        column: a silver column, or the name of a window.
+        comparison: ``above`` (strictly) or ``below`` (strictly).
+        threshold: in the column's unit.
+        severity: ``warning`` or ``urgent``.
+    """
+
+    id: str
+    column: str
+    comparison: Literal["above", "below"]
+    threshold: float
+    severity: Severity
+    version: int = 1
+
+    @property
+    def condition(self) -> pl.Expr:
+        """True where the rule is broken; null where the column is unknown."""
+        column = pl.col(self.column)
+        return column > self.threshold if self.comparison == "above" else column < self.threshold
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The declaration of a stream.
+
+    Attributes:
+        stream: the stream's name, which is also its tables' name and its hub's default name.
+        payload: the JSON object of one reading; unknown fields are kept in bronze only.
+        silver: rows of the silver table.
+        alerts: rows of the alerts table.
+        keys: with `measured_at` they identify a reading.
+        entity: the column whose values have windows and alerts of their own.
+        values: what must be equal for a second reading of the same key to be a mere duplicate.
+        clean: decoded payload columns to silver columns; see `assets.stream.process`.
+        alert_payload: alert rows to the columns of the JSON that is published.
+        windows: trailing means that rules refer to.
+        rules: the conditions that raise alerts.
+        lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
+        owner: who answers for the tables.
+    """
+
+    stream: str
+    payload: type[msgspec.Struct]
+    silver: type[dy.Schema]
+    alerts: type[dy.Schema]
+    keys: tuple[str, ...]
+    entity: str
+    values: tuple[str, ...]
+    clean: Callable[[pl.DataFrame], pl.DataFrame]
+    alert_payload: Callable[[pl.DataFrame], pl.DataFrame]
+    windows: tuple[Window, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    lateness: timedelta = timedelta(minutes=10)
+    owner: str = "team:data-engineering"
+    phi: bool = field(default=True)
+
+    @cached_property
+    def tables(self) -> "StreamTables":
+        """The four tables of the stream."""
+        return StreamTables(
+            bronze=Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",)),
+            silver=Table(f"silver/{self.stream}", self.silver, ("ingest_date",)),
+            quarantine=Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",)),
+            alerts=Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",)),
+        )
+
+    @property
+    def reach(self) -> timedelta:
+        """How far back from a reading its windows look."""
+        return max((window.length for window in self.windows), default=timedelta(0))
+
+
+@dataclass(frozen=True)
+class StreamTables:
+    """The tables that a session writes, in the order in which it commits them."""
+
+    bronze: Table
+    quarantine: Table
+    alerts: Table
+    silver: Table
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter((self.bronze, self.quarantine, self.alerts, self.silver))

@@ -1,0 +1,55 @@
+"""Timestamps of payloads: text with or without a zone, or epoch milliseconds, to UTC instants. Pure Polars."""
+
+import polars as pl
+
+from assets.stream.contract import Utc
+from assets.stream.decode import TEXT
+
+PLAIN = "%Y-%m-%d %H:%M:%S"
+ZONED = "%Y-%m-%dT%H:%M:%S%.f%#z"
+ISO_8601 = r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(?::(\d{2}(?:\.\d{1,9})?))?\s?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?$"
+EARLIEST = pl.datetime(2000, 1, 1, time_zone="UTC", time_unit="us")
+"""A device whose clock was never set says 1970; no reading is older than the devices."""
+LATEST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999
+
+
+def instants(frame: pl.DataFrame, name: str) -> pl.Series:
+    """The instants of a payload field, null where a value is none.
+
+    Args:
+        frame: with the columns ``name`` (epoch milliseconds, Float64) and ``name_text`` (String).
+        name: the field.
+
+    Returns:
+        Datetime in UTC, microseconds; text without a zone is UTC.
+    """
+    found = pl.Series(name, [None], dtype=Utc).new_from_index(0, frame.height)
+    # From the commonest form to the rarest, each looking only at what the ones before it left.
+    for parse in (_from_plain, _from_zoned, _from_epoch, _from_iso):
+        rest = found.is_null().arg_true()
+        if rest.len() == 0:
+            break
+        left = frame if rest.len() == frame.height else frame[rest]
+        found = found.scatter(rest, left.select(parse(name)).to_series())
+    return found.set(found < pl.select(EARLIEST).item(), None)
+
+
+def _from_plain(name: str) -> pl.Expr:
+    return pl.col(name + TEXT).str.to_datetime(PLAIN, strict=False, time_unit="us", time_zone="UTC")
+
+
+def _from_zoned(name: str) -> pl.Expr:
+    return pl.col(name + TEXT).str.to_datetime(ZONED, strict=False, time_unit="us", time_zone="UTC")
+
+
+def _from_epoch(name: str) -> pl.Expr:
+    usable = pl.when(pl.col(name).is_between(0, LATEST_EPOCH_MS)).then(pl.col(name))
+    return (usable * 1000).round().cast(pl.Int64).cast(Utc)
+
+
+def _from_iso(name: str) -> pl.Expr:
+    part = pl.col(name + TEXT).str.extract_groups(ISO_8601).struct
+    local = pl.concat_str(part[0], pl.lit(" "), part[1], pl.lit(":"), part[2].fill_null("00"))
+    minutes = part[4].cast(pl.Int64) * 60 + part[5].fill_null("00").cast(pl.Int64)
+    ahead = pl.duration(minutes=pl.when(part[3] == "-").then(-minutes).otherwise(minutes).fill_null(0))
+    return local.str.to_datetime(PLAIN + "%.f", strict=False, time_unit="us", time_zone="UTC") - ahead

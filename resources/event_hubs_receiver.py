@@ -1,0 +1,184 @@
+"""Receives from all partitions of an event hub in one thread.
+
+The SDK's own consumer loop visits partitions in turn, waits 0.2 s at each empty one, and up to `prefetch` events at a
+slow one; and it wraps each event in objects that cost more than receiving it. So the SDK keeps what is hard (connection,
+authentication, links, credit) and this module decides when to read: as soon as a socket has something. What it relies
+on inside the SDK is pinned by tests/contract.
+"""
+
+import select
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from azure.eventhub import EventHubConsumerClient
+from azure.eventhub._consumer import EventHubConsumer
+from azure.eventhub._pyamqp.constants import LinkState
+
+from resources.event_source import HubUnavailableError, Pulled
+
+PREFETCH = 3000
+MAX_BUFFERED_EVENTS = 60_000
+MAX_BUFFERED_BYTES = 64 << 20
+OPEN_TIMEOUT_S = 30.0
+# An outage shorter than this is bridged by reconnecting; after a longer one the session ends and a new one starts.
+GIVE_UP_AFTER_S = 20.0
+_DRAINED_SOCKET_TIMEOUT_S = 0.001
+_IDLE_POLL_S = 0.05
+_KEEP_ALIVE_S = 5.0
+_SEQUENCE_NUMBER, _ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
+
+
+class _PartitionConsumer(EventHubConsumer):  # type: ignore[misc]
+    """The SDK's consumer of one partition, handing over messages as they are decoded."""
+
+    def __init__(self, client: EventHubConsumerClient, group: str, partition: int, after: int | None) -> None:
+        address = client._address
+        super().__init__(
+            client,
+            f"amqps://{address.hostname}{address.path}/ConsumerGroups/{group}/Partitions/{partition}",
+            event_position="-1" if after is None else after,
+            prefetch=PREFETCH,
+            # An exclusive reader: should a session hang without dying, the next one takes its links over.
+            owner_level=0,
+            keep_alive=None,
+            on_event_received=None,
+            amqp_transport=client._amqp_transport,
+        )
+        self.partition = partition
+        self.after = after
+        self.sequence_numbers: list[int] = []
+        self.enqueued_ms: list[int] = []
+        self.bodies: list[bytes] = []
+        self.size = 0
+        self.polled_at = 0.0
+
+    def _message_received(self, message: Any) -> None:
+        annotations = message.message_annotations
+        sequence_number = annotations[_SEQUENCE_NUMBER]
+        if self.after is not None and sequence_number <= self.after:
+            return
+        data = message.data
+        body = data[0] if data is not None and len(data) == 1 else _body(message)
+        self.after = sequence_number
+        self.sequence_numbers.append(sequence_number)
+        self.enqueued_ms.append(annotations[_ENQUEUED_TIME])
+        self.bodies.append(body)
+        self.size += len(body)
+
+    def open(self) -> None:
+        deadline = time.monotonic() + OPEN_TIMEOUT_S
+        while not self._open():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"partition {self.partition} could not be opened in {OPEN_TIMEOUT_S:.0f} s")
+        self.socket = self._handler._connection._transport.sock
+        self.socket.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
+
+    def poll(self, *, is_readable: bool, now: float) -> None:
+        """Reads what the socket holds; also tops up credit and keeps the connection alive."""
+        if is_readable or self._handler._link.current_link_credit <= 0 or now - self.polled_at > _KEEP_ALIVE_S:
+            self.polled_at = now
+            self._handler.do_work(batch=PREFETCH)
+        state = self._handler._link.get_state()
+        if state is not LinkState.ATTACHED:
+            raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")
+
+    def hand_over(self) -> Pulled:
+        pulled = Pulled(self.partition, self.sequence_numbers, self.enqueued_ms, self.bodies)
+        self.sequence_numbers, self.enqueued_ms, self.bodies, self.size = [], [], [], 0
+        return pulled
+
+
+class EventHubsReceiver:
+    """Implements `Receiver` on one background thread."""
+
+    def __init__(self, client: EventHubConsumerClient, group: str, after: Mapping[int, int | None]) -> None:
+        self._client, self._group = client, group
+        self._consumers = [_PartitionConsumer(client, group, partition, last) for partition, last in after.items()]
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"receive {client.eventhub_name}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def take(self, timeout: float) -> list[Pulled]:
+        """What has arrived since the last call; waits up to `timeout` seconds for any."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or any(c.bodies for c in self._consumers), timeout)
+            pulled = [consumer.hand_over() for consumer in self._consumers if consumer.bodies]
+            if not pulled and self._failure:
+                raise HubUnavailableError(
+                    f"Event hub '{self._client.eventhub_name}': receiving stopped: {self._failure}. "
+                    "What was pulled is kept; the rest is pulled again by the next session."
+                ) from self._failure
+            self._changed.notify_all()
+        return pulled
+
+    def _run(self) -> None:
+        failing_since: float | None = None
+        while not self._stopping:
+            try:
+                for consumer in self._consumers:
+                    consumer.open()
+                failing_since = None
+                self._receive()
+            except Exception as error:
+                now = time.monotonic()
+                failing_since = failing_since or now
+                if now - failing_since > GIVE_UP_AFTER_S or not _is_retryable(error):
+                    with self._changed:
+                        self._failure = error
+                        self._changed.notify_all()
+                    break
+                self._reconnect()
+        for consumer in self._consumers:
+            consumer.close()
+
+    def _receive(self) -> None:
+        while not self._stopping:
+            by_socket = {consumer.socket: consumer for consumer in self._consumers}
+            readable = set(select.select(list(by_socket), [], [], _IDLE_POLL_S)[0])
+            with self._changed:
+                for sock, consumer in by_socket.items():
+                    consumer.poll(is_readable=sock in readable, now=time.monotonic())
+                self._changed.notify_all()
+                # Backpressure: unread sockets fill up, and the hub stops sending.
+                self._changed.wait_for(lambda: self._stopping or not self._is_full())
+
+    def _is_full(self) -> bool:
+        return (
+            sum(len(c.bodies) for c in self._consumers) > MAX_BUFFERED_EVENTS
+            or sum(c.size for c in self._consumers) > MAX_BUFFERED_BYTES
+        )
+
+    def _reconnect(self) -> None:
+        with self._changed:
+            for old in self._consumers:
+                old.close()
+            replaced = [_PartitionConsumer(self._client, self._group, old.partition, old.after) for old in self._consumers]
+            for new, old in zip(replaced, self._consumers, strict=True):
+                new.sequence_numbers, new.enqueued_ms, new.bodies, new.size = *old.hand_over()[1:], sum(map(len, old.bodies))
+            self._consumers = replaced
+        time.sleep(0.5)
+
+
+def _is_retryable(error: Exception) -> bool:
+    condition = str(getattr(error, "condition", ""))
+    return not any(word in condition for word in ("stolen", "not-found", "unauthorized", "argument"))
+
+
+def _body(message: Any) -> bytes:
+    """The body of a message in several data sections, or of another AMQP type as its text."""
+    if message.data is not None:
+        return b"".join(message.data)
+    return str(message.value if message.value is not None else message.sequence).encode()

@@ -1,0 +1,81 @@
+"""What the engine needs of a hub, whatever transport it speaks: its state, its events in order, and a way to publish."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class HubUnavailableError(ConnectionError):
+    """The hub cannot be reached, or refuses us. Nothing was lost: what is not committed is pulled again."""
+
+
+class Tail(NamedTuple):
+    """What a partition holds: the sequence numbers of its oldest and newest event; `last` is -1 where it is empty."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class HubState:
+    """A hub at one moment.
+
+    Attributes:
+        created_at_ms: when the hub was created, epoch milliseconds; another value means another hub.
+        tails: for each partition what it holds.
+    """
+
+    created_at_ms: int
+    tails: Mapping[int, Tail]
+
+
+class Pulled(NamedTuple):
+    """Events of one partition in the order of the hub."""
+
+    partition: int
+    sequence_numbers: list[int]
+    enqueued_ms: list[int]
+    bodies: list[bytes]
+
+
+class Receiver(Protocol):
+    """Receives from all partitions in the background, into a bounded buffer."""
+
+    def take(self, timeout: float) -> list[Pulled]:
+        """What has arrived since the last call, at most one entry a partition; waits up to `timeout` seconds for any.
+
+        Raises:
+            HubUnavailableError: receiving failed for good; what arrived before was handed out by earlier calls.
+        """
+        ...
+
+
+class EventSource(Protocol):
+    """One hub to read from."""
+
+    name: str
+
+    def state(self) -> HubState:
+        """The hub's identity and tails.
+
+        Raises:
+            HubUnavailableError: the hub cannot be reached or does not exist.
+        """
+        ...
+
+    def receive(self, after: Mapping[int, int]) -> AbstractContextManager[Receiver]:
+        """Starts to receive, in each partition behind the given sequence number, or from its beginning if absent."""
+        ...
+
+
+class Publisher(Protocol):
+    """One hub to write to."""
+
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+        """Sends events, in order for each key, and returns when the hub has them all.
+
+        Raises:
+            HubUnavailableError: the hub did not accept all of them; some may have been accepted.
+        """
+        ...

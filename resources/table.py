@@ -1,0 +1,44 @@
+"""What a table of the lake is: its name, its rows' contract and its partition columns.
+
+Pure: domains declare their tables with it, `resources.lake` reads and writes them.
+"""
+
+from dataclasses import dataclass
+
+import dataframely as dy
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table.
+
+    Attributes:
+        name: ``<layer>/<table>``, which is also its path in the lake and, with a dot, its name in SQL.
+        rows: the contract of one row; its docstring says what a row is and its keys.
+        partition_by: the partition columns.
+    """
+
+    name: str
+    rows: type[dy.Schema]
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Column names and Polars types, in the order of the contract."""
+        return self.rows.create_empty().schema
+
+    @property
+    def layer(self) -> str:
+        """``bronze``, ``silver``, ``quarantine``, ``alerts`` or ``gold``."""
+        return self.name.split("/")[0]
+
+    @property
+    def sql_name(self) -> str:
+        """The name in DuckDB: ``silver.glucose_readings``."""
+        return self.name.replace("/", ".")
+
+    @property
+    def description(self) -> str:
+        """What one row is: the docstring of the contract."""
+        return " ".join((self.rows.__doc__ or "").split())

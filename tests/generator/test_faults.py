@@ -1,0 +1,84 @@
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from generator.streams import STREAMS, events
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+REASONS = {"not_json", "not_an_object", "bad_timestamp", "in_the_future", "implausible", "conflicting_duplicate"}
+HARMLESS = {"bom", "unknown_fields"}
+SCALARS = (b"42", b'"reading"', b"null", b"true")
+
+
+def faulty(stream: str, **arguments) -> list:
+    defaults = {"start": START, "spacing": timedelta(minutes=5), "count": 4000, "faults": 1, "repeats": 0, "late": 0}
+    made = list(events(stream, **defaults | {"variations": 0} | arguments))
+    return [event for event in made if event.label != "clean"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "required", "typed"),
+    [
+        (
+            "glucose",
+            {"patient_id", "device_id", "glucose_level", "timestamp"},
+            {"patient_id", "device_id", "glucose_level"},
+        ),
+        (
+            "devices",
+            {"device_id", "timestamp", "battery_level", "firmware_version", "connectivity_status", "error_codes"},
+            {"device_id", "battery_level", "firmware_version", "connectivity_status", "error_codes"},
+        ),
+    ],
+)
+def test_every_reason_for_quarantine_occurs(stream, required, typed):
+    made = faulty(stream, variations=0, repeats=0, faults=0.9)
+    expected = REASONS | {f"missing_field:{name}" for name in required} | {f"bad_type:{name}" for name in typed}
+    assert {event.reason for event in made if event.reason} == expected
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_all_kinds_of_fault_are_about_as_frequent(stream):
+    labels = Counter(event.label for event in faulty(stream, count=20_000, faults=0.9))
+    assert len(labels) == 21
+    assert max(labels.values()) < 1.5 * min(labels.values())
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_only_what_is_harmless_is_accepted_whole(stream):
+    whole = {event.label for event in faulty(stream) if not event.quarantined}
+    assert whole == HARMLESS
+    assert all(not event.reason for event in faulty(stream) if event.label in HARMLESS)
+
+
+def test_a_bad_reading_in_a_pack_takes_no_other_with_it():
+    made = [event for event in faulty("glucose", pack=5) if event.label == "missing_field"]
+    assert {(event.readings, event.quarantined) for event in made} == {(5, 1)}
+
+
+def test_a_pack_that_cannot_be_read_counts_as_one():
+    made = [event for event in faulty("glucose", pack=5) if event.label == "truncated_json"]
+    assert {(event.readings, event.quarantined) for event in made} == {(1, 1)}
+
+
+def test_a_conflict_needs_something_to_conflict_with():
+    assert "conflict" not in {event.label for event in faulty("glucose", faults=1, variations=0)}
+
+
+def looks(label: str, body: bytes) -> bool:
+    return {
+        "python_repr": body.startswith(b"{'patient_id': "),
+        "invalid_utf8": b"\xff" in body,
+        "empty_body": not body.strip(),
+        "nan": b'"glucose_level": NaN' in body,
+        "bom": body.startswith(b'\xef\xbb\xbf{"'),
+        "non_object": body in SCALARS,
+        "bad_member": body.startswith(b"["),
+        "null_field": b": null" in body,
+    }.get(label, True)
+
+
+def test_bodies_look_as_their_labels_say():
+    made = faulty("glucose", faults=0.9)
+    assert [event for event in made if not looks(event.label, event.body)] == []

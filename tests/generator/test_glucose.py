@@ -1,0 +1,96 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from generator.cadence import MINUTE_US
+from generator.glucose import Levels
+from generator.profiles import PROFILES, day_curve, patients
+
+DAY = 1440
+START_MINUTE = int(datetime(2024, 5, 1, tzinfo=UTC).timestamp()) // 60
+
+
+def levels_of(profile: str, days: int = 40, every_minutes: int = 5) -> np.ndarray:
+    """One patient's levels, `every_minutes` for whole days."""
+    fleet = [patient for patient in patients(5) if patient.profile.name == profile]
+    minutes = START_MINUTE + np.arange(0, days * DAY, every_minutes)
+    return Levels(fleet, np.random.default_rng(3)).at(np.zeros(len(minutes), dtype=np.int64), minutes * MINUTE_US)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_levels_are_sample_times_scale_plus_offset_plus_the_days_habits(profile):
+    levels = levels_of(profile.name)
+    curve = day_curve(profile)
+    assert abs(levels.mean() - profile.offset - curve.mean()) < 0.02 * profile.scale
+    # A sine of amplitude 1 has variance 1/2; its noise 0.3 squared; four-hour waves and the day are nearly unrelated.
+    expected = np.sqrt(profile.scale**2 * (0.5 + 0.3**2) + curve.var() + 2**2)
+    assert abs(levels.std() / expected - 1) < 0.15
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_waves_come_every_four_hours(profile):
+    levels = levels_of(profile.name)
+    by_time_of_day = levels.reshape(-1, DAY // 5).mean(axis=0)
+    spectrum = np.abs(np.fft.rfft(by_time_of_day - by_time_of_day.mean()))
+    assert spectrum[6] > 0.8 * profile.scale / 2 * len(by_time_of_day)
+
+
+def test_meals_raise_and_sport_lowers():
+    diabetic = PROFILES[0]
+    curve = day_curve(diabetic)
+    lunch, walk = int(13.25 * 60), int(17.75 * 60)
+    assert curve[lunch] > curve[12 * 60] + 30
+    assert curve[walk] < curve[17 * 60] - 10
+
+
+def test_late_meals_reach_into_the_next_morning():
+    party_goer = PROFILES[2]
+    assert day_curve(party_goer)[90] > 50
+
+
+def test_noise_leaves_numpys_global_random_state_alone():
+    before = np.random.get_state()[1].copy()
+    levels_of("diabetic", days=1)
+    assert np.array_equal(before, np.random.get_state()[1])
+
+
+def test_patients_take_the_profiles_in_turn_and_have_a_device_each():
+    fleet = patients(12)
+    assert [patient.profile for patient in fleet[:5]] == list(PROFILES)
+    assert fleet[5].profile == PROFILES[0]
+    assert len({patient.device_id for patient in fleet}) == 12
+
+
+def test_the_first_reading_as_it_is_sent(glucose):
+    (event,) = glucose(count=1, spacing=timedelta(minutes=5), variations=0, repeats=0, late=0, gaps=0)
+    reading = json.loads(event.body)
+    assert event.key == "1"
+    assert list(reading) == ["patient_id", "device_id", "glucose_level", "timestamp", "location"]
+    assert reading | {"glucose_level": 0} == {
+        "patient_id": 1,
+        "device_id": 1001,
+        "glucose_level": 0,
+        "timestamp": "2024-05-01 00:00:00",
+        "location": "Lisbon",
+    }
+
+
+def test_other_valid_ways_to_write_a_reading_all_occur(glucose):
+    readings = [
+        json.loads(event.body)
+        for event in glucose(count=3000, spacing=timedelta(minutes=5), variations=1, repeats=0, late=0)
+    ]
+    levels = [reading["glucose_level"] for reading in readings]
+    stamps = [reading["timestamp"] for reading in readings]
+    assert {"Low", "High"} < {level for level in levels if isinstance(level, str)}
+    assert any(isinstance(level, str) and level[0].isdigit() for level in levels)
+    assert {reading.get("unit") for reading in readings} == {None, "mg/dL", "mmol/L"}
+    assert all(
+        level < 35 for reading in readings if reading.get("unit") == "mmol/L" for level in [reading["glucose_level"]]
+    )
+    assert any(isinstance(stamp, int) for stamp in stamps)
+    assert any("+02:00" in str(stamp) for stamp in stamps)
+    assert any(" " in str(stamp) for stamp in stamps)
+    assert any("location" not in reading for reading in readings)

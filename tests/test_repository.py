@@ -1,0 +1,69 @@
+"""What the committed files must not hold, and what the pinned requirements must."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A pair of brackets stands in each pattern, so that this file does not match itself.
+LEFTOVERS = {
+    "a package registry's host": r"pypi[.]org|pythonhosted[.]org|npmjs[.](?:org|com)|deb[.]debian[.]org|crates[.]io",
+    "a package index option": r"--(?:extra-)?index[-]url|--find[-]links|--trusted[-]host|PIP_[I]NDEX|^[r]egistry\s*=",
+    "a path of one machine": r"(?<![\w.])/(?:[w]ork|[r]oot|[h]ome/\w+|[U]sers/\w+)/",
+    "a folder beside the project": r"\.\./[s]hared\b|\.[l]ibrary/",
+    "a tracker's number": r"\b[i]ssues? #?\d+\b",
+    "an unfinished merge": r"^[<]{7} |^[>]{7} ",
+}
+
+
+def committed_files() -> list[Path]:
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def leftovers(text: str) -> list[str]:
+    return [what for what, pattern in LEFTOVERS.items() if re.search(pattern, text, re.IGNORECASE | re.MULTILINE)]
+
+
+def test_no_file_names_a_registry_or_one_machine():
+    found = {
+        str(file.relative_to(ROOT)): names
+        for file in committed_files()
+        if (names := leftovers(file.read_bytes().decode("utf-8", errors="ignore")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://py" + "pi.org/simple",
+        "--index" + "-url x",
+        "cd /ro" + "ot/project",
+        "see ../sha" + "red/x",
+        "iss" + "ue #12",
+    ],
+)
+def test_a_leftover_is_recognised(line):
+    assert leftovers(f"first\n{line}\n")
+
+
+def test_pinned_requirements_are_complete():
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
+    complaints = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    assert [line for line in complaints if not re.match(r"timesynth |No broken", line)] == []
+
+
+def test_every_requirement_is_pinned_to_one_version():
+    files = ["requirements.txt", "requirements-dev.txt", "requirements-nodeps.txt"]
+    lines = [line for file in files for line in (ROOT / file).read_text().splitlines()]
+    loose = [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+|-r requirements\.txt|#.*|", line)]
+    assert loose == []
