@@ -101,8 +101,9 @@ def wire_batch(delivery: Delivery, sequence: int, offset: int, enqueued_ms: int)
     enqueued = _ENQUEUED + codec.pack_long(enqueued_ms)
     key_entry = b"" if delivery.key is None else _KEY + delivery.key
     last_offset = offset
-    for header, (entries, count, key), body in delivery.events:
-        if key is None and key_entry:
+    for header, own, body in delivery.events:
+        entries, count = own.entries, own.entry_count
+        if own.key is None and key_entry:
             entries, count = entries + key_entry, count + 1
         digits = b"%d" % offset
         stamped = b"".join(

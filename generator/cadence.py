@@ -62,8 +62,6 @@ class Cadence:
     live: bool
 
     def __post_init__(self) -> None:
-        if self.patients < 1 or self.pack < 1:
-            raise ValueError(f"patients and pack must be at least 1: {self.patients}, {self.pack}")
         if self.spacing_us < 2:
             raise ValueError(f"a patient's readings would be {self.spacing_us} us apart; 2 us is the least")
 

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
-from azure.eventhub import EventDataBatch, EventHubProducerClient
+from azure.eventhub import EventDataBatch
 from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
@@ -29,6 +29,16 @@ TICK_SECONDS = 0.02
 PROGRESS_SECONDS = 1.0
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
+
+
+class Producer(Protocol):
+    """What is used of an `azure.eventhub.EventHubProducerClient`."""
+
+    def get_partition_ids(self) -> list[str]: ...
+
+    def create_batch(self, *, partition_id: str) -> EventDataBatch: ...
+
+    def send_batch(self, event_data_batch: EventDataBatch, /) -> None: ...
 
 
 class Progress(NamedTuple):
@@ -74,7 +84,7 @@ class PublishError(Exception):
 
 def publish(
     events: Iterable[Event],
-    producer: EventHubProducerClient,
+    producer: Producer,
     *,
     rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -89,7 +99,7 @@ def publish(
 
 def publish_file(
     path: str | PathLike[str],
-    producer: EventHubProducerClient,
+    producer: Producer,
     *,
     rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -158,7 +168,7 @@ class _Sending:
 
     def __init__(
         self,
-        producer: EventHubProducerClient,
+        producer: Producer,
         progress: Callable[[Progress], None] | None,
         stop: threading.Event,
         place: str,
@@ -243,7 +253,8 @@ class _Sending:
             except AuthenticationError:
                 raise
             except EventHubError as error:
-                log.warning("partition %s, attempt %d of %d: %s", partition, attempt, ATTEMPTS, error)
+                # The text alone: a record that holds the error would hold its dead sockets open.
+                log.warning("partition %s, attempt %d of %d: %s", partition, attempt, ATTEMPTS, str(error))
                 if attempt == ATTEMPTS or self.stop.wait(RETRY_SECONDS):
                     raise PublishError(partition, attempt, self.published()) from error
                 self._resent += size

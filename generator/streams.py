@@ -79,6 +79,8 @@ device_events = partial(events, "devices")
 
 
 def _spacing_us(patients: int, pack: int, rate: float | None, spacing: timedelta | None) -> float:
+    if patients < 1 or pack < 1:
+        raise ValueError(f"patients and pack must be at least 1: {patients}, {pack}")
     if rate is not None and spacing is None and rate > 0:
         return SECOND_US * patients / (rate * pack)
     if spacing is not None and rate is None:

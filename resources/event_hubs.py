@@ -1,21 +1,21 @@
 """Azure Event Hubs by the azure-eventhub SDK; the local hub speaks the same protocol.
 
-Connections and publishing. How events are received fast and soon is in `event_hubs_receiver`.
+Who to connect to, and the state of a hub. Receiving is in `event_hubs_receiver`, sending in `event_hubs_publisher`.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from azure.eventhub import EventData, EventDataBatch, EventHubConsumerClient, EventHubProducerClient
+from azure.eventhub import EventHubConsumerClient, EventHubProducerClient
 from azure.eventhub.exceptions import EventHubError
 from azure.identity import DefaultAzureCredential
 
+from resources.event_hubs_publisher import EventHubsPublisher, unavailable
 from resources.event_hubs_receiver import EventHubsReceiver
 from resources.event_source import HubState, HubUnavailableError, Tail
 
@@ -112,57 +112,6 @@ class EventHubsSource:
             raise unavailable(self.name, error) from error
 
 
-class EventHubsPublisher:
-    """One event hub to write to; implements `Publisher`."""
-
-    def __init__(self, client: EventHubProducerClient, hub: str) -> None:
-        self._client, self._hub = client, hub
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._client.close()
-
-    @cached_property
-    def _partitions(self) -> list[str]:
-        return self._client.get_partition_ids()
-
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
-        """Sends events in few batches; those of one key go to one partition, in order."""
-        batches: dict[str, EventDataBatch] = {}
-        try:
-            for body, key in zip(bodies, keys, strict=True):
-                # A partition key for each batch would make a batch for each patient.
-                partition = self._partitions[_bucket(key, len(self._partitions))]
-                batch = batches.get(partition) or batches.setdefault(partition, self._client.create_batch(partition_id=partition))
-                try:
-                    batch.add(EventData(body))
-                except ValueError:
-                    self._client.send_batch(batch)
-                    batches[partition] = batch = self._client.create_batch(partition_id=partition)
-                    batch.add(EventData(body))
-            for batch in batches.values():
-                self._client.send_batch(batch)
-        except EventHubError as error:
-            raise unavailable(self._hub, error) from error
-
-
-def unavailable(hub: str, error: Exception) -> HubUnavailableError:
-    """The SDK's error with the hub's name and what to do next."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return HubUnavailableError(
-        f"Event hub '{hub}': {reason} Check that the hub exists and runs (locally: `pulselake hub`) "
-        "and that EVENTHUB_CONNECTION_STRING or EVENTHUB_NAMESPACE names it; nothing was lost."
-    )
-
-
 def _tail(properties: Mapping[str, Any]) -> Tail:
     last = -1 if properties["is_empty"] else properties["last_enqueued_sequence_number"]
     return Tail(properties["beginning_sequence_number"], last)
-
-
-def _bucket(key: str, count: int) -> int:
-    return sum(key.encode()) % count if count else 0
-
-

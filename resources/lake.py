@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from resources.table import Table
 
@@ -26,6 +27,12 @@ CONFIGURATION: Mapping[str, str | None] = {
     "delta.checkpointInterval": "100",
 }
 EVENT_DATES = "event_dates"
+# The clean-up of expired log files is half of a commit's time; `maintain` does it.
+_HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+
+
+class ConcurrentWriteError(RuntimeError):
+    """Another writer moved the table since its offsets were read; nothing was written."""
 
 
 class SchemaError(ValueError):
@@ -70,13 +77,13 @@ class LakeTable:
         """Whether the table was created."""
         return DeltaTable.is_deltatable(self.uri, storage_options=self.storage_options)
 
-    def delta(self) -> DeltaTable:
-        """A fresh handle at the newest version, for maintenance and for reading the log.
+    def delta(self, version: int | None = None) -> DeltaTable:
+        """A fresh handle at the newest or the given version.
 
         Raises:
             TableNotFoundError: the table was not created yet.
         """
-        return DeltaTable(self.uri, storage_options=self.storage_options)
+        return DeltaTable(self.uri, version=version, storage_options=self.storage_options)
 
     def ensure(self) -> "LakeTable":
         """Creates the table, empty, if it is not there."""
@@ -92,10 +99,10 @@ class LakeTable:
             )
         return self
 
-    def scan(self) -> pl.LazyFrame:
-        """The table's rows at its newest version; an empty frame of its schema where it was not created yet."""
+    def scan(self, version: int | None = None) -> pl.LazyFrame:
+        """The table's rows at its newest or the given version; an empty frame where it was not created yet."""
         try:
-            return pl.scan_delta(self.delta(), use_pyarrow=False).select(self._schema.names())
+            return pl.scan_delta(self.delta(version), storage_options=self.storage_options or None).select(self._schema.names())
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
 
@@ -120,6 +127,7 @@ class LakeTable:
         frame: pl.DataFrame,
         *,
         transactions: Mapping[str, int],
+        expected: Mapping[str, int] | None = None,
         event_dates: Iterable[date] = (),
     ) -> int:
         """Appends rows and sets app transactions in one commit.
@@ -127,6 +135,7 @@ class LakeTable:
         Args:
             frame: rows of exactly the table's schema; it may be empty, then only the transactions are committed.
             transactions: app id to version, for instance ``{"glucose_readings/0": 41}``.
+            expected: what the table's log must hold for each app id now; an absent id must be unknown to the log.
             event_dates: the dates that the rows touch, for those who derive tables by event date.
 
         Returns:
@@ -134,31 +143,36 @@ class LakeTable:
 
         Raises:
             SchemaError: the frame's columns or types differ from the table's.
+            ConcurrentWriteError: the log holds other versions than expected, or another writer was faster.
         """
         self._check(frame)
-        write_deltalake(
-            self.delta(),
+        delta = self.delta()
+        if expected is not None:
+            self._compare(delta, {app_id: expected.get(app_id) for app_id in transactions})
+        self._write(
+            delta,
             frame.to_arrow(compat_level=pl.CompatLevel.oldest()),
             mode="append",
             commit_properties=_commit(transactions, event_dates),
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
         return frame.height
 
     def replace(
         self,
         frames: Iterable[pl.DataFrame],
-        predicate: str,
+        predicate: str | None,
         *,
         transactions: Mapping[str, int] | None = None,
+        expected: Mapping[str, int] | None = None,
         event_dates: Iterable[date] = (),
     ) -> int:
         """Replaces the rows that the predicate selects, in one commit and in memory bounded by the largest frame.
 
         Args:
             frames: the new rows, piece by piece; all must satisfy the predicate.
-            predicate: over partition columns, for instance ``ingest_date = '2026-11-23'``.
+            predicate: over partition columns, for instance ``ingest_date = '2026-11-23'``; None selects all rows.
             transactions: app transactions to set in the same commit.
+            expected: what the table's log must hold for those of its app ids now.
             event_dates: the dates that the old and the new rows touch.
 
         Returns:
@@ -166,6 +180,7 @@ class LakeTable:
 
         Raises:
             SchemaError: a frame's columns or types differ from the table's; the old rows stay.
+            ConcurrentWriteError: as for `append`.
         """
         written = 0
 
@@ -177,29 +192,35 @@ class LakeTable:
                 yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
 
         schema = _arrow_schema(self._schema)
-        write_deltalake(
-            self.delta(),
+        delta = self.delta()
+        self._compare(delta, expected or {})
+        self._write(
+            delta,
             pa.RecordBatchReader.from_batches(schema, batches()),
             mode="overwrite",
             predicate=predicate,
             commit_properties=_commit(transactions or {}, event_dates),
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
         return written
 
-    def touched_since(self, version: int | None) -> set[date] | None:
-        """The event dates that commits after `version` name; None where the log no longer reaches back that far."""
+    def touched_since(self, version: int | None) -> dict[date, int] | None:
+        """The event dates that commits after `version` name, each with the last commit that names it.
+
+        Returns:
+            None where the log does not reach back that far, or `version` is None.
+        """
         delta = self.delta()
         newest = delta.version()
         if version is None or version > newest:
             return None
-        if version == newest:
-            return set()
-        commits = delta.history(newest - version)
+        commits = delta.history(newest - version) if newest > version else []
         if len(commits) < newest - version:
             return None
-        named = (commit.get(EVENT_DATES, "") for commit in commits)
-        return {date.fromisoformat(day) for days in named for day in days.split(",") if day}
+        touched: dict[date, int] = {}
+        for commit in sorted(commits, key=lambda each: each["version"]):
+            for day in filter(None, commit.get(EVENT_DATES, "").split(",")):
+                touched[date.fromisoformat(day)] = commit["version"]
+        return touched
 
     def maintain(self, predicate: list[tuple[str, str, str]] | None = None, *, small_files: int = 20) -> None:
         """Keeps the number of files and of log entries bounded: compact, checkpoint, expire the log, vacuum.
@@ -212,11 +233,26 @@ class LakeTable:
         if len(delta.file_uris(predicate)) > small_files:
             delta.optimize.compact(
                 partition_filters=predicate,
-                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+                post_commithook_properties=_HOOKS,
             )
         delta.create_checkpoint()
         delta.cleanup_metadata()
         delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
+
+    def _compare(self, delta: DeltaTable, expected: Mapping[str, int | None]) -> None:
+        for app_id, version in expected.items():
+            if (found := delta.transaction_version(app_id)) != version:
+                raise ConcurrentWriteError(
+                    f"{self.name}: '{app_id}' stands at {found}, not at {version}: another session writes this stream. "
+                    "Nothing was written; end one of the two, the other goes on from the log."
+                )
+
+    def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
+        try:
+            # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
+            write_deltalake(delta, rows, post_commithook_properties=_HOOKS, **options)
+        except CommitFailedError as error:
+            raise ConcurrentWriteError(f"{self.name}: another writer was faster ({error}). Nothing was written; try again.") from error
 
     def _check(self, frame: pl.DataFrame) -> None:
         if frame.schema != self._schema:

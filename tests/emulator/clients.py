@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 
@@ -24,7 +25,7 @@ def send(connection_string: str, bodies: Iterable[str | bytes], partition: str =
         client.send_batch([EventData(body) for body in bodies], partition_id=partition)
 
 
-def partition_properties(connection_string: str, partition: str = "0", hub: str = "hub") -> dict:
+def partition_properties(connection_string: str, partition: str = "0", hub: str = "hub") -> dict[str, Any]:
     with producer(connection_string, hub) as client:
         return client.get_partition_properties(partition)
 
@@ -35,7 +36,7 @@ class Reading:
     def __init__(
         self, connection_string: str, partition: str | None = "0", hub: str = "hub", group: str = "$Default", **how
     ):
-        self.events: list = []
+        self.events: list[Any] = []
         self.errors: list[Exception] = []
         self._changed = threading.Condition()
         self._client = consumer(connection_string, hub, group, retry_total=0, retry_backoff_factor=0.05)
@@ -58,7 +59,7 @@ class Reading:
             self.errors.append(error)
             self._changed.notify_all()
 
-    def wait_for_events(self, count: int) -> list:
+    def wait_for_events(self, count: int) -> list[Any]:
         with self._changed:
             self._changed.wait_for(lambda: len(self.events) >= count or self.errors, PATIENCE_SECONDS)
             assert not self.errors, self.errors
@@ -79,10 +80,10 @@ class Reading:
         self._thread.join(PATIENCE_SECONDS)
 
 
-def receive(connection_string: str, count: int, **how) -> list:
+def receive(connection_string: str, count: int, **how) -> list[Any]:
     with Reading(connection_string, **how) as reading:
         return reading.wait_for_events(count)
 
 
-def bodies(events: Iterable) -> list[str]:
+def bodies(events: Iterable[Any]) -> list[str]:
     return [event.body_as_str() for event in events]

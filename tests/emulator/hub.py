@@ -23,8 +23,10 @@ class RunningHub:
         port: int = 0,
         options: Iterable[str] = (),
     ) -> None:
-        self._temporary = None if data else tempfile.TemporaryDirectory(prefix="hub-", ignore_cleanup_errors=True)
-        self.data = Path(data or self._temporary.name)
+        self._temporary = (
+            None if data is not None else tempfile.TemporaryDirectory(prefix="hub-", ignore_cleanup_errors=True)
+        )
+        self.data = Path(self._temporary.name if self._temporary else str(data))
         self.hubs = list(hubs)
         self.options = list(options)
         self.port = port
@@ -43,6 +45,7 @@ class RunningHub:
                 stderr=stderr,
                 text=True,
             )
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._end(signal.SIGKILL)
@@ -76,7 +79,8 @@ class RunningHub:
             return None
         process, self._process = self._process, None
         process.send_signal(signal_number)
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
         return process.wait(timeout=30)
 
     def __enter__(self) -> "RunningHub":

@@ -11,6 +11,8 @@ from tests.emulator.clients import Reading, producer
 from tests.emulator.raw import RawClient
 from tests.emulator.sas import signed_token
 
+pytestmark = pytest.mark.service
+
 
 def test_a_wrong_key_is_an_authentication_error(emulator):
     wrong = emulator.connection_string.replace("SAS_KEY_VALUE", "WRONG")
@@ -62,7 +64,9 @@ def test_tokens_are_verified():
 
 
 def test_a_token_covers_what_lies_below_its_resource():
-    assert covers("", "hub") and covers("hub", "hub/consumergroups/a") and not covers("hub", "hub2")
+    assert covers("", "hub")
+    assert covers("hub", "hub/consumergroups/a")
+    assert not covers("hub", "hub2")
 
 
 def test_an_unknown_hub_partition_or_group_is_named(emulator):

@@ -2,9 +2,13 @@
 
 import asyncio
 import time
+from typing import Any
 
+import pytest
 from azure.eventhub import EventData
 from azure.eventhub.aio import CheckpointStore, EventHubConsumerClient, EventHubProducerClient
+
+pytestmark = pytest.mark.service
 
 PARTITIONS = ("0", "1", "2", "3")
 
@@ -13,14 +17,14 @@ class MemoryStore(CheckpointStore):
     """Ownership and checkpoints of one hub, shared by the consumers of this process."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, dict] = {}
-        self._checkpoints: dict[str, dict] = {}
+        self._owners: dict[str, dict[str, Any]] = {}
+        self._checkpoints: dict[str, dict[str, Any]] = {}
         self._version = 0
 
-    async def list_ownership(self, *_: str, **__: object) -> list[dict]:
+    async def list_ownership(self, *_: str, **__: object) -> list[dict[str, Any]]:
         return [dict(owner) for owner in self._owners.values()]
 
-    async def claim_ownership(self, ownership_list, **_: object) -> list[dict]:
+    async def claim_ownership(self, ownership_list, **_: object) -> list[dict[str, Any]]:
         claimed = []
         for wish in ownership_list:
             current = self._owners.get(wish["partition_id"])
@@ -34,7 +38,7 @@ class MemoryStore(CheckpointStore):
     async def update_checkpoint(self, checkpoint, **_: object) -> None:
         self._checkpoints[checkpoint["partition_id"]] = checkpoint
 
-    async def list_checkpoints(self, *_: str, **__: object) -> list[dict]:
+    async def list_checkpoints(self, *_: str, **__: object) -> list[dict[str, Any]]:
         return list(self._checkpoints.values())
 
 

@@ -10,6 +10,8 @@ from emulator.__main__ import main
 from tests.emulator.clients import producer
 from tests.emulator.hub import RunningHub
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def running():
@@ -17,7 +19,7 @@ def running():
         yield hub
 
 
-def refusal(capsys, *arguments: object) -> str:
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main([str(argument) for argument in arguments]) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -41,6 +43,7 @@ def test_a_config_file_makes_hubs_partitions_and_groups(tmp_path):
 def test_it_announces_itself_in_one_line_and_says_everything_else_on_stderr(tmp_path):
     command = [sys.executable, "-m", "emulator", "--hub", "a:1", "--data", str(tmp_path), "--port", "0", "--verbose"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     ready = json.loads(process.stdout.readline())
     process.terminate()
     rest, errors = process.communicate(timeout=20)
@@ -73,7 +76,8 @@ def test_a_hub_may_grow_but_not_shrink(capsys):
             assert client.get_partition_ids() == ["0", "1", "2"]
         hub.stop()
         message = refusal(capsys, "--hub", "hub:1", "--data", hub.data, "--port", 0)
-    assert "hub 'hub' has 3 partitions" in message and "PartitionCount is 1; set it to 3 or more" in message
+    assert "hub 'hub' has 3 partitions" in message
+    assert "PartitionCount is 1; set it to 3 or more" in message
 
 
 def test_a_hub_must_be_defined(capsys, tmp_path):

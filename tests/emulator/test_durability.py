@@ -12,7 +12,11 @@ from azure.eventhub.exceptions import EventDataSendError, EventHubError
 from tests.emulator.clients import PATIENCE_SECONDS, Reading, bodies, partition_properties, producer, receive, send
 from tests.emulator.hub import RunningHub
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.service,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

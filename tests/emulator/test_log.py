@@ -55,7 +55,7 @@ def test_what_was_appended_is_read_after_reopening(tmp_path):
 def test_every_position_leads_to_its_event(tmp_path, segment_bytes):
     clock = Clock()
     log = open_log(tmp_path, clock, segment_bytes=segment_bytes)
-    expected = []
+    expected: list[tuple[int, int, int, bytes]] = []
     for number in range(20):
         clock.now_ms = 1_000 + number // 2
         batch = [b"%d-%d" % (number, item) * (item + 1) for item in range(3)]
@@ -195,12 +195,15 @@ def test_retention_by_age_drops_whole_segments_and_keeps_the_numbering(tmp_path)
     assert read_all(log) == [b"2", b"3", b"4", b"5"]
     clock.now_ms += 100 * HOUR_MS
     log.expire()
-    assert log.is_empty and log.begin_sequence == 6 and log.last_sequence == 5
+    assert log.is_empty
+    assert log.begin_sequence == 6
+    assert log.last_sequence == 5
     tail = log.tail
     log.close()
 
     again = open_log(tmp_path, clock, retention_ms=8 * HOUR_MS)
-    assert again.tail == tail and again.begin_sequence == 6
+    assert again.tail == tail
+    assert again.begin_sequence == 6
     append(again, b"new")
     assert read_all(again, again.from_sequence(0)) == [b"new"]
 

@@ -11,6 +11,8 @@ from emulator.codec import NULL
 from tests.emulator.hub import RunningHub
 from tests.emulator.raw import RawClient
 
+pytestmark = pytest.mark.service
+
 READER = "raw/ConsumerGroups/$Default/Partitions/0"
 GARBAGE = st.one_of(
     st.binary(min_size=1, max_size=200),
@@ -62,8 +64,10 @@ def test_a_garbled_delivery_is_rejected_and_the_link_goes_on(running, message, m
         client.transfer(2, b"\x00\x53\x72\xc1" + message, 1, message_format)
         client.transfer(2, data(b"whole"), 2)
         rejected, accepted = client.expect(frames.DISPOSITION), client.expect(frames.DISPOSITION)
-    assert rejected.integer(1) == 1 and b"amqp:decode-error" in rejected.encoded(4)
-    assert accepted.integer(1) == 2 and accepted.encoded(4) == frames.ACCEPTED
+    assert rejected.integer(1) == 1
+    assert b"amqp:decode-error" in rejected.encoded(4)
+    assert accepted.integer(1) == 2
+    assert accepted.encoded(4) == frames.ACCEPTED
 
 
 def test_a_connection_is_told_why_it_is_closed(running):
@@ -108,7 +112,8 @@ def test_a_reader_gets_no_more_frames_than_its_window(running):
     with RawClient(running.port, max_frame=1024, window=3) as reader:
         reader.put_token("sb://localhost/window")
         reader.attach("reader", 2, READER.replace("raw", "window"), receives=True)
-        received, payloads = 1, []
+        received = 1
+        payloads: list[tuple[int, bool, bytes]] = []
         reader.flow(2, received, 3, credit=2)
         while len(payloads) < 8:
             for _ in range(min(3, 8 - len(payloads))):

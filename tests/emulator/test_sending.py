@@ -10,12 +10,16 @@ from emulator.keyhash import partition_of
 from tests.emulator.clients import bodies, partition_properties, producer, receive
 from tests.emulator.hub import RunningHub
 
+pytestmark = pytest.mark.service
+
 
 def test_every_kind_of_message_arrives_as_it_was_sent(emulator):
     rich = AmqpAnnotatedMessage(
         value_body={"k": [1, 2.5, "x", None, True]},
-        header=AmqpMessageHeader(priority=5, durable=True),
-        properties=AmqpMessageProperties(message_id="id", subject="s", creation_time=1_700_000_000_000),
+        header=AmqpMessageHeader(priority=5, durable=True),  # type: ignore[no-untyped-call]
+        properties=AmqpMessageProperties(  # type: ignore[no-untyped-call]
+            message_id="id", subject="s", creation_time=1_700_000_000_000
+        ),
         application_properties={"i": 1, "f": 1.5, "s": "é", "b": b"\0\1", "n": None},
         annotations={"x-my": "v"},
         delivery_annotations={"x-da": 1},
@@ -34,8 +38,10 @@ def test_every_kind_of_message_arrives_as_it_was_sent(emulator):
     )
 
     assert first.body == {b"k": [1, 2.5, b"x", None, True]}
-    assert first.header.priority == 5 and first.header.durable
-    assert first.properties.message_id == b"id" and first.properties.creation_time == 1_700_000_000_000
+    assert first.header.priority == 5
+    assert first.header.durable
+    assert first.properties.message_id == b"id"
+    assert first.properties.creation_time == 1_700_000_000_000
     assert first.application_properties == {b"i": 1, b"f": 1.5, b"s": "é".encode(), b"b": b"\0\1", b"n": None}
     assert first.annotations[b"x-my"] == b"v"
     assert first.footer == {b"foot": 1}

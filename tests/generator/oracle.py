@@ -5,8 +5,9 @@ It shares no code with what it checks. `Judge` remembers accepted readings, as a
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RECEIVED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
@@ -26,11 +27,11 @@ class Refused(Exception):
 class Judge:
     """`fields` maps a stream's required fields to a function that returns the value or raises ValueError."""
 
-    def __init__(self, fields, measure, limits):
+    def __init__(self, fields: dict[str, Callable[[Any], Any]], measure: str, limits: tuple[float, float]) -> None:
         self.fields = fields
         self.measure = measure
         self.limits = limits
-        self.accepted: dict[tuple, float] = {}
+        self.accepted: dict[tuple[object, ...], float] = {}
 
     def verdict(self, body: bytes) -> Verdict:
         try:
@@ -51,7 +52,7 @@ class Judge:
             return "accepted"
         return "duplicate" if self.accepted[key] == value else "conflicting_duplicate"
 
-    def read(self, member) -> tuple[tuple, float]:
+    def read(self, member) -> tuple[tuple[object, ...], float]:
         if not isinstance(member, dict):
             raise Refused("not_an_object")
         values = {name: self.field(member, name) for name in self.fields}
@@ -65,7 +66,7 @@ class Judge:
         ids = tuple(values[name] for name in ("patient_id", "device_id") if name in values)
         return (*ids, measured_at), value
 
-    def field(self, member: dict, name: str):
+    def field(self, member: dict[str, Any], name: str):
         if member.get(name) is None:
             raise Refused(f"missing_field:{name}")
         try:
@@ -86,7 +87,7 @@ def device_judge() -> Judge:
     )
 
 
-def parsed(body: bytes) -> list:
+def parsed(body: bytes) -> list[Any]:
     try:
         value = json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
     except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def test_a_month_of_a_fleet_shows_all_there_is(devices):
 def test_connectivity_comes_in_episodes(devices):
     events = devices(count=5000, patients=1, spacing=timedelta(minutes=1), **CONSTANTS)
     statuses = [json.loads(event.body)["connectivity_status"] for event in events]
-    changes = sum(one != other for one, other in zip(statuses, statuses[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(statuses))
     assert 5 < changes <= 5000 / 20
 
 

@@ -51,9 +51,9 @@ def test_late_meals_reach_into_the_next_morning():
 
 
 def test_noise_leaves_numpys_global_random_state_alone():
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()
     levels_of("diabetic", days=1)
-    assert np.array_equal(before, np.random.get_state()[1])
+    assert np.array_equal(before, np.random.get_state(legacy=False)["state"]["key"])
 
 
 def test_patients_take_the_profiles_in_turn_and_have_a_device_each():

@@ -1,0 +1,23 @@
+"""The device domain in Dagster: its stream and its gold table."""
+
+from assets.devices import gold, rules, silver
+from assets.devices.contract import STREAM, DeviceAlerts, DevicePayload, DeviceReadings
+from assets.devices.tables import DEVICE_HEALTH
+from assets.gold import DailyGold
+from assets.stream.contract import Contract
+
+CONTRACT = Contract(
+    stream=STREAM,
+    payload=DevicePayload,
+    silver=DeviceReadings,
+    alerts=DeviceAlerts,
+    keys=("device_id",),
+    entity="device_id",
+    values=("battery_level", "firmware_version", "connectivity_status", "error_codes"),
+    clean=silver.clean,
+    alert_payload=rules.alert_payload,
+    rules=rules.RULES,
+    phi=False,
+)
+
+GOLD = (DailyGold(DEVICE_HEALTH, CONTRACT.tables.silver, lambda rows, _: gold.device_health(rows)),)

@@ -1,0 +1,55 @@
+"""The gold tables of the glucose domain. Pure declarations; how they are derived is in `gold`."""
+
+import dataframely as dy
+
+from resources.table import Table
+
+
+def _percent() -> dy.Float64:
+    return dy.Float64(nullable=False, min=0, max=100)
+
+
+class GlucoseDaily(dy.Schema):
+    """How well one patient's glucose was controlled on one day, after the consensus on CGM metrics. Key: patient_id, event_date."""
+
+    patient_id = dy.Int64(primary_key=True)
+    event_date = dy.Date(primary_key=True)
+    reading_count = dy.Int64(nullable=False, min=1)
+    mean_mg_dl = dy.Float64(nullable=False)
+    sd_mg_dl = dy.Float64(nullable=True, min=0)
+    min_mg_dl = dy.Float64(nullable=False)
+    max_mg_dl = dy.Float64(nullable=False)
+    cv_percent = dy.Float64(nullable=True, min=0)
+    gmi_percent = dy.Float64(nullable=False)
+    tir_percent = _percent()
+    tbr_below_70_percent = _percent()
+    tbr_below_54_percent = _percent()
+    tar_above_180_percent = _percent()
+    tar_above_250_percent = _percent()
+
+
+class GlucoseMovingAverage(dy.Schema):
+    """The mean of one patient's day, and of that day with the day before. Key: patient_id, event_date."""
+
+    patient_id = dy.Int64(primary_key=True)
+    event_date = dy.Date(primary_key=True)
+    reading_count = dy.Int64(nullable=False, min=1)
+    mean_mg_dl = dy.Float64(nullable=False)
+    two_day_reading_count = dy.Int64(nullable=False, min=1)
+    two_day_mean_mg_dl = dy.Float64(nullable=False)
+
+
+class PatientComparison(dy.Schema):
+    """One patient among all, ranked by time in range over all days. Key: patient_id."""
+
+    patient_id = dy.Int64(primary_key=True)
+    reading_count = dy.Int64(nullable=False, min=1)
+    mean_mg_dl = dy.Float64(nullable=False)
+    tir_percent = _percent()
+    rank = dy.Int64(nullable=False, min=1)
+
+
+GLUCOSE_DAILY = Table("gold/glucose_daily", GlucoseDaily, ("event_date",))
+GLUCOSE_MOVING_AVERAGE = Table("gold/glucose_moving_average", GlucoseMovingAverage, ("event_date",))
+PATIENT_COMPARISON = Table("gold/patient_comparison", PatientComparison)
+GOLD = (GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON)

@@ -1,0 +1,53 @@
+"""The Dagster side of gold tables: thin assets around `DailyGold`, partitioned by event date."""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from assets.gold import DailyGold, DerivedGold
+from assets.stream.asset import table_key
+from resources.dagster_resources import LakeResource
+
+FIRST_EVENT_DATE = "2015-01-01"
+# A reading may be some minutes ahead of its receipt, so tomorrow's partition exists too.
+EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offset=2)
+"""Partitions of what is derived by the day on which it was measured."""
+
+
+def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
+    """A gold table by event date; a run replaces the dates of its partitions and no others."""
+
+    @dg.asset(
+        key=table_key(gold.table.name),
+        deps=[table_key(gold.source.name)],
+        description=gold.table.description,
+        group_name=group,
+        kinds={"deltalake", "polars"},
+        partitions_def=EVENT_DATES,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=gold.table.name.replace("/", "_"),
+    )
+    def daily_gold(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+        dates = [date.fromisoformat(key) for key in context.partition_keys]
+        rows = gold.refresh(lake.open(), dates)
+        return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
+
+    return daily_gold
+
+
+def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
+    """A gold table made as a whole from another gold table."""
+
+    @dg.asset(
+        key=table_key(gold.table.name),
+        deps=[table_key(gold.source.name)],
+        description=gold.table.description,
+        group_name=group,
+        kinds={"deltalake", "polars"},
+        pool=gold.table.name.replace("/", "_"),
+    )
+    def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(metadata={"rows": gold.refresh(lake.open())})
+
+    return derived_gold

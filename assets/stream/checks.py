@@ -1,0 +1,94 @@
+"""What must hold of a stream's tables on one ingest date. Counts only: no reading ever leaves the lake here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from assets.stream.store import StreamStore
+
+MAX_QUARANTINE_SHARE = 0.05
+MAX_SILENCE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    table: str
+    name: str
+    passed: bool
+    description: str
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    is_error: bool = True
+
+
+def evaluate(store: StreamStore, day: date, now: datetime) -> list[Finding]:
+    """All checks of a stream for one ingest date; see the descriptions in `DESCRIPTIONS`."""
+    of_day = pl.col("ingest_date") == day
+    bronze, silver, quarantine = (table.scan().filter(of_day) for table in (store.bronze, store.silver, store.quarantine))
+    return [
+        _reconcile(bronze, silver, quarantine, store.duplicates(day)),
+        _continuity(bronze),
+        _unique_keys(silver, [*store.contract.keys, "measured_at"]),
+        _quarantine_share(bronze, quarantine),
+        _freshness(silver, now),
+    ]
+
+
+DESCRIPTIONS: Mapping[tuple[str, str], str] = {
+    ("silver", "counts_reconcile"): "Readings in bronze = silver + quarantine + duplicates, of one ingest date.",
+    ("bronze", "sequence_continuity"): "Bronze has every sequence number of every partition once, of one ingest date.",
+    ("silver", "keys_unique"): "No two readings share a key, of one ingest date.",
+    ("quarantine", "quarantine_share"): f"At most {MAX_QUARANTINE_SHARE:.0%} of the readings are in quarantine.",
+    ("silver", "freshness"): f"The newest reading was received within {MAX_SILENCE.seconds // 60} minutes.",
+}
+
+
+def _finding(table: str, name: str, passed: bool, *, is_error: bool = True, **counts: Any) -> Finding:
+    return Finding(table, name, passed, DESCRIPTIONS[table, name], counts, is_error)
+
+
+def _reconcile(bronze: pl.LazyFrame, silver: pl.LazyFrame, quarantine: pl.LazyFrame, duplicates: int) -> Finding:
+    readings, in_silver, in_quarantine = (
+        int(frame.collect().item())
+        for frame in (bronze.select(pl.col("reading_count").sum()), silver.select(pl.len()), quarantine.select(pl.len()))
+    )
+    difference = readings - in_silver - in_quarantine - duplicates
+    counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
+    return _finding("silver", "counts_reconcile", difference == 0, **counts, difference=difference)
+
+
+def _continuity(bronze: pl.LazyFrame) -> Finding:
+    number = pl.col("sequence_number")
+    found = (
+        bronze.group_by("partition")
+        .agg(events=pl.len(), distinct=number.n_unique(), span=number.max() - number.min() + 1)
+        .select(missing=(pl.col("span") - pl.col("distinct")).sum(), doubled=(pl.col("events") - pl.col("distinct")).sum())
+        .collect()
+        .row(0)
+    )
+    missing, doubled = (int(count) for count in found)
+    return _finding("bronze", "sequence_continuity", missing == 0 and doubled == 0, missing=missing, doubled=doubled)
+
+
+def _unique_keys(silver: pl.LazyFrame, key: list[str]) -> Finding:
+    repeated = silver.group_by(key).len().filter(pl.col("len") > 1).select(pl.len()).collect(engine="streaming").item()
+    return _finding("silver", "keys_unique", repeated == 0, repeated_keys=int(repeated))
+
+
+def _quarantine_share(bronze: pl.LazyFrame, quarantine: pl.LazyFrame) -> Finding:
+    readings = int(bronze.select(pl.col("reading_count").sum()).collect().item())
+    quarantined = int(quarantine.select(pl.len()).collect().item())
+    share = quarantined / readings if readings else 0.0
+    counts = {"readings": readings, "quarantined": quarantined, "share": share}
+    return _finding("quarantine", "quarantine_share", share <= MAX_QUARANTINE_SHARE, is_error=False, **counts)
+
+
+def _freshness(silver: pl.LazyFrame, now: datetime) -> Finding:
+    newest = silver.select(pl.col("received_at").max()).collect().item()
+    age = (now - newest).total_seconds() if newest else None
+    passed = age is not None and age <= MAX_SILENCE.total_seconds()
+    return _finding("silver", "freshness", passed, is_error=False, age_seconds=-1.0 if age is None else age)

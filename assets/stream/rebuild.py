@@ -1,0 +1,128 @@
+"""Rebuilds silver, quarantine and alerts of one ingest date from bronze and replaces that day.
+
+Bronze keeps the order of processing, so the rows are those that a session would have written. `replay` is a rebuild of
+the days whose quarantine a fix would change.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from assets.stream.contract import Contract
+from assets.stream.known import Known
+from assets.stream.process import Outcome, Processor
+from assets.stream.store import StreamStore, newest_event_time, read_events
+from resources.lake import Lake, LakeTable
+
+
+class NotCaughtUpError(RuntimeError):
+    """Bronze of the day is ahead of silver: a session has to finish first."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild changed.
+
+    Attributes:
+        day: the ingest date.
+        before, after: rows by layer.
+        event_dates: the dates whose gold must follow.
+        new_alerts: alert rows that were not there before.
+    """
+
+    day: date
+    before: dict[str, int]
+    after: dict[str, int]
+    event_dates: tuple[date, ...]
+    new_alerts: pl.DataFrame = field(repr=False)
+
+
+class _Spool:
+    """Rows by layer in temporary Parquet files: a day need not fit into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts = 0
+
+    def add(self, outcome: Outcome) -> None:
+        for layer in ("silver", "quarantine", "alerts"):
+            frame: pl.DataFrame = getattr(outcome, layer)
+            if frame.height:
+                frame.write_parquet(self._folder / f"{layer}-{self._parts:06d}.parquet")
+        self._parts += 1
+
+    def scan(self, table: LakeTable) -> pl.LazyFrame:
+        files = self._files(table)
+        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=table.table.schema)
+
+    def frames(self, table: LakeTable) -> Iterator[pl.DataFrame]:
+        for file in self._files(table):
+            yield pl.read_parquet(file)
+
+    def _files(self, table: LakeTable) -> list[Path]:
+        return sorted(self._folder.glob(f"{table.table.layer}-*.parquet"))
+
+
+def rebuild(contract: Contract, lake: Lake, day: date) -> Rebuilt:
+    """Rebuilds one ingest date; running it twice changes nothing the second time.
+
+    Raises:
+        NotCaughtUpError: bronze holds events of the stream that silver does not.
+        ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
+    """
+    store = StreamStore(contract, lake)
+    store.open(store.bronze.scan().select("partition").unique().collect().to_series().to_list())
+    if any(True for _ in store.behind()):
+        raise NotCaughtUpError(
+            f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. Run `pulselake drain {contract.stream}` first."
+        )
+    of_day, earlier = pl.col("ingest_date") == day, pl.col("ingest_date") < day
+    with tempfile.TemporaryDirectory(prefix="pulselake-rebuild-") as folder:
+        spool = _Spool(Path(folder))
+        known = Known(
+            contract,
+            silver=lambda: pl.concat([store.silver.scan().filter(earlier), spool.scan(store.silver)]),
+            alerts=lambda: pl.concat([store.alerts.scan().filter(earlier), spool.scan(store.alerts)]),
+            newest=newest_event_time(store.silver.scan().filter(earlier)),
+        )
+        processor = Processor(contract, known)
+        duplicates = 0
+        for events in read_events(store.bronze.scan().filter(of_day)):
+            outcome = processor.process(events.positions, events.bodies)
+            spool.add(outcome)
+            known.forget()
+            duplicates += int(outcome.duplicates["duplicates"].sum())
+        touched = pl.concat([store.silver.scan().filter(of_day), spool.scan(store.silver)]).select("event_date").unique()
+        event_dates = tuple(touched.collect().to_series().sort().to_list())
+        tables = (store.quarantine, store.alerts, store.silver)
+        before = {table.table.layer: _count(table.scan().filter(of_day)) for table in tables}
+        new_alerts = spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
+        after = {table.table.layer: store.replace_day(table, day, spool.frames(table), event_dates, duplicates) for table in tables}
+    return Rebuilt(day, before, after, event_dates, new_alerts)
+
+
+def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
+    """The ingest dates whose quarantined readings would not all be quarantined for the same reason again."""
+    store = StreamStore(contract, lake)
+    rows = store.quarantine.scan().filter(pl.col("reason") != "conflicting_duplicate").collect()
+    return [day for (day,), of_day in sorted(rows.group_by("ingest_date")) if _changes(contract, of_day)]
+
+
+def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:
+    """Processes quarantined events alone, without what is known of others: enough to see whether a reason changed."""
+    events = quarantined.unique(["partition", "sequence_number"]).sort("partition", "sequence_number")
+    empty = {table.layer: table.schema for table in contract.tables}
+    known = Known(contract, lambda: pl.LazyFrame(schema=empty["silver"]), lambda: pl.LazyFrame(schema=empty["alerts"]), None)
+    bodies = events.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
+    positions = events.select("partition", "sequence_number", "received_at", pulled_at=pl.lit(datetime(2000, 1, 1, tzinfo=UTC)))
+    outcome = Processor(contract, known).process(positions.with_columns(pl.col("pulled_at").cast(positions.schema["received_at"])), bodies)
+    key = ["partition", "sequence_number", "event_index", "reason"]
+    return bool(quarantined.join(outcome.quarantine, on=key, how="anti").height)
+
+
+def _count(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect().item())

@@ -1,0 +1,262 @@
+"""A session: works through micro-batches of one stream until it is idle, its time is over, or it is stopped.
+
+It catches up what an earlier session left between bronze and silver, then loops: pull, process, publish alerts at once,
+commit every two seconds. It ends cleanly: what was pulled is committed. Orchestration decides when one is started.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from assets.stream.contract import Contract
+from assets.stream.process import POSITIONS, Outcome, Processor
+from assets.stream.store import Events, StreamStore
+from resources.event_source import EventSource, HubState, Publisher, Pulled
+from resources.lake import Lake
+
+Clock = Callable[[], datetime]
+
+
+class HubRecreatedError(RuntimeError):
+    """The hub is not the one that bronze was read from; nothing was read from it."""
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """When a session acts and when it ends.
+
+    Attributes:
+        trigger_s: shortest time between two micro-batches.
+        commit_interval_s: longest time that processed rows wait for their commit.
+        commit_events: processed events that are committed without waiting.
+        idle_timeout_s: ends the session when the hub had nothing for so long.
+        max_duration_s: ends the session after so long.
+        until_caught_up: end as soon as all that the hub holds is committed, instead of waiting for the idle timeout.
+    """
+
+    trigger_s: float = 0.2
+    commit_interval_s: float = 2.0
+    commit_events: int = 100_000
+    idle_timeout_s: float = 15.0
+    max_duration_s: float = 300.0
+    until_caught_up: bool = False
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a session did.
+
+    Attributes:
+        events: pulled from the hub.
+        caught_up_events: processed again from bronze after a crash.
+        silver, quarantine, alerts, duplicates: rows written, or dropped as repeats.
+        expired_events: events that the hub's retention removed before they were read.
+        unknown_fields: how often each undeclared payload field was seen.
+        commits, micro_batches: how many.
+        reached: for each partition the last sequence number that is committed.
+    """
+
+    events: int = 0
+    caught_up_events: int = 0
+    silver: int = 0
+    quarantine: int = 0
+    alerts: int = 0
+    duplicates: int = 0
+    expired_events: int = 0
+    commits: int = 0
+    micro_batches: int = 0
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    reached: Mapping[int, int] = field(default_factory=dict)
+
+    def plus(self, outcome: Outcome) -> "Totals":
+        """With one more micro-batch."""
+        return replace(
+            self,
+            silver=self.silver + outcome.silver.height,
+            quarantine=self.quarantine + outcome.quarantine.height,
+            alerts=self.alerts + outcome.alerts.height,
+            duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
+            unknown_fields=self.unknown_fields + outcome.unknown_fields,
+            micro_batches=self.micro_batches + 1,
+        )
+
+
+class Session:
+    """One session of one stream.
+
+    Args:
+        contract: the stream.
+        lake: where its tables are.
+        source: its hub.
+        publisher: the hub that alerts go to.
+        limits: when to act and when to end.
+        on_progress: called with the totals after every commit.
+        clock: the time of day, UTC.
+        should_stop: asked between micro-batches; True ends the session cleanly.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        lake: Lake,
+        source: EventSource,
+        publisher: Publisher,
+        *,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  (frozen)
+        on_progress: Callable[[Totals], None] = lambda _: None,
+        clock: Clock = lambda: datetime.now(UTC),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._contract, self._source, self._publisher, self._limits = contract, source, publisher, limits
+        self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
+        self.store = StreamStore(contract, lake)
+        self._totals = Totals()
+        self._pending: list[Outcome] = []
+        self._committed_at = time.monotonic()
+        self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
+
+    def run(self) -> Totals:
+        """Works until it ends.
+
+        Returns:
+            What was done; every pulled event is committed.
+
+        Raises:
+            HubUnavailableError: the hub could not be reached, or not any more; what was pulled is committed.
+            HubRecreatedError: the hub holds less than what was read from it.
+        """
+        hub = self._source.state()
+        self.store.open(hub.tails)
+        check_identity(self._source.name, hub, self.store)
+        self._totals = replace(self._totals, expired_events=_expired(hub, self.store.offsets(self.store.bronze)))
+        processor = Processor(self._contract, self.store.known())
+        self._catch_up(processor)
+        try:
+            self._stream(processor, hub)
+        finally:
+            # On an error of the hub too: what was processed is complete and its alerts are out.
+            self._commit(processor, hub)
+        return self._totals
+
+    def _catch_up(self, processor: Processor) -> None:
+        self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
+        for events in self.store.behind():
+            outcome = processor.process(events.positions, events.bodies)
+            # What is stored was published before.
+            self._publish(self.store.beyond(self.store.alerts, outcome.alerts))
+            self.store.commit([outcome])
+            processor.known.forget()
+            self._totals = replace(self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies))
+
+    def _stream(self, processor: Processor, hub: HubState) -> None:
+        started = idle_since = time.monotonic()
+        self._committed_at = started
+        first_day = self._clock().date()
+        with self._source.receive(self.store.offsets(self.store.bronze)) as receiver:
+            while not self._should_stop():
+                taken_at = time.monotonic()
+                pulled = receiver.take(timeout=self._limits.trigger_s)
+                now = self._clock()
+                if now.date() != first_day:
+                    # What was just taken belongs to the next day and to its session, which pulls it again.
+                    break
+                if pulled:
+                    idle_since = time.monotonic()
+                    self._process(processor, pulled, now)
+                self._commit_when_due(processor, hub)
+                if time.monotonic() - started > self._limits.max_duration_s:
+                    break
+                if not pulled and self._is_done(idle_since):
+                    break
+                time.sleep(max(0.0, taken_at + self._limits.trigger_s - time.monotonic()))
+
+    def _process(self, processor: Processor, pulled: Sequence[Pulled], now: datetime) -> None:
+        # Strictly increasing, whatever the clock does: it is the order of processing.
+        pulled_at = self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
+        events = to_events(pulled, pulled_at)
+        outcome = processor.process(events.positions, events.bodies)
+        self._publish(outcome.alerts)
+        self._pending.append(outcome)
+        self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
+
+    def _publish(self, alerts: pl.DataFrame) -> None:
+        if alerts.is_empty():
+            return
+        payload = self._contract.alert_payload(alerts)
+        instants = [name for name, dtype in payload.schema.items() if isinstance(dtype, pl.Datetime)]
+        texts = payload.with_columns(pl.col(instants).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
+        bodies = texts.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series().to_list()
+        self._publisher.publish(bodies, alerts[self._contract.entity].cast(pl.String).to_list())
+
+    def _commit_when_due(self, processor: Processor, hub: HubState) -> None:
+        waiting = sum(outcome.bronze.height for outcome in self._pending)
+        is_late = time.monotonic() - self._committed_at >= self._limits.commit_interval_s
+        if waiting >= self._limits.commit_events or (waiting and is_late):
+            self._commit(processor, hub)
+
+    def _commit(self, processor: Processor, hub: HubState) -> None:
+        if not self._pending:
+            return
+        self.store.commit(self._pending, hub_created_at_ms=hub.created_at_ms)
+        self._pending = []
+        processor.known.forget()
+        self._committed_at = time.monotonic()
+        reached = self.store.offsets(self.store.silver)
+        self._totals = replace(self._totals, commits=self._totals.commits + 1, reached=reached)
+        self._on_progress(self._totals)
+
+    def _is_done(self, idle_since: float) -> bool:
+        idle = time.monotonic() - idle_since
+        if self._limits.until_caught_up and idle > self._limits.trigger_s:
+            reached = {partition: tail.last for partition, tail in self._source.state().tails.items()}
+            held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
+            return all(held.get(partition, -1) >= last for partition, last in reached.items())
+        return idle >= self._limits.idle_timeout_s
+
+
+def check_identity(name: str, hub: HubState, store: StreamStore) -> None:
+    """Raises `HubRecreatedError` if the hub cannot be the one that bronze was read from."""
+    offsets, created_at_ms = store.offsets(store.bronze), store.hub_created_at_ms
+    short = [partition for partition, last in offsets.items() if hub.tails.get(partition, (0, -1))[1] < last]
+    if short or (created_at_ms is not None and created_at_ms != hub.created_at_ms):
+        where = f"partition {short[0]} ends at {hub.tails.get(short[0], (0, -1))[1]} but bronze has {offsets[short[0]]}" if short else (
+            f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms"
+        )
+        raise HubRecreatedError(
+            f"Event hub '{name}' was recreated: {where}. Nothing was read or written. Restore the hub's data, "
+            "or start a new lake (PULSELAKE_LAKE) or a hub of another name for the new one."
+        )
+
+
+def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
+    """Pulled events as a micro-batch, in processing order."""
+    ordered = sorted(pulled, key=lambda each: each.partition)
+    frames = [
+        pl.DataFrame(
+            {
+                "partition": pl.Series([each.partition], dtype=pl.Int64).new_from_index(0, len(each.bodies)),
+                "sequence_number": pl.Series(each.sequence_numbers, dtype=pl.Int64),
+                "received_at": pl.Series(each.enqueued_ms, dtype=pl.Int64) * 1000,
+            }
+        )
+        for each in ordered
+    ]
+    positions = pl.concat(frames).with_columns(
+        pl.col("received_at").cast(POSITIONS["received_at"]), pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"])
+    )
+    return Events(positions, [body for each in ordered for body in each.bodies])
+
+
+def _expired(hub: HubState, offsets: Mapping[int, int]) -> int:
+    return sum(max(0, tail.first - offsets.get(partition, -1) - 1) for partition, tail in hub.tails.items() if tail.last >= 0)
+
+
+def _last_pulled(outcomes: Sequence[Outcome]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for outcome in outcomes:
+        last |= dict(outcome.bronze.group_by("partition").agg(pl.col("sequence_number").max()).iter_rows())
+    return last

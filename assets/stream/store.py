@@ -1,0 +1,210 @@
+"""The four tables of a stream and how far each has come.
+
+A commit of a micro-batch is four Delta commits, silver last. Each carries the offsets it reaches, so a crash between
+two of them shows: bronze is ahead of silver, and what lies between is processed again from bronze. A table that had
+no rows need not commit: whatever silver has reached, the tables before it have too.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import polars as pl
+
+from assets.stream.contract import Contract
+from assets.stream.known import Known
+from assets.stream.process import ORDER, POSITIONS, Outcome
+from resources.lake import Lake, LakeTable
+
+CHUNK_EVENTS = 100_000
+"""How many events are read back from bronze at once; never less than what was pulled in one second."""
+
+Offsets = dict[int, int]
+"""For each partition the last sequence number that a table contains."""
+
+_CREATED_AT = "created_at"
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events in processing order; see `Processor.process`."""
+
+    positions: pl.DataFrame
+    bodies: Sequence[bytes]
+
+
+class StreamStore:
+    """Reads and writes one stream's tables. One writer at a time; a second one is refused by the log."""
+
+    def __init__(self, contract: Contract, lake: Lake) -> None:
+        self.contract = contract
+        self.bronze, self.quarantine, self.alerts, self.silver = (lake.table(table) for table in contract.tables)
+        self._log: dict[str, dict[str, int]] = {}
+
+    @cached_property
+    def tables(self) -> tuple[LakeTable, ...]:
+        """In the order in which they are committed."""
+        return (self.bronze, self.quarantine, self.alerts, self.silver)
+
+    def open(self, partitions: Iterable[int]) -> None:
+        """Creates the tables where they are missing and reads how far each has come."""
+        ids = [self._id(partition) for partition in partitions] + [self._id(_CREATED_AT)]
+        self._log = {table.name: table.ensure().transactions(ids) for table in self.tables}
+
+    def offsets(self, table: LakeTable) -> Offsets:
+        """How far a table has come by its own log and, for those committed before it, by silver's."""
+        own, silver = self._offsets(table), self._offsets(self.silver)
+        if table is self.bronze:
+            return own
+        return {partition: max(own.get(partition, -1), silver.get(partition, -1)) for partition in own | silver}
+
+    @property
+    def hub_created_at_ms(self) -> int | None:
+        """When the hub that bronze was read from was created; None before the first commit."""
+        return self._log[self.bronze.name].get(self._id(_CREATED_AT))
+
+    def known(self) -> Known:
+        """What silver and alerts hold, as the state of a session."""
+        return Known(self.contract, self.silver.scan, self.alerts.scan, newest_event_time(self.silver.scan()))
+
+    def behind(self) -> Iterator[Events]:
+        """Events that are in bronze but not in silver yet, in processing order."""
+        bronze, silver = self.offsets(self.bronze), self.offsets(self.silver)
+        missing = [
+            (pl.col("partition") == partition) & (pl.col("sequence_number") > silver.get(partition, -1))
+            for partition, last in bronze.items()
+            if last > silver.get(partition, -1)
+        ]
+        if missing:
+            yield from read_events(self.bronze.scan().filter(pl.any_horizontal(missing)))
+
+    def commit(self, outcomes: Sequence[Outcome], *, hub_created_at_ms: int | None = None) -> None:
+        """Writes what micro-batches produced; rows that a table already contains are left out.
+
+        Args:
+            outcomes: of consecutive micro-batches.
+            hub_created_at_ms: the identity of the hub, where the events come from it and not from bronze.
+        """
+        reached = _last_by_partition(pl.concat([outcome.bronze for outcome in outcomes]))
+        offsets = {self._id(partition): last for partition, last in reached.items()}
+        for table in self.tables:
+            rows = self.beyond(table, pl.concat([_layer(outcome, table) for outcome in outcomes]))
+            new = {app_id: last for app_id, last in offsets.items() if last > self._log[table.name].get(app_id, -1)}
+            if not new or (rows.is_empty() and table not in (self.bronze, self.silver)):
+                continue
+            dates: list[date] = []
+            if table is self.bronze and hub_created_at_ms is not None:
+                new[self._id(_CREATED_AT)] = hub_created_at_ms
+            if table is self.silver:
+                dates = rows["event_date"].unique().to_list()
+                new |= self._duplicates(outcomes)
+            table.append(rows, transactions=new, expected=self._log[table.name], event_dates=dates)
+            self._log[table.name] |= new
+
+    def beyond(self, table: LakeTable, rows: pl.DataFrame) -> pl.DataFrame:
+        """Those of the rows that the table does not contain yet."""
+        offsets = self.offsets(table)
+        last = pl.col("partition").replace_strict(offsets, default=-1, return_dtype=pl.Int64) if offsets else pl.lit(-1)
+        return rows.filter(pl.col("sequence_number") > last)
+
+    def last_pulled_at(self) -> datetime | None:
+        """The instant of the last micro-batch in bronze."""
+        return _newest(self.bronze.scan(), "pulled_at")
+
+    def replace_day(
+        self, table: LakeTable, day: date, frames: Iterable[pl.DataFrame], event_dates: Iterable[date], duplicates: int
+    ) -> int:
+        """Replaces a table's rows of one ingest date; refused if a session moved the table's offsets meanwhile."""
+        # The offsets stay as they are, but naming them makes Delta refuse a session that commits at the same moment.
+        fence = self._log[table.name]
+        is_silver = table is self.silver
+        return table.replace(
+            frames,
+            f"ingest_date = '{day.isoformat()}'",
+            transactions=fence | ({self._duplicates_id(day): duplicates} if is_silver else {}),
+            expected=fence if self._is_newest(day) else None,
+            event_dates=event_dates if is_silver else (),
+        )
+
+    def _is_newest(self, day: date) -> bool:
+        newest = self.bronze.scan().select(pl.col("ingest_date").max()).collect().item()
+        return newest is None or day >= newest
+
+    def duplicates(self, day: date) -> int:
+        """How many readings that came in on a day repeat earlier ones."""
+        return self.silver.transactions([self._duplicates_id(day)]).get(self._duplicates_id(day), 0)
+
+    def maintain(self, day: date) -> None:
+        """Keeps files and logs of the tables few."""
+        for table in self.tables:
+            table.maintain([("ingest_date", "=", day.isoformat())])
+
+    def _duplicates(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        dropped = pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum()
+        log, counts = self._log[self.silver.name], {}
+        for day, count in dropped.iter_rows():
+            app_id = self._duplicates_id(day)
+            if app_id not in log:
+                log |= self.silver.transactions([app_id])
+            counts[app_id] = log.get(app_id, 0) + count
+        return counts
+
+    def _offsets(self, table: LakeTable) -> Offsets:
+        prefix = self._id("")
+        found = ((app_id.removeprefix(prefix), last) for app_id, last in self._log[table.name].items())
+        return {int(partition): last for partition, last in found if partition.isdigit()}
+
+    def _id(self, what: int | str) -> str:
+        return f"{self.contract.stream}/{what}"
+
+    def _duplicates_id(self, day: date) -> str:
+        return self._id(f"duplicates/{day.isoformat()}")
+
+
+def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
+    """Events of bronze in processing order, a bounded number at a time."""
+    seconds = (
+        bronze.group_by(second=pl.col("pulled_at").dt.truncate("1s")).len("events").sort("second").collect()
+    )
+    for start, end in _chunks(seconds):
+        rows = bronze.filter(pl.col("pulled_at") >= start, pl.col("pulled_at") < end).sort(ORDER).collect()
+        bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
+        yield Events(rows.select(POSITIONS.names()), bodies)
+
+
+def newest_event_time(silver: pl.LazyFrame) -> datetime | None:
+    """The newest `measured_at` of the last ingest date."""
+    return _newest(silver, "measured_at")
+
+
+def _newest(rows: pl.LazyFrame, column: str) -> datetime | None:
+    day = rows.select(pl.col("ingest_date").max()).collect().item()
+    if day is None:
+        return None
+    newest: datetime = rows.filter(pl.col("ingest_date") == day).select(pl.col(column).max()).collect().item()
+    return newest
+
+
+def _chunks(seconds: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
+    start: datetime | None = None
+    held = 0
+    last = None
+    for second, events in seconds.iter_rows():
+        start = start or second
+        held += events
+        last = second
+        if held >= CHUNK_EVENTS:
+            yield start, second + timedelta(seconds=1)
+            start, held = None, 0
+    if start is not None and last is not None:
+        yield start, last + timedelta(seconds=1)
+
+
+def _layer(outcome: Outcome, table: LakeTable) -> pl.DataFrame:
+    frame: pl.DataFrame = getattr(outcome, table.table.layer)
+    return frame
+
+
+def _last_by_partition(events: pl.DataFrame) -> Offsets:
+    return dict(events.group_by("partition").agg(pl.col("sequence_number").max()).iter_rows())

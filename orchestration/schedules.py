@@ -1,0 +1,58 @@
+"""What runs by the clock: house-keeping of run records and tables, and the reports."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from orchestration.jobs import Job
+from orchestration.system import tables
+from resources.dagster_resources import HubsResource, LakeResource
+
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def purge_runs(instance: dg.DagsterInstance, older_than: datetime) -> int:
+    """Deletes records of runs that finished long ago; nothing else prunes them.
+
+    Returns:
+        How many were deleted.
+    """
+    old = instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=older_than))
+    for record in old:
+        instance.delete_run(record.dagster_run.run_id)
+    return len(old)
+
+
+@dg.op(pool="housekeeping")
+def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+    """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS."""
+    keep = timedelta(days=hubs.settings().keep_runs_days)
+    context.log.info("Deleted %d run records", purge_runs(context.instance, datetime.now(UTC) - keep))
+
+
+@dg.op(pool="housekeeping")
+def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
+    """Expires replaced files and old log entries of gold tables; sessions do it for the tables that they write."""
+    opened = lake.open()
+    for table in tables():
+        if table.layer == "gold" and (handle := opened.table(table)).exists():
+            handle.maintain()
+            context.log.info("Maintained %s", table.name)
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Deletes old run records and keeps the files of gold tables few.",
+)
+def housekeeping() -> None:
+    purge_run_records()
+    maintain_gold()
+
+
+def schedules(reports: Job) -> list[dg.ScheduleDefinition]:
+    """House-keeping every hour, reports every quarter of an hour."""
+    running = dg.DefaultScheduleStatus.RUNNING
+    return [
+        dg.ScheduleDefinition(job=housekeeping, cron_schedule="17 * * * *", default_status=running),
+        dg.ScheduleDefinition(job=reports, cron_schedule="*/15 * * * *", default_status=running),
+    ]

@@ -1,0 +1,109 @@
+"""Sensors: fetch the facts, let `sessions.decide` decide, forward the decision.
+
+The truth is the hub, the Delta logs and Dagster's run records; no sensor keeps a cursor.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from assets.gold import ranges
+from orchestration.backlog import backlog
+from orchestration.jobs import OFFSETS_TAG, Job
+from orchestration.sessions import Runs, decide
+from orchestration.system import Stream
+from resources.dagster_resources import HubsResource, LakeResource
+from resources.event_source import HubUnavailableError
+
+SESSION_INTERVAL_S = 5
+GOLD_INTERVAL_S = 30
+MAX_RANGES = 20
+IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+Requests = Iterator[dg.RunRequest | dg.SkipReason]
+
+
+def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
+    """Starts a session when the hub has events that the tables have not."""
+
+    @dg.sensor(
+        name=f"{stream.name}_sensor",
+        job=job,
+        minimum_interval_seconds=SESSION_INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Every {SESSION_INTERVAL_S} s: starts a session of {stream.name} when its hub is ahead of bronze.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
+        runs = runs_of(context.instance, job.name)
+        try:
+            behind = backlog(stream.contract, lake.open(), hubs.source(stream.name))
+        except HubUnavailableError as error:
+            yield dg.SkipReason(str(error))
+            return
+        now = datetime.now(UTC)
+        decision = decide(behind.events, "events behind", runs, now)
+        if decision.start:
+            yield dg.RunRequest(partition_key=now.date().isoformat(), tags={OFFSETS_TAG: behind.offsets})
+        else:
+            yield dg.SkipReason(decision.reason)
+
+    return sensor
+
+
+def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
+    """Makes gold anew for the event dates that silver touched since."""
+
+    @dg.sensor(
+        name=f"{stream.name}_gold_sensor",
+        job=job,
+        minimum_interval_seconds=GOLD_INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Every {GOLD_INTERVAL_S} s: refreshes gold of {stream.name} for the event dates with new silver rows.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> Requests:
+        dates = pending_dates(stream, lake)
+        decision = decide(len(dates), "event dates to refresh", runs_of(context.instance, job.name), datetime.now(UTC))
+        if not decision.start:
+            yield dg.SkipReason(decision.reason)
+            return
+        for start, end in ranges(dates)[:MAX_RANGES]:
+            yield dg.RunRequest(tags={RANGE_START: start.isoformat(), RANGE_END: end.isoformat()})
+
+    return sensor
+
+
+def pending_dates(stream: Stream, lake: LakeResource) -> list[date]:
+    """The event dates of which a gold table is behind silver."""
+    opened = lake.open()
+    return sorted({day for gold in stream.daily_gold for day in gold.pending(opened)})
+
+
+def runs_of(instance: dg.DagsterInstance, job_name: str) -> Runs:
+    """What the run records say of a job."""
+    in_flight = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=IN_FLIGHT), limit=5)
+    finished = instance.get_run_records(
+        dg.RunsFilter(
+            job_name=job_name,
+            statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+        ),
+        limit=10,
+    )
+    failed = []
+    for record in finished:
+        if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
+            break
+        failed.append(record)
+    ended = failed[0].end_time if failed else None
+    return Runs(
+        in_flight=[record.dagster_run.run_id for record in in_flight],
+        failures=len(failed),
+        failed_at=datetime.fromtimestamp(ended, UTC) if ended else None,
+    )

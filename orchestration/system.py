@@ -1,0 +1,53 @@
+"""The system's streams, gold tables and reports in one place; definitions and the command line are built from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.devices import assets as devices
+from assets.glucose import assets as glucose
+from assets.gold import DailyGold, DerivedGold
+from assets.stream.contract import Contract
+from resources.table import Table
+
+ALERTS_HUB = "alerts"
+ROOT = Path(__file__).resolve().parent.parent
+SQL = ROOT / "sql"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream with what is derived from it."""
+
+    contract: Contract
+    gold: Sequence[DailyGold | DerivedGold]
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.contract.stream
+
+    @property
+    def daily_gold(self) -> list[DailyGold]:
+        """Gold by event date."""
+        return [gold for gold in self.gold if isinstance(gold, DailyGold)]
+
+
+STREAMS: tuple[Stream, ...] = (Stream(glucose.CONTRACT, glucose.GOLD), Stream(devices.CONTRACT, devices.GOLD))
+
+
+def stream(name: str) -> Stream:
+    """The stream of a name.
+
+    Raises:
+        KeyError: there is none; the message lists those there are.
+    """
+    for each in STREAMS:
+        if each.name == name:
+            return each
+    raise KeyError(f"There is no stream '{name}'. Streams: {', '.join(each.name for each in STREAMS)}.")
+
+
+def tables() -> list[Table]:
+    """All tables of the lake."""
+    return [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]

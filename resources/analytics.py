@@ -1,0 +1,185 @@
+"""SQL over the lake: DuckDB on every Delta table, read only.
+
+A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`. DuckDB can neither read
+files nor change its settings there, so text from a user can do no more than read the lake and use up its memory
+limit. How a result is written is in `results`, the reports are in `reports`, the prompt is in `sql_shell`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from polars.io.plugins import register_io_source
+
+from resources.lake import Lake, LakeTable
+from resources.results import Result
+from resources.table import Table
+
+BATCH_ROWS = 50_000
+ALLOWED = frozenset({"SELECT", "EXPLAIN", "MULTI"})
+"""What DuckDB calls the statements that read; MULTI is a PIVOT whose columns come from the data."""
+
+_PLAIN = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|VARCHAR|BLOB|DATE|TIME|TIMESTAMP.*|\"NULL\"")
+_NESTED = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\]", re.DOTALL)
+_WRITES = re.compile(r"\s*(explain\b\s*(analyze\b|\([^)]*\))?)?\s*(create|insert|update|delete|merge|copy|attach|drop|alter)\b", re.I)
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
+_TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
+
+
+class QueryError(ValueError):
+    """A statement was refused, or DuckDB could not run it; the message is for whoever wrote it."""
+
+
+@dataclass(frozen=True)
+class Analytics:
+    """DuckDB over the tables of a lake.
+
+    Attributes:
+        lake: where the tables are.
+        tables: what can be queried; a table that was not created yet is empty.
+        memory_limit: of one connection; rows that are read from Delta files come on top.
+        threads: of one connection.
+    """
+
+    lake: Lake
+    tables: Sequence[Table]
+    memory_limit: str = "1GB"
+    threads: int = 4
+
+    @contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A fresh connection in UTC with a view per table, closed to files, network, Python variables and settings.
+
+        A table is opened when it is first read and keeps that version until the connection ends.
+        """
+        config = {
+            "enable_external_access": "false",
+            "python_enable_replacements": "false",
+            "memory_limit": self.memory_limit,
+            "threads": str(self.threads),
+        }
+        with duckdb.connect(config=config) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for table in self.tables:
+                schema, name = table.sql_name.split(".")
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
+                connection.from_arrow(_opened_late(self.lake.table(table))).create_view(name)
+            connection.execute("USE main; SET lock_configuration = true")
+            yield connection
+
+    @contextmanager
+    def stream(self, sql: str) -> Iterator[Result]:
+        """The result of one statement, pulled as it is consumed; any number of rows fits.
+
+        Types that Polars does not have become text, nested ones JSON text; equal column names are numbered.
+
+        Raises:
+            QueryError: the statement does not only read, or DuckDB could not run it.
+        """
+        with self.connection() as connection, _explained(self.tables):
+            relation = connection.sql(_checked(connection, sql))
+            reader = _with_plain_types(relation).to_arrow_reader(BATCH_ROWS)
+            names = _unique(reader.schema.names)
+            try:
+                yield Result(_frame(reader.schema.empty_table(), names).schema, _frames(reader, names))
+            finally:
+                reader.close()
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """The result of one statement as a frame; see `stream`.
+
+        Raises:
+            QueryError: the statement does not only read, or DuckDB could not run it.
+        """
+        with self.stream(sql) as result:
+            return result.collect()
+
+
+def _opened_late(table: LakeTable) -> pl.LazyFrame:
+    """The table's rows as a frame that opens the Delta log when rows are pulled, not when a view is made of it."""
+    lock, opened = Lock(), list[pl.LazyFrame]()
+
+    def rows(
+        columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, _batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        with lock:
+            if not opened:
+                opened.append(table.scan())
+        frame = opened[0] if predicate is None else opened[0].filter(predicate)
+        frame = frame if columns is None else frame.select(columns)
+        yield (frame if limit is None else frame.head(limit)).collect()
+
+    return register_io_source(rows, schema=table.table.schema, is_pure=True)
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"One statement at a time; these are {len(statements)}.")
+    kind = statements[0].type.name
+    if kind not in ALLOWED or _WRITES.match(_COMMENTS.sub(" ", sql)):
+        raise QueryError(
+            f"{_first_word(sql)} is refused: the lake is read only here. Use SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, "
+            "SHOW, SUMMARIZE or EXPLAIN; keep a result by writing it as csv or json; tables are written by Dagster assets."
+        )
+    return _TABLES if _SHOW_TABLES.fullmatch(sql) else sql
+
+
+def _first_word(sql: str) -> str:
+    return (_COMMENTS.sub(" ", sql).split() or [""])[0].upper()
+
+
+@contextmanager
+def _explained(tables: Sequence[Table]) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        message = str(error)
+        if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
+            message += f"\n\nTables: {', '.join(sorted(table.sql_name for table in tables))}"
+        raise QueryError(message) from error
+
+
+def _with_plain_types(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    types = [str(type_) for type_ in relation.types]
+    if all(_PLAIN.fullmatch(type_) for type_ in types):
+        return relation
+    columns = zip(relation.columns, types, strict=True)
+    return relation.project(", ".join(_plain(place, *column) for place, column in enumerate(columns, start=1)))
+
+
+def _plain(place: int, name: str, type_: str) -> str:
+    if _PLAIN.fullmatch(type_):
+        value = f"#{place}"
+    else:
+        value = f"to_json(#{place})::VARCHAR" if _NESTED.fullmatch(type_) else f"#{place}::VARCHAR"
+    quoted = name.replace('"', '""')
+    return f'{value} AS "{quoted}"'
+
+
+def _unique(names: list[str]) -> list[str]:
+    unique: list[str] = []
+    for name in names:
+        candidates = (name if copy == 0 else f"{name}_{copy}" for copy in range(len(names)))
+        unique.append(next(candidate for candidate in candidates if candidate not in unique))
+    return unique
+
+
+def _frames(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pl.DataFrame]:
+    try:
+        for batch in reader:
+            yield _frame(pa.Table.from_batches([batch]), names)
+    except OSError as error:
+        raise QueryError(str(error)) from error
+
+
+def _frame(rows: pa.Table, names: list[str]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows.rename_columns(names))
+    huge = [name for name, type_ in frame.schema.items() if type_ == pl.Decimal(38, 0)]
+    return frame.with_columns(pl.col(huge).cast(pl.Int128))

@@ -1,0 +1,106 @@
+"""The only reader of the environment. Everything has a default that works on a laptop without an account."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from resources.event_hubs import DEFAULT_CONSUMER_GROUP, EventHubsNamespace
+from resources.lake import Lake
+
+LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
+AZURE_KEYS = ("account_name", "account_key", "sas_token", "tenant_id", "client_id", "client_secret", "endpoint", "allow_http")
+"""What the lake takes from ``AZURE_STORAGE_…`` variables; without a key or token, the Azure identity is used."""
+
+
+class Settings(BaseSettings):
+    """Settings by environment variable, then by the file `.env`, then by default.
+
+    Attributes:
+        home: where all local state lives (PULSELAKE_HOME).
+        lake: a folder or an ``abfss://`` URI (PULSELAKE_LAKE); default ``<home>/lake``.
+        hub_port: the local hub's port (PULSELAKE_HUB_PORT).
+        web_port: the Dagster UI's port (PULSELAKE_WEB_PORT).
+        event_hubs: connection string (EVENTHUB_CONNECTION_STRING); default is the local hub.
+        namespace: fully qualified namespace (EVENTHUB_NAMESPACE), with the Azure identity of the process.
+        consumer_group: (EVENTHUB_CONSUMER_GROUP).
+        hubs: other names for streams' hubs, ``stream=hub,…`` (PULSELAKE_HUBS).
+        max_session_s, idle_timeout_s: when a session ends (PULSELAKE_MAX_SESSION_S, PULSELAKE_IDLE_TIMEOUT_S).
+        keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_prefix="PULSELAKE_", populate_by_name=True)
+
+    home: Path = Path(".pulselake")
+    lake: str | None = None
+    hub_port: int = 5672
+    web_port: int = 3000
+    event_hubs: str | None = Field(default=None, alias="EVENTHUB_CONNECTION_STRING", repr=False)
+    namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
+    consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
+    hubs: Annotated[dict[str, str], NoDecode] = {}
+    max_session_s: float = 300.0
+    idle_timeout_s: float = 15.0
+    keep_runs_days: float = 3.0
+    storage: dict[str, str] = Field(default_factory=lambda: _azure_storage(os.environ), exclude=True, repr=False)
+
+    @field_validator("hubs", mode="before")
+    @classmethod
+    def _parse_hubs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if any(not stream.strip() or not hub.strip() for stream, _, hub in pairs):
+            raise ValueError("PULSELAKE_HUBS must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
+        return {stream.strip(): hub.strip() for stream, _, hub in pairs}
+
+    @cached_property
+    def root(self) -> Path:
+        """The absolute home."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its records."""
+        return self.root / "dagster"
+
+    @property
+    def hub_data(self) -> Path:
+        """Where the local hub keeps its log."""
+        return self.root / "hub"
+
+    @property
+    def uses_local_hub(self) -> bool:
+        """Whether nothing but the local hub is configured."""
+        return not self.event_hubs and not self.namespace
+
+    @property
+    def local_connection_string(self) -> str:
+        """How the local hub is reached."""
+        return (
+            f"Endpoint=sb://127.0.0.1:{self.hub_port};SharedAccessKeyName={LOCAL_KEY_NAME};"
+            f"SharedAccessKey={LOCAL_KEY};UseDevelopmentEmulator=true"
+        )
+
+    def event_hubs_namespace(self) -> EventHubsNamespace:
+        """How to reach the hubs."""
+        connection_string = self.local_connection_string if self.uses_local_hub else self.event_hubs
+        return EventHubsNamespace(connection_string, self.namespace, self.consumer_group)
+
+    def open_lake(self) -> Lake:
+        """The lake."""
+        if self.lake and "://" in self.lake:
+            return Lake(self.lake, self.storage)
+        return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
+
+    def hub(self, stream: str) -> str:
+        """The name of a stream's hub."""
+        return self.hubs.get(stream, stream)
+
+
+def _azure_storage(environment: "os._Environ[str]") -> dict[str, str]:
+    found = {key: environment.get(f"AZURE_STORAGE_{key.upper()}") for key in AZURE_KEYS}
+    return {key: value for key, value in found.items() if value}
