@@ -1,18 +1,54 @@
-"""The reports of `sql/reports` as Delta tables, made by DuckDB."""
+"""The reports of `sql/reports` as Delta tables, made by DuckDB over all other tables."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
-import polars as pl
-from deltalake import write_deltalake
 
+from assets.stream.asset import table_key
 from resources.analytics import Analytics
 from resources.dagster_resources import LakeResource
-from resources.lake import CONFIGURATION, Lake
-from resources.reports import Report
+from resources.lake import Lake
+from resources.reports import Report, build_report, report_table
 from resources.table import Table
 
 
-def report_table_name(report: Report) -> str:
-    """Where a report's rows stand in the lake."""
-    return f"gold/report_{report.name}"
+def write_report(lake: Lake, tables: Sequence[Table], report: Report) -> int:
+    """Runs a report and replaces the rows of its table.
+
+    Returns:
+        The number of rows written.
+    """
+    analytics = Analytics(lake, tables)
+    target = lake.table(report_table(analytics, report)).ensure()
+    return target.replace([build_report(analytics, report)], None)
+
+
+def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:
+    """One asset a report; its upstream is what the statement reads."""
+    keys = {report.name: table_key(f"gold/report_{report.name}") for report in reports}
+
+    @dg.multi_asset(
+        name="build_reports",
+        specs=[
+            dg.AssetSpec(
+                keys[report.name],
+                deps=[table_key(table.name) for table in tables if re.search(rf"\b{table.sql_name}\b", report.sql)],
+                description=report.description,
+                group_name="reports",
+                kinds={"duckdb", "deltalake"},
+                skippable=True,
+            )
+            for report in reports
+        ],
+        can_subset=True,
+        pool="reports",
+    )
+    def build(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[Any]]:
+        for report in reports:
+            if keys[report.name] in context.selected_asset_keys:
+                rows = write_report(lake.open(), tables, report)
+                yield dg.MaterializeResult(keys[report.name], metadata={"rows": rows})
+
+    return build

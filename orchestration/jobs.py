@@ -11,7 +11,6 @@ STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
-
 def session_job(stream: Stream) -> Job:
     """One session of a stream."""
     return dg.define_asset_job(
@@ -21,7 +20,6 @@ def session_job(stream: Stream) -> Job:
         tags={STREAM_TAG: stream.name},
         description=f"Pulls what {stream.name} has in its hub through bronze, silver, quarantine and alerts.",
     )
-
 
 def gold_job(stream: Stream) -> Job:
     """The gold tables of a stream, for a range of event dates."""
@@ -33,4 +31,11 @@ def gold_job(stream: Stream) -> Job:
         description=f"Makes gold of {stream.name} anew for the event dates that new silver rows touch.",
     )
 
-
+def reports_job() -> Job:
+    """All reports."""
+    return dg.define_asset_job(
+        "reports",
+        selection=dg.AssetSelection.groups("reports"),
+        executor_def=dg.in_process_executor,
+        description="Builds the reports' tables from sql/reports.",
+    )

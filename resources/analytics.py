@@ -43,7 +43,7 @@ class Analytics:
     Attributes:
         lake: where the tables are.
         tables: what can be queried; a table that was not created yet is empty.
-        memory_limit: of one connection; rows that are read from Delta files come on top.
+        memory_limit: of one connection; the columns and rows that it reads from Delta files come on top.
         threads: of one connection.
     """
 
@@ -75,7 +75,7 @@ class Analytics:
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[Result]:
-        """The result of one statement, pulled as it is consumed; any number of rows fits.
+        """The result of one statement, pulled as it is consumed.
 
         Types that Polars does not have become text, nested ones JSON text; equal column names are numbered.
 

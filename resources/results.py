@@ -1,6 +1,6 @@
 """The result of a query, and how it is written: as a table for eyes, as CSV, as JSON.
 
-A result is consumed frame by frame, so CSV and JSON of any number of rows are written in bounded memory.
+A result is consumed frame by frame, so the text of CSV and JSON is never held as a whole.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +16,8 @@ Format = Literal["table", "csv", "json"]
 
 TABLE_ROWS = 1_000
 CELL_WIDTH = 60
+PLAN = ["explain_key", "explain_value"]
+"""The columns of EXPLAIN, whose value is a drawing."""
 
 YEARS_1_TO_9999 = {"ms": (-62_135_596_800_000, 253_402_300_799_999), "us": (-62_135_596_800_000_000, 253_402_300_799_999_999)}
 DAYS_OF_THEM = (-719_162, 2_932_896)
@@ -86,6 +88,9 @@ def _json(result: Result, out: TextIO) -> None:
 
 def _table(result: Result, out: TextIO) -> None:
     first, more = _first(result, TABLE_ROWS)
+    if first.columns == PLAN:
+        out.writelines(f"{plan.rstrip()}\n" for plan in first[PLAN[1]])
+        return
     columns = [[name, *map(_cell, _readable(first.select(name), cs.temporal() | cs.binary())[name])] for name in first.columns]
     columns = [[_clean(cell) for cell in column] for column in columns]
     widths = [max(map(cell_len, column)) for column in columns]

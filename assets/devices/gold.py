@@ -14,6 +14,10 @@ from assets.devices.tables import DeviceHealth
 SILENT_GAP = timedelta(minutes=30)
 """A longer pause between two reports is a silent gap: devices report every few minutes, so several are missing."""
 
+# Polars divides a column by a number in one way and a single row in another, which differ in the last bit; products do not.
+MINUTES_PER_US = 1 / 60e6
+US_PER_DAY = 86_400e6
+
 _DAY = ("device_id", "event_date")
 _REPORT = ("measured_at", "battery_level", "connectivity_status", "error_codes")
 _at, _battery = pl.col("measured_at"), pl.col("battery_level")
@@ -39,7 +43,7 @@ def device_health(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     reports = silver.lazy().select(*_DAY, *_REPORT).collect().sort(*_DAY, *_REPORT).lazy()
     silent = _gap > SILENT_GAP
     return DeviceHealth.validate(
-        reports.with_columns(gap=_at.diff().over(_DAY), days=(_at - _at.first()).over(_DAY) / timedelta(days=1))
+        reports.with_columns(gap=_at.diff().over(_DAY))
         .group_by(_DAY, maintain_order=True)
         .agg(
             _count().alias("reading_count"),
@@ -53,7 +57,7 @@ def device_health(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
             _count(pl.col("error_codes") != "").alias("error_count"),
             *(_count(pl.col("error_codes") == code).alias(f"{code.lower()}_count") for code in ("Err1", "Err2", "Err3")),
             _count(silent).alias("silent_gap_count"),
-            (_gap.filter(silent).max() / timedelta(minutes=1)).alias("longest_silent_gap_minutes"),
+            (_gap.filter(silent).max().dt.total_microseconds() * MINUTES_PER_US).alias("longest_silent_gap_minutes"),
         )
         .collect(engine="in-memory")
     )
@@ -68,7 +72,7 @@ def _percent(status: str) -> pl.Expr:
 
 
 def _slope_per_day() -> pl.Expr:
-    days = pl.col("days")
-    centred = days - days.mean()
+    since_first = (_at - _at.first()).dt.total_microseconds().cast(pl.Float64)
+    centred = since_first - since_first.mean()
     slope = (centred * _battery).sum() / (centred * centred).sum()
-    return pl.when(days.max() > days.min()).then(slope)
+    return pl.when(_at.first() < _at.last()).then(slope * US_PER_DAY)
