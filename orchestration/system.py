@@ -8,6 +8,9 @@ from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.stream.contract import Contract
+from resources.analytics import Analytics
+from resources.lake import Lake
+from resources.reports import report_table, reports
 from resources.table import Table
 
 ALERTS_HUB = "alerts"
@@ -15,10 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
 
 
+class UnknownStreamError(ValueError):
+    """No stream has that name."""
+
+
 @dataclass(frozen=True)
 class Stream:
-    """A stream with what is derived from it."""
+    """A stream with what is derived from it; `short` is its name on the command line and in the generator."""
 
+    short: str
     contract: Contract
     gold: Sequence[DailyGold | DerivedGold]
 
@@ -33,21 +41,30 @@ class Stream:
         return [gold for gold in self.gold if isinstance(gold, DailyGold)]
 
 
-STREAMS: tuple[Stream, ...] = (Stream(glucose.CONTRACT, glucose.GOLD), Stream(devices.CONTRACT, devices.GOLD))
+STREAMS: tuple[Stream, ...] = (
+    Stream("glucose", glucose.CONTRACT, glucose.GOLD),
+    Stream("devices", devices.CONTRACT, devices.GOLD),
+)
 
 
 def stream(name: str) -> Stream:
-    """The stream of a name.
+    """The stream of a name, long or short.
 
     Raises:
-        KeyError: there is none; the message lists those there are.
+        UnknownStreamError: there is none; the message lists those there are.
     """
     for each in STREAMS:
-        if each.name == name:
+        if name in (each.name, each.short):
             return each
-    raise KeyError(f"There is no stream '{name}'. Streams: {', '.join(each.name for each in STREAMS)}.")
+    raise UnknownStreamError(f"There is no stream '{name}'. Streams: {', '.join(each.name for each in STREAMS)}.")
 
 
 def tables() -> list[Table]:
     """All tables of the lake."""
     return [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+
+
+def analytics(lake: Lake) -> Analytics:
+    """DuckDB over all tables, the reports' among them."""
+    base = Analytics(lake, tables())
+    return Analytics(lake, [*base.tables, *(report_table(base, report) for report in reports(SQL / "reports"))])

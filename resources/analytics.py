@@ -24,9 +24,13 @@ BATCH_ROWS = 50_000
 ALLOWED = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 """What DuckDB calls the statements that read; MULTI is a PIVOT whose columns come from the data."""
 
-_PLAIN = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|VARCHAR|BLOB|DATE|TIME|TIMESTAMP.*|\"NULL\"")
+_PLAIN = re.compile(
+    r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|VARCHAR|BLOB|DATE|TIME|TIMESTAMP.*|\"NULL\""
+)
 _NESTED = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\]", re.DOTALL)
-_WRITES = re.compile(r"\s*(explain\b\s*(analyze\b|\([^)]*\))?)?\s*(create|insert|update|delete|merge|copy|attach|drop|alter)\b", re.I)
+_WRITES = re.compile(
+    r"\s*(explain\b\s*(analyze\b|\([^)]*\))?)?\s*(create|insert|update|delete|merge|copy|attach|drop|alter)\b", re.I
+)
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
 _TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
@@ -58,11 +62,11 @@ class Analytics:
 
         A table is opened when it is first read and keeps that version until the connection ends.
         """
-        config = {
-            "enable_external_access": "false",
-            "python_enable_replacements": "false",
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "enable_external_access": False,
+            "python_enable_replacements": False,
             "memory_limit": self.memory_limit,
-            "threads": str(self.threads),
+            "threads": self.threads,
         }
         with duckdb.connect(config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -125,8 +129,8 @@ def _checked(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     kind = statements[0].type.name
     if kind not in ALLOWED or _WRITES.match(_COMMENTS.sub(" ", sql)):
         raise QueryError(
-            f"{_first_word(sql)} is refused: the lake is read only here. Use SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, "
-            "SHOW, SUMMARIZE or EXPLAIN; keep a result by writing it as csv or json; tables are written by Dagster assets."
+            f"{_first_word(sql)} is refused: the lake is read only here. Use SELECT, FROM, WITH, VALUES, PIVOT, "
+            "DESCRIBE, SHOW, SUMMARIZE or EXPLAIN; keep a result by writing it as csv or json; Dagster writes tables."
         )
     return _TABLES if _SHOW_TABLES.fullmatch(sql) else sql
 

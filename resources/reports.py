@@ -89,6 +89,6 @@ def _check(report: Report, schema: pl.Schema) -> None:
     wrong = {name: str(type_) for name, type_ in schema.items() if type_ not in _COLUMNS}
     if wrong:
         raise QueryError(
-            f"Report {report.name}: {wrong} cannot be written to the lake; CAST them to VARCHAR, BIGINT, DOUBLE, BOOLEAN, "
-            "DATE or TIMESTAMPTZ."
+            f"Report {report.name}: {wrong} cannot be written to the lake; CAST them to VARCHAR, BIGINT, DOUBLE, "
+            "BOOLEAN, DATE or TIMESTAMPTZ."
         )

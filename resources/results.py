@@ -19,7 +19,10 @@ CELL_WIDTH = 60
 PLAN = ["explain_key", "explain_value"]
 """The columns of EXPLAIN, whose value is a drawing."""
 
-YEARS_1_TO_9999 = {"ms": (-62_135_596_800_000, 253_402_300_799_999), "us": (-62_135_596_800_000_000, 253_402_300_799_999_999)}
+YEARS_1_TO_9999 = {
+    "ms": (-62_135_596_800_000, 253_402_300_799_999),
+    "us": (-62_135_596_800_000_000, 253_402_300_799_999_999),
+}
 DAYS_OF_THEM = (-719_162, 2_932_896)
 
 
@@ -91,13 +94,13 @@ def _table(result: Result, out: TextIO) -> None:
     if first.columns == PLAN:
         out.writelines(f"{plan.rstrip()}\n" for plan in first[PLAN[1]])
         return
-    columns = [[name, *map(_cell, _readable(first.select(name), cs.temporal() | cs.binary())[name])] for name in first.columns]
+    columns = [
+        [name, *map(_cell, _readable(first.select(name), cs.temporal() | cs.binary())[name])] for name in first.columns
+    ]
     columns = [[_clean(cell) for cell in column] for column in columns]
     widths = [max(map(cell_len, column)) for column in columns]
     rights = [type_.is_numeric() for type_ in first.schema.values()]
-    lines = [
-        "  ".join(map(_aligned, cells, widths, rights)).rstrip() for cells in zip(*columns, strict=True)
-    ]
+    lines = ["  ".join(map(_aligned, cells, widths, rights)).rstrip() for cells in zip(*columns, strict=True)]
     rule = "  ".join("-" * width for width in widths)
     rows = f"{first.height:,} row{'' if first.height == 1 else 's'}"
     note = f"(the first {rows}; there are more: csv and json hold all)" if more else f"({rows})"

@@ -14,7 +14,7 @@ from assets.devices.tables import DeviceHealth
 SILENT_GAP = timedelta(minutes=30)
 """A longer pause between two reports is a silent gap: devices report every few minutes, so several are missing."""
 
-# Polars divides a column by a number in one way and a single row in another, which differ in the last bit; products do not.
+# Polars divides many rows by a number in another way than one row, so the last bit differs; products are the same.
 MINUTES_PER_US = 1 / 60e6
 US_PER_DAY = 86_400e6
 
@@ -55,7 +55,10 @@ def device_health(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
             _percent("Poor Connection").alias("poor_connection_percent"),
             _percent("Disconnected").alias("disconnected_percent"),
             _count(pl.col("error_codes") != "").alias("error_count"),
-            *(_count(pl.col("error_codes") == code).alias(f"{code.lower()}_count") for code in ("Err1", "Err2", "Err3")),
+            *(
+                _count(pl.col("error_codes") == code).alias(f"{code.lower()}_count")
+                for code in ("Err1", "Err2", "Err3")
+            ),
             _count(silent).alias("silent_gap_count"),
             (_gap.filter(silent).max().dt.total_microseconds() * MINUTES_PER_US).alias("longest_silent_gap_minutes"),
         )

@@ -10,7 +10,7 @@ def _percent() -> dy.Float64:
 
 
 class GlucoseDaily(dy.Schema):
-    """How well one patient's glucose was controlled on one day, after the consensus on CGM metrics. Key: patient_id, event_date."""
+    """One patient's glucose control on one day, after the consensus on CGM metrics. Key: patient_id, event_date."""
 
     patient_id = dy.Int64(primary_key=True)
     event_date = dy.Date(primary_key=True)

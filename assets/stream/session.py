@@ -7,7 +7,7 @@ commit every two seconds. It ends cleanly: what was pulled is committed. Orchest
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -84,6 +84,13 @@ class Totals:
             micro_batches=self.micro_batches + 1,
         )
 
+    def joined(self, later: "Totals") -> "Totals":
+        """With what a later session did."""
+        sums = {
+            each.name: getattr(self, each.name) + getattr(later, each.name) for each in fields(self) if each.name != "reached"
+        }
+        return Totals(**sums, reached={**self.reached, **later.reached})
+
 
 class Session:
     """One session of one stream.
@@ -147,7 +154,7 @@ class Session:
         for events in self.store.behind():
             outcome = processor.process(events.positions, events.bodies)
             # What is stored was published before.
-            self._publish(self.store.beyond(self.store.alerts, outcome.alerts))
+            publish_alerts(self._contract, self._publisher, self.store.beyond(self.store.alerts, outcome.alerts))
             self.store.commit([outcome])
             processor.known.forget()
             self._totals = replace(self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies))
@@ -179,18 +186,9 @@ class Session:
         pulled_at = self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         events = to_events(pulled, pulled_at)
         outcome = processor.process(events.positions, events.bodies)
-        self._publish(outcome.alerts)
+        publish_alerts(self._contract, self._publisher, outcome.alerts)
         self._pending.append(outcome)
         self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
-
-    def _publish(self, alerts: pl.DataFrame) -> None:
-        if alerts.is_empty():
-            return
-        payload = self._contract.alert_payload(alerts)
-        instants = [name for name, dtype in payload.schema.items() if isinstance(dtype, pl.Datetime)]
-        texts = payload.with_columns(pl.col(instants).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
-        bodies = texts.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series().to_list()
-        self._publisher.publish(bodies, alerts[self._contract.entity].cast(pl.String).to_list())
 
     def _commit_when_due(self, processor: Processor, hub: HubState) -> None:
         waiting = sum(outcome.bronze.height for outcome in self._pending)
@@ -216,6 +214,17 @@ class Session:
             held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
             return all(held.get(partition, -1) >= last for partition, last in reached.items())
         return idle >= self._limits.idle_timeout_s
+
+
+def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:
+    """Sends alerts as one JSON object each, in order for each entity."""
+    if alerts.is_empty():
+        return
+    payload = contract.alert_payload(alerts)
+    instants = [name for name, dtype in payload.schema.items() if isinstance(dtype, pl.Datetime)]
+    texts = payload.with_columns(pl.col(instants).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
+    bodies = texts.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series().to_list()
+    publisher.publish(bodies, alerts[contract.entity].cast(pl.String).to_list())
 
 
 def check_identity(name: str, hub: HubState, store: StreamStore) -> None:

@@ -125,7 +125,9 @@ def test_a_day_alone_is_the_day_in_company(rows: list[Report]):
     everything = silver(*rows)
     day = everything["event_date"].max()
     assert_frame_equal(
-        device_health(everything.lazy().filter(event_date=day)), device_health(everything).filter(event_date=day), check_exact=True
+        device_health(everything.lazy().filter(event_date=day)),
+        device_health(everything).filter(event_date=day),
+        check_exact=True,
     )
 
 

@@ -62,7 +62,11 @@ def test_a_day_computed_by_hand():
     [(70.0, "tir_percent"), (180.0, "tir_percent"), (69.9, "tbr_below_70_percent"), (180.1, "tar_above_180_percent")],
 )
 def test_a_reading_on_a_limit_belongs_to_one_share(value, column):
-    shares = glucose_daily(day(value)).select("tir_percent", "tbr_below_70_percent", "tar_above_180_percent").row(0, named=True)
+    shares = (
+        glucose_daily(day(value))
+        .select("tir_percent", "tbr_below_70_percent", "tar_above_180_percent")
+        .row(0, named=True)
+    )
     assert {name for name, share in shares.items() if share} == {column}
 
 
@@ -128,13 +132,16 @@ def test_the_order_of_rows_changes_no_bit(rows: Rows, random):
         glucose_moving_average(first, [TUESDAY]), glucose_moving_average(second, [TUESDAY]), check_exact=True
     )
     days = glucose_daily(first)
-    assert_frame_equal(patient_comparison(days), patient_comparison(days.sample(fraction=1, shuffle=True, seed=3)), check_exact=True)
+    assert_frame_equal(
+        patient_comparison(days), patient_comparison(days.sample(fraction=1, shuffle=True, seed=3)), check_exact=True
+    )
 
 
 def test_many_readings_give_the_same_bits_in_any_order_chunks_and_company():
     values = pl.select(pl.int_range(40_000)).to_series().hash(7) % 400_000 / 1000 + 40.0
     rows = pl.DataFrame({"glucose_mg_dl": values}).with_columns(
-        patient_id=pl.int_range(40_000) % 3, event_date=pl.when(pl.int_range(40_000) % 2 == 0).then(MONDAY).otherwise(TUESDAY)
+        patient_id=pl.int_range(40_000) % 3,
+        event_date=pl.when(pl.int_range(40_000) % 2 == 0).then(MONDAY).otherwise(TUESDAY),
     )
     expected = glucose_daily(rows)
     shuffled = rows.sample(fraction=1, shuffle=True, seed=1)
@@ -202,9 +209,17 @@ def test_equal_shares_of_different_days_share_a_rank():
 
 def test_no_readings_give_no_rows_of_the_tables_schemas():
     nothing = silver([])
-    frames = glucose_daily(nothing), glucose_moving_average(nothing, [MONDAY]), patient_comparison(glucose_daily(nothing))
+    frames = (
+        glucose_daily(nothing),
+        glucose_moving_average(nothing, [MONDAY]),
+        patient_comparison(glucose_daily(nothing)),
+    )
     assert [frame.height for frame in frames] == [0, 0, 0]
-    assert [frame.schema for frame in frames] == [GLUCOSE_DAILY.schema, GLUCOSE_MOVING_AVERAGE.schema, PATIENT_COMPARISON.schema]
+    assert [frame.schema for frame in frames] == [
+        GLUCOSE_DAILY.schema,
+        GLUCOSE_MOVING_AVERAGE.schema,
+        PATIENT_COMPARISON.schema,
+    ]
 
 
 def test_no_dates_give_no_rows():

@@ -1,0 +1,303 @@
+"""The command `pulselake`."""
+
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from generator.publisher import Progress, Published
+
+app = typer.Typer(
+    help="Real-time health monitoring on a lakehouse. Start with `pulselake demo`, then `pulselake dev`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+
+@app.command()
+def hub(
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; default PULSELAKE_HUB_PORT or 5672.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Hubs in the schema of Microsoft's emulator; default hubs.json.")] = None,
+    retention_hours: Annotated[float, typer.Option(help="Events older than this are dropped.")] = 72.0,
+) -> None:
+    """Start the local Event Hubs until Ctrl-C; its log survives restarts and crashes."""
+    from emulator.__main__ import main as serve
+    from orchestration.live import HUB_CONFIG
+
+    settings = _settings()
+    settings.hub_data.mkdir(parents=True, exist_ok=True)
+    arguments = ["--config", str(config or HUB_CONFIG), "--data", str(settings.hub_data)]
+    arguments += ["--port", str(settings.hub_port if port is None else port), "--retention-hours", str(retention_hours)]
+    raise typer.Exit(serve(arguments))
+
+
+@app.command()
+def generate(
+    stream: Annotated[str, typer.Option(help="glucose or devices.")] = "glucose",
+    patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
+    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed events.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="The same seed and clock give the same events.")] = 0,
+    pack: Annotated[int, typer.Option(min=1, help="Readings in one event, as a JSON array.")] = 1,
+    backlog: Annotated[int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")] = None,
+) -> None:
+    """Send readings of synthetic patients to a stream's hub."""
+    from generator.publisher import publish as send
+    from generator.streams import events
+
+    found, settings = _stream(stream), _settings()
+    now = datetime.now(UTC)
+    if backlog is None:
+        made = events(found.short, start=now, rate=rate, patients=patients, faults=faults, seed=seed, pack=pack, seconds=seconds)
+    else:
+        spacing = timedelta(minutes=5)
+        start = now - spacing * (backlog * pack // patients + 1)
+        made = events(
+            found.short, start=start, spacing=spacing, patients=patients, faults=faults, seed=seed, pack=pack, count=backlog
+        )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
+        err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
+        _report(send(made, producer, progress=_sent, stop=stop))
+
+
+@app.command()
+def publish(
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="One body a line; malformed ones too.")],
+) -> None:
+    """Send recorded lines to a stream's hub, byte for byte."""
+    from generator.publisher import publish_file
+
+    found, settings = _stream(stream), _settings()
+    with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
+        published = publish_file(file, producer, progress=_sent)
+    _report(published)
+    for too_large in published.too_large:
+        err.print(f"[red]Not sent:[/] {too_large}")
+    raise typer.Exit(1 if published.too_large else 0)
+
+
+@app.command()
+def drain(
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; default: all.")] = None,
+) -> None:
+    """Run sessions in this process until the streams have caught up, then refresh gold and reports."""
+    from assets.stream.session import SessionLimits, Totals
+    from orchestration.system import STREAMS
+    from orchestration.work import drain as work_off
+    from orchestration.work import refresh_reports
+
+    settings = _settings()
+    chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
+    limits = SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s)
+    with _explained():
+        for stream in chosen:
+            started = time.monotonic()
+
+            def show(totals: Totals, name: str = stream.name, started: float = started) -> None:
+                _progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
+
+            done = work_off(stream, settings, limits, show)
+            totals = done.totals
+            out.print(
+                f"{stream.name}: {totals.events:,} events in {time.monotonic() - started:.1f} s: {totals.silver:,} silver, "
+                f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
+                + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
+            )
+            for table, rows in done.gold_rows.items():
+                out.print(f"  {table}: {rows:,} rows")
+            if totals.expired_events:
+                err.print(f"[red]{stream.name}: {totals.expired_events:,} events had expired in the hub before they were read.[/]")
+        refresh_reports(settings.open_lake())
+
+
+@app.command()
+def replay(
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+) -> None:
+    """Process quarantined readings again after a fix; only days whose outcome changes are rebuilt."""
+    from assets.stream.rebuild import Rebuilt
+    from orchestration.work import replay as process_again
+
+    def show(rebuilt: Rebuilt) -> None:
+        before, after = rebuilt.before, rebuilt.after
+        out.print(
+            f"{rebuilt.day}: quarantine {before['quarantine']:,} → {after['quarantine']:,}, silver {before['silver']:,} → "
+            f"{after['silver']:,}, {rebuilt.new_alerts.height:,} new alerts"
+        )
+
+    found = _stream(stream)
+    with _explained():
+        if not process_again(found, _settings(), show):
+            out.print(f"{found.name}: every quarantined reading would be quarantined again; nothing changed.")
+
+
+@app.command()
+def sql(
+    statement: Annotated[str | None, typer.Argument(help="One SELECT; without it an interactive shell opens.")] = None,
+    format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
+) -> None:
+    """Ask any table: bronze.glucose_readings, silver.…, quarantine.…, alerts.…, gold.glucose_daily, …"""
+    from orchestration.system import analytics
+    from resources.analytics import QueryError
+    from resources.results import write
+    from resources.sql_shell import shell
+
+    asked = analytics(_settings().open_lake())
+    if format not in ("table", "csv", "json"):
+        raise typer.BadParameter(f"'{format}' is none of table, csv, json", param_hint="--format")
+    if statement is None:
+        shell(asked, sys.stdin, sys.stdout)
+        return
+    try:
+        with asked.stream(statement) as result:
+            write(result, format, sys.stdout)
+    except QueryError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+@app.command()
+def status() -> None:
+    """Show lag by partition, the last micro-batch, today's quarantine by reason and alerts by rule."""
+    from orchestration.screens import show_status
+    from orchestration.status import status as look
+
+    with _explained():
+        found = look(_settings(), datetime.now(UTC).date())
+    show_status(out, found)
+    raise typer.Exit(1 if any(each.problem for each in found) else 0)
+
+
+@app.command()
+def dev(
+    rate: Annotated[float, typer.Option(min=0, help="Glucose events a second; 0 sends none.")] = 20.0,
+    patients: Annotated[int, typer.Option(min=1)] = 100,
+    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed events.")] = 0.02,
+) -> None:
+    """Run hub, generator and Dagster with its web page until Ctrl-C."""
+    from orchestration.live import Generators, Load, running
+
+    settings = _settings()
+    generators = Generators()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: generators.stop.set())
+    err.print("Starting the hub and Dagster …")
+    with _explained(), running(settings) as children:
+        if rate:
+            generators.start(settings, Load("glucose", "glucose_readings", patients, rate, faults), None)
+            generators.start(settings, Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults), None)
+        err.print(f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  Logs: {children.log('dagster').parent}  Ctrl-C ends.")
+        err.print("Meanwhile, elsewhere: `pulselake status`, `pulselake sql \"SELECT * FROM gold.glucose_daily\"`")
+        while not generators.stop.wait(1.0):
+            children.check()
+        err.print("Stopping …")
+        generators.join()
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long to stream.")] = 60.0,
+) -> None:
+    """Run the whole system for a minute on synthetic patients and account for every event."""
+    from orchestration.demo import demo as run
+    from orchestration.screens import show_summary
+
+    with _explained():
+        summary = run(_settings(), seconds, err.print)
+    show_summary(out, summary)
+    raise typer.Exit(1 if summary.problems else 0)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+def _settings():  # type: ignore[no-untyped-def]
+    from pydantic import ValidationError
+
+    from resources.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        _fail("\n".join(f"Setting {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+
+
+def _stream(name: str):  # type: ignore[no-untyped-def]
+    from orchestration.system import UnknownStreamError, stream
+
+    try:
+        return stream(name)
+    except UnknownStreamError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    err.print(f"[red]{message}[/]", highlight=False)
+    raise typer.Exit(1)
+
+
+class _explained:
+    """Turns errors that name their remedy into a message and exit code 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or kind is None:
+            return
+        from assets.stream.rebuild import NotCaughtUpError
+        from assets.stream.session import HubRecreatedError
+        from generator.publisher import PublishError
+        from orchestration.processes import ChildError
+        from resources.event_source import HubUnavailableError
+        from resources.lake import ConcurrentWriteError
+
+        explained = (
+            HubUnavailableError,
+            HubRecreatedError,
+            ConcurrentWriteError,
+            NotCaughtUpError,
+            PublishError,
+            ChildError,
+        )
+        if issubclass(kind, explained):
+            _fail(str(error))
+        if kind.__module__.startswith("azure.eventhub"):
+            _fail(f"{str(error).splitlines()[0]} Is the hub running? Locally: `pulselake hub`.")
+
+
+def _sent(progress: "Progress") -> None:
+    _progress(f"{progress.events:,} events, {progress.readings:,} readings sent, {progress.events / progress.seconds:,.0f}/s")
+
+
+def _progress(text: str) -> None:
+    if err.is_terminal:
+        err.print(text, end="\r", highlight=False)
+    else:
+        err.print(text, highlight=False)
+
+
+def _report(published: "Published") -> None:
+    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(published.by_label.items()))
+    out.print(f"Sent {published.events:,} events with {published.readings:,} readings in {published.seconds:.1f} s: {labels}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What commands print: tables for people."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from orchestration.demo import Summary
+from orchestration.status import StreamStatus
+
+
+def show_status(out: Console, streams: list[StreamStatus]) -> None:
+    """Lag, last micro-batch, quarantine and alerts of every stream."""
+    lag = Grid("stream", "partition", "hub", "bronze", "silver", "behind", title="Lag (last sequence number)", title_justify="left")
+    for each in streams:
+        if each.lag is None:
+            lag.add_row(each.stream.name, "?", f"[red]{each.problem}[/]", "", "", "")
+            continue
+        for partition in each.lag.partitions:
+            numbers = (partition.partition, partition.hub, partition.bronze, partition.silver, partition.events)
+            lag.add_row(each.stream.name, *(f"{number:,}" for number in numbers))
+    out.print(lag)
+    rows = Grid("stream", "last micro-batch", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left")
+    for each in streams:
+        last = f"{each.last_pulled_at:%Y-%m-%d %H:%M:%S} UTC" if each.last_pulled_at else "never"
+        rows.add_row(each.stream.name, last, *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts")))
+    out.print(rows)
+    for each in streams:
+        _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
+        _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
+
+
+def show_summary(out: Console, summary: Summary) -> None:
+    """The end of the demo: every event accounted for."""
+    grid = Grid("", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left")
+    sent = [summary.published[each.stream.name] for each in summary.streams]
+    grid.add_row("events sent", *(f"{each.events:,}" for each in sent))
+    for layer in ("bronze", "silver", "quarantine", "alerts"):
+        grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in summary.streams))
+    grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in summary.streams))
+    verdicts = (
+        "yes" if all(finding.passed for finding in summary.findings[each.stream.name] if finding.is_error) else "[red]NO[/]"
+        for each in summary.streams
+    )
+    grid.add_row("bronze = silver + quarantine + duplicates", *verdicts)
+    out.print(grid)
+    for each in summary.streams:
+        _counts(out, f"{each.stream.name}: quarantined, by reason", each.quarantine)
+        _counts(out, f"{each.stream.name}: alerts, by rule", each.alerts)
+    _counts(out, "gold rows", summary.gold)
+    if summary.latency:
+        latency = summary.latency
+        out.print(
+            f"Event in the hub → alert in the hub: p50 {latency.p50:.2f} s, p99 {latency.p99:.2f} s "
+            f"({latency.alerts:,} alerts, after the first quarter, in which the first session starts)"
+        )
+    for problem in summary.problems:
+        out.print(f"[red]{problem}[/]")
+    home = summary.settings.root
+    out.print("\n[bold]Where to look next[/]")
+    out.print(f"  PULSELAKE_HOME='{home}' pulselake sql \"SELECT * FROM gold.glucose_daily LIMIT 10\"", highlight=False)
+    out.print(f"  PULSELAKE_HOME='{home}' pulselake sql      (shell over all tables; .tables lists them)", highlight=False)
+    out.print(f"  PULSELAKE_HOME='{home}' pulselake dev      (the same tables live, with the Dagster UI)", highlight=False)
+
+
+def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        grid = Grid(title, "rows")
+        for name, count in counts.items():
+            grid.add_row(name, f"{count:,}")
+        out.print(grid)

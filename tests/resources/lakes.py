@@ -1,0 +1,122 @@
+"""A small lake with the tables that the reports read."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from assets.devices import tables as devices
+from assets.devices.contract import DeviceAlerts, DeviceReadings
+from assets.devices.gold import device_health
+from assets.glucose import tables as glucose
+from assets.glucose.contract import GlucoseAlerts, GlucoseReadings
+from assets.glucose.gold import glucose_daily, patient_comparison
+from assets.stream.contract import BronzeRows, QuarantineRows
+from resources.analytics import Analytics
+from resources.lake import Lake
+from resources.table import Table
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ROWS = {
+    "bronze": (BronzeRows, BronzeRows),
+    "quarantine": (QuarantineRows, QuarantineRows),
+    "alerts": (GlucoseAlerts, DeviceAlerts),
+    "silver": (GlucoseReadings, DeviceReadings),
+}
+STREAMS = ("glucose_readings", "device_readings")
+TABLES = {
+    f"{layer}/{stream}": Table(f"{layer}/{stream}", rows, ("ingest_date",))
+    for layer, pair in ROWS.items()
+    for stream, rows in zip(STREAMS, pair, strict=True)
+}
+SILVER = TABLES["silver/glucose_readings"]
+
+
+def empty_lake(folder: Path) -> Analytics:
+    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD))
+
+
+def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
+    """A row of any stream table; what is not said has a plain value."""
+    received = values.pop("received_at", at + timedelta(seconds=2))
+    plain = {
+        "patient_id": 1,
+        "device_id": 10,
+        "measured_at": at,
+        "received_at": received,
+        "pulled_at": received,
+        "glucose_mg_dl": 100.0,
+        "battery_level": 80.0,
+        "firmware_version": "1.2.3",
+        "connectivity_status": "Connected",
+        "error_codes": "",
+        "partition": 0,
+        "sequence_number": 0,
+        "event_index": 0,
+        "reading_count": 1,
+        "rule_version": 1,
+        "threshold": 115.0,
+        "event_date": at.date(),
+        "ingest_date": received.date(),
+    }
+    return plain | values
+
+
+def frame(table: Table, *rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([{name: row.get(name) for name in table.schema} for row in rows], schema=table.schema)
+
+
+def fill(analytics: Analytics, name: str, *rows: dict[str, Any]) -> pl.DataFrame:
+    table = TABLES[name]
+    written = frame(table, *rows)
+    analytics.lake.table(table).ensure().append(written, transactions={})
+    return written
+
+
+def filled_lake(folder: Path) -> Analytics:
+    """Patient 1 has five readings on the 23rd, patient 2 one on the 24th; device 10 is low, 20 well, 30 quiet."""
+    analytics = empty_lake(folder)
+    levels = [50.0, 100.0, 120.0, 180.0, 300.0]
+    minutes = [timedelta(minutes=5 * step) for step in range(len(levels))]
+    fill(analytics, "bronze/glucose_readings", row(reading_count=7), row(sequence_number=1, reading_count=2))
+    readings = fill(
+        analytics,
+        "silver/glucose_readings",
+        *[row(NOON + after, glucose_mg_dl=level) for after, level in zip(minutes, levels, strict=True)],
+        row(NOON + timedelta(days=1), patient_id=2, device_id=20, received_at=NOON + timedelta(days=1, minutes=11)),
+    )
+    fill(
+        analytics,
+        "quarantine/glucose_readings",
+        row(reason="not_json", body="{'patient_id': 7}"),
+        row(reason="not_json", body="\x1b[2J"),
+        row(reason="bad_timestamp", body="{}"),
+    )
+    fill(
+        analytics,
+        "alerts/glucose_readings",
+        row(alert_id="a", rule="glucose_high", severity="warning"),
+        row(alert_id="b", rule="glucose_high", severity="warning"),
+        row(alert_id="c", rule="glucose_urgent_low", severity="urgent"),
+    )
+    reports = fill(
+        analytics,
+        "silver/device_readings",
+        row(NOON, battery_level=30.0),
+        row(NOON + timedelta(days=1), battery_level=12.0, error_codes="Err1"),
+        row(NOON + timedelta(days=1), device_id=20),
+        row(NOON - timedelta(hours=1), device_id=30),
+    )
+    daily = glucose_daily(readings)
+    for table, rows in (
+        (glucose.GLUCOSE_DAILY, daily),
+        (glucose.PATIENT_COMPARISON, patient_comparison(daily)),
+        (devices.DEVICE_HEALTH, device_health(reports)),
+    ):
+        analytics.lake.table(table).ensure().append(rows, transactions={})
+    return analytics
+
+
+def day(of_november: int) -> date:
+    return date(2026, 11, of_november)

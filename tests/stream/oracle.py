@@ -1,0 +1,299 @@
+"""A second opinion: the four tables of a stream, worked out from bronze in plain Python.
+
+It reads bronze in the order of processing and shares no code with the engine: a reading at a time, a window by looking
+at every earlier reading. Where the engine and this disagree, one of them is wrong.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+WINDOW = timedelta(minutes=10)
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d|[+-]\d\d)?")
+RULES = (
+    ("glucose_high", "warning", 115.0, lambda value, mean: value > 115),
+    ("glucose_average_high", "warning", 105.0, lambda value, mean: mean > 105),
+    ("glucose_urgent_high", "urgent", 250.0, lambda value, mean: value > 250),
+    ("glucose_low", "warning", 70.0, lambda value, mean: value < 70),
+    ("glucose_urgent_low", "urgent", 54.0, lambda value, mean: value < 54),
+)
+
+
+class Refused(Exception):
+    """A member that belongs into quarantine; the message is the reason."""
+
+
+class Event(NamedTuple):
+    """One row of bronze."""
+
+    partition: int
+    sequence_number: int
+    received_at: datetime
+    pulled_at: datetime
+    body: bytes
+
+
+@dataclass
+class Expected:
+    """What the tables must hold, row by row."""
+
+    silver: list[Row] = field(default_factory=list)
+    quarantine: list[Row] = field(default_factory=list)
+    alerts: list[Row] = field(default_factory=list)
+    duplicates: Counter[date] = field(default_factory=Counter)
+    readings: int = 0
+
+
+class Domain(NamedTuple):
+    """What differs between streams."""
+
+    read: Callable[[Mapping[str, Any]], Row]
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+    has_rules: bool
+
+
+def expected(events: Iterable[Event], domain: Domain) -> Expected:
+    """Recomputes everything from bronze."""
+    tables = Expected()
+    standing: dict[tuple[Any, ...], Row] = {}
+    by_patient: dict[int, list[Row]] = defaultdict(list)
+    alert_ids: set[str] = set()
+    ordered = sorted(events, key=lambda event: (event.pulled_at, event.partition, event.sequence_number))
+    for _, batch in groupby(ordered, key=lambda event: event.pulled_at):
+        new = []
+        for event in batch:
+            for row in _settle(event, domain, standing, tables):
+                tables.silver.append(row)
+                new.append(row)
+        if domain.has_rules:
+            for row in new:
+                by_patient[row["patient_id"]].append(row)
+            for row in new:
+                tables.alerts += _alerts(row, by_patient[row["patient_id"]], alert_ids)
+    return tables
+
+
+def _settle(event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], tables: Expected) -> Iterator[Row]:
+    """The readings of an event that stand; the others go to quarantine or are counted as repeats."""
+    place = {
+        "partition": event.partition,
+        "sequence_number": event.sequence_number,
+        "received_at": event.received_at,
+        "ingest_date": event.pulled_at.date(),
+    }
+    for index, member in enumerate(_members(event.body)):
+        tables.readings += 1
+        try:
+            row = place | {"event_index": index} | domain.read(_object(member))
+            if row["measured_at"] > event.received_at + WINDOW:
+                raise Refused("in_the_future")
+            first = standing.setdefault(tuple(row[name] for name in domain.key), row)
+            if first is row:
+                yield row | {"event_date": row["measured_at"].date()}
+            elif any(row[name] != first[name] for name in domain.values):
+                raise Refused("conflicting_duplicate")
+            else:
+                tables.duplicates[event.pulled_at.date()] += 1
+        except Refused as refused:
+            tables.quarantine.append(place | {"event_index": index, "reason": str(refused)} | _raw(event.body))
+
+
+def _raw(body: bytes) -> Row:
+    try:
+        return {"body": body.decode(), "body_bytes": None}
+    except UnicodeDecodeError:
+        return {"body": None, "body_bytes": body}
+
+
+class _NotJson:
+    pass
+
+
+def _members(body: bytes) -> list[Any]:
+    def refuse(constant: str) -> float:
+        raise ValueError(constant)
+
+    try:
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return [_NotJson]
+    return document if isinstance(document, list) and document else [document]
+
+
+def _object(member: Any) -> Mapping[str, Any]:
+    if member is _NotJson:
+        raise Refused("not_json")
+    if not isinstance(member, dict):
+        raise Refused("not_an_object")
+    return member
+
+
+def _alerts(row: Row, known: list[Row], seen: set[str]) -> Iterator[Row]:
+    end = row["measured_at"]
+    within = [round(other["glucose_mg_dl"] * 1e6) for other in known if end - WINDOW < other["measured_at"] <= end]
+    mean = sum(within) / (len(within) * 1_000_000)
+    for rule, severity, threshold, is_broken in RULES:
+        text = f"{rule}|1|{row['patient_id']}|{(end - EPOCH) // MICROSECOND}"
+        alert_id = hashlib.sha256(text.encode()).hexdigest()[:32]
+        if is_broken(row["glucose_mg_dl"], mean) and alert_id not in seen:
+            seen.add(alert_id)
+            yield {
+                **{name: value for name, value in row.items() if name != "range_flag"},
+                "alert_id": alert_id,
+                "rule": rule,
+                "rule_version": 1,
+                "severity": severity,
+                "threshold": threshold,
+                "mean_10_min": mean if rule == "glucose_average_high" else None,
+            }
+
+
+def read_glucose(member: Mapping[str, Any]) -> Row:
+    """A glucose reading, as the payload's description says."""
+    patient, device = (_int(member, name) for name in ("patient_id", "device_id"))
+    level, timestamp = (_number_or_text(member, name) for name in ("glucose_level", "timestamp"))
+    location, unit = (_text(member, name) for name in ("location", "unit"))
+    word = level.strip().lower() if isinstance(level, str) else None
+    flag = {"low": "below", "high": "above"}.get(word or "")
+    if isinstance(level, str) and not flag:
+        if not NUMBER.fullmatch(level.strip()):
+            raise Refused("bad_type:glucose_level")
+        level = float(level)
+    if unit not in (None, "mg/dL", "mmol/L"):
+        raise Refused("bad_type:unit")
+    factor = 18.0182 if unit == "mmol/L" else 1.0
+    value = {"below": 39.0, "above": 401.0}[flag] if flag else float(level) * factor
+    if not 0 < value <= 1000:
+        raise Refused("implausible")
+    return {
+        "patient_id": patient,
+        "device_id": device,
+        "measured_at": instant(timestamp),
+        "glucose_mg_dl": value,
+        "range_flag": flag,
+        "location": location,
+    }
+
+
+def read_device(member: Mapping[str, Any]) -> Row:
+    """A device's report, as the payload's description says."""
+    device, timestamp = _int(member, "device_id"), _number_or_text(member, "timestamp")
+    battery = _number(member, "battery_level")
+    firmware, status, errors = (
+        _text(member, name, is_required=True) for name in ("firmware_version", "connectivity_status", "error_codes")
+    )
+    if status not in ("Connected", "Disconnected", "Poor Connection"):
+        raise Refused("bad_type:connectivity_status")
+    if errors not in ("", "Err1", "Err2", "Err3"):
+        raise Refused("bad_type:error_codes")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", str(firmware)):
+        raise Refused("bad_type:firmware_version")
+    if not 0 <= battery <= 100:
+        raise Refused("implausible")
+    return {
+        "device_id": device,
+        "measured_at": instant(timestamp),
+        "battery_level": float(battery),
+        "firmware_version": firmware,
+        "connectivity_status": status,
+        "error_codes": errors,
+    }
+
+
+GLUCOSE = Domain(read_glucose, ("patient_id", "device_id", "measured_at"), ("glucose_mg_dl",), has_rules=True)
+DEVICES = Domain(
+    read_device,
+    ("device_id", "measured_at"),
+    ("battery_level", "firmware_version", "connectivity_status", "error_codes"),
+    has_rules=False,
+)
+
+
+def instant(value: float | str) -> datetime:
+    """A timestamp in any of the forms that a payload may have."""
+    found = _from_text(value) if isinstance(value, str) else _from_epoch_ms(value)
+    if found is None or found < OLDEST:
+        raise Refused("bad_timestamp")
+    return found
+
+
+def _from_text(text: str) -> datetime | None:
+    if not (match := TIME.fullmatch(text)):
+        return None
+    day, minutes, seconds, fraction, zone = match.groups()
+    if seconds is None and fraction is not None:
+        return None
+    try:
+        local = datetime.fromisoformat(f"{day}T{minutes}{seconds or ':00'}").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    if zone in (None, "Z"):
+        ahead = timedelta(0)
+    else:
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:])) * (-1 if zone[0] == "-" else 1)
+    return local + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6])) - ahead
+
+
+def _from_epoch_ms(value: float) -> datetime | None:
+    if not 0 <= value <= 253_402_300_799_999:
+        return None
+    return EPOCH + timedelta(microseconds=round(float(value) * 1000))
+
+
+def _present(member: Mapping[str, Any], name: str) -> Any:
+    if member.get(name) is None:
+        raise Refused(f"missing_field:{name}")
+    return member[name]
+
+
+def _int(member: Mapping[str, Any], name: str) -> int:
+    value = _present(member, name)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise Refused(f"bad_type:{name}")
+    return value
+
+
+def _number(member: Mapping[str, Any], name: str) -> float:
+    value = _present(member, name)
+    if type(value) not in (int, float):
+        raise Refused(f"bad_type:{name}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise Refused(f"bad_type:{name}") from error
+
+
+def _number_or_text(member: Mapping[str, Any], name: str) -> float | str:
+    value = _present(member, name)
+    return _well_formed(value, name) if isinstance(value, str) else _number(member, name)
+
+
+def _text(member: Mapping[str, Any], name: str, *, is_required: bool = False) -> str | None:
+    value = _present(member, name) if is_required else member.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise Refused(f"bad_type:{name}")
+    return _well_formed(value, name)
+
+
+def _well_formed(text: str, name: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"bad_type:{name}") from error
+    return text
