@@ -16,9 +16,11 @@ from orchestration.backlog import backlog
 from orchestration.live import Generators, Load, running
 from orchestration.processes import free_port
 from orchestration.status import StreamStatus, stream_status
-from orchestration.system import ALERTS_HUB, STREAMS
+from orchestration.system import ALERTS_HUB, STREAMS, Stream, tables
 from orchestration.work import refresh_gold, refresh_reports
+from resources.lake import Lake
 from resources.settings import Settings
+from resources.table import Table
 
 LOADS = (
     Load("glucose", "glucose_readings", patients=200, rate=200.0, faults=0.02),
@@ -91,11 +93,15 @@ def demo(settings: Settings, seconds: float, say: Say) -> Summary:
         generators.join()
         say("All events are sent. Waiting until the sessions have caught up …")
         children.wait_until(lambda: _is_settled(own), "The last session", SETTLE_S)
-        latency = _latency(own, after_s=started)
+        latency = _latency(own)
         today = datetime.now(UTC).date()
         say("Building gold and reports …")
-        gold = {name: rows for stream in STREAMS for name, rows in refresh_gold(stream, own.open_lake()).items()}
-        gold |= {f"gold/report_{name}": rows for name, rows in refresh_reports(own.open_lake()).items()}
+        lake = own.open_lake()
+        for stream in STREAMS:
+            refresh_gold(stream, lake)
+        reports = refresh_reports(lake)
+        gold = {table.sql_name: _rows(lake, table) for table in tables() if table.layer == "gold"}
+        gold |= {f"gold.report_{name}": rows for name, rows in reports.items()}
         return Summary(
             generators.published,
             [stream_status(stream, own, own.open_lake(), today) for stream in STREAMS],
@@ -104,6 +110,11 @@ def demo(settings: Settings, seconds: float, say: Say) -> Summary:
             latency,
             own,
         )
+
+
+def _rows(lake: Lake, table: Table) -> int:
+    rows: int = lake.table(table).scan().select(pl.len()).collect().item()
+    return rows
 
 
 def _findings(settings: Settings, name: str, day: date) -> list[Finding]:
@@ -126,23 +137,33 @@ def _is_settled(settings: Settings) -> bool:
     return all(backlog(stream.contract, lake, namespace.source(settings.hub(stream.name))).events <= 0 for stream in STREAMS)
 
 
-def _latency(settings: Settings, after_s: float) -> Latency | None:
-    """Reads the alerts hub: what a consumer of alerts would have seen, and when."""
-    source = settings.event_hubs_namespace().source(settings.hub(ALERTS_HUB))
-    tails = source.state().tails
-    waiting = sum(tail.last - tail.first + 1 for tail in tails.values() if tail.last >= 0)
-    waits: list[float] = []
+def _latency(settings: Settings) -> Latency | None:
+    """Reads the alerts hub: what a consumer of alerts would have seen, and when.
+
+    Events that came before a stream's first micro-batch are left out: they waited for the first session to start.
+    """
+    lake, source = settings.open_lake(), settings.event_hubs_namespace().source(settings.hub(ALERTS_HUB))
+    first = min(filter(None, (_first_pulled_at(stream, lake) for stream in STREAMS)), default=None)
+    expected = sum(tail.last - tail.first + 1 for tail in source.state().tails.values() if tail.last >= 0)
     decoder = msgspec.json.Decoder(_Received)
+    seen, waits = 0, []
     with source.receive({}) as receiver:
-        while len(waits) < waiting:
+        while seen < expected:
             for pulled in receiver.take(timeout=5.0):
                 for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-                    waits.append(enqueued_ms / 1000 - decoder.decode(body).received_at.timestamp())
+                    seen += 1
+                    received_at = decoder.decode(body).received_at
+                    if first is not None and received_at > first:
+                        waits.append(enqueued_ms / 1000 - received_at.timestamp())
     if not waits:
         return None
-    # The first session starts some seconds after the first event; what waited for it says nothing about a session.
-    steady = pl.Series(waits[len(waits) // 4 :])
-    return Latency(steady.len(), steady.quantile(0.5) or 0.0, steady.quantile(0.99) or 0.0)
+    found = pl.Series(waits)
+    return Latency(len(waits), found.quantile(0.5) or 0.0, found.quantile(0.99) or 0.0)
+
+
+def _first_pulled_at(stream: Stream, lake: Lake) -> datetime | None:
+    first: datetime | None = lake.table(stream.contract.tables.bronze).scan().select(pl.col("pulled_at").min()).collect().item()
+    return first
 
 
 class _Received(msgspec.Struct):

@@ -52,7 +52,7 @@ def show_summary(out: Console, summary: Summary) -> None:
         latency = summary.latency
         out.print(
             f"Event in the hub → alert in the hub: p50 {latency.p50:.2f} s, p99 {latency.p99:.2f} s "
-            f"({latency.alerts:,} alerts, after the first quarter, in which the first session starts)"
+            f"({latency.alerts:,} alerts; without events that waited for the first session to start)"
         )
     for problem in summary.problems:
         out.print(f"[red]{problem}[/]")

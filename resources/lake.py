@@ -68,6 +68,10 @@ class LakeTable:
     def _schema(self) -> pl.Schema:
         return self.table.schema
 
+    @cached_property
+    def _required(self) -> list[str]:
+        return self.table.required
+
     @property
     def name(self) -> str:
         """``<layer>/<table>``."""
@@ -259,6 +263,11 @@ class LakeTable:
             raise SchemaError(
                 f"{self.name}: the rows have {dict(frame.schema)} but the table has {dict(self._schema)}; "
                 "nothing was written. Make the transformation return the table's columns, in order."
+            )
+        if empty := [name for name in self._required if frame[name].null_count()]:
+            raise SchemaError(
+                f"{self.name}: rows without a value in {', '.join(empty)}; nothing was written. "
+                "Quarantine such rows before they get here."
             )
 
 

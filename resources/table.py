@@ -29,6 +29,11 @@ class Table:
         return self.rows.create_empty().schema
 
     @property
+    def required(self) -> list[str]:
+        """Columns that hold a value in every row."""
+        return [name for name, column in self.rows.columns().items() if not column.nullable]
+
+    @property
     def layer(self) -> str:
         """``bronze``, ``silver``, ``quarantine``, ``alerts`` or ``gold``."""
         return self.name.split("/")[0]

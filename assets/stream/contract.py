@@ -38,8 +38,8 @@ class BronzeRows(dy.Schema):
     sequence_number = dy.Int64(nullable=False)
     received_at = utc()
     pulled_at = utc()
-    body = dy.String()
-    body_bytes = dy.Binary()
+    body = dy.String(nullable=True)
+    body_bytes = dy.Binary(nullable=True)
     reading_count = dy.Int64(nullable=False)
     ingest_date = dy.Date(nullable=False)
 
@@ -52,8 +52,8 @@ class QuarantineRows(dy.Schema):
     event_index = dy.Int64(nullable=False)
     reason = dy.String(nullable=False)
     received_at = utc()
-    body = dy.String()
-    body_bytes = dy.Binary()
+    body = dy.String(nullable=True)
+    body_bytes = dy.Binary(nullable=True)
     ingest_date = dy.Date(nullable=False)
 
 

@@ -20,6 +20,9 @@ from resources.lake import Lake
 
 Clock = Callable[[], datetime]
 
+COMMIT_BYTES = 128 << 20
+"""Processed bodies of this size are committed without waiting, whatever their number."""
+
 
 class HubRecreatedError(RuntimeError):
     """The hub is not the one that bronze was read from; nothing was read from it."""
@@ -191,9 +194,10 @@ class Session:
         self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
 
     def _commit_when_due(self, processor: Processor, hub: HubState) -> None:
-        waiting = sum(outcome.bronze.height for outcome in self._pending)
+        events = sum(outcome.bronze.height for outcome in self._pending)
+        size = sum(outcome.bronze.estimated_size() for outcome in self._pending)
         is_late = time.monotonic() - self._committed_at >= self._limits.commit_interval_s
-        if waiting >= self._limits.commit_events or (waiting and is_late):
+        if events and (is_late or events >= self._limits.commit_events or size >= COMMIT_BYTES):
             self._commit(processor, hub)
 
     def _commit(self, processor: Processor, hub: HubState) -> None:

@@ -17,8 +17,8 @@ from assets.stream.known import Known
 from assets.stream.process import ORDER, POSITIONS, Outcome
 from resources.lake import Lake, LakeTable
 
-CHUNK_EVENTS = 100_000
-"""How many events are read back from bronze at once; never less than what was pulled in one second."""
+CHUNK_EVENTS, CHUNK_BYTES = 100_000, 64 << 20
+"""How many events, and bytes of bodies, are read back from bronze at once; never less than what one second pulled."""
 
 Offsets = dict[int, int]
 """For each partition the last sequence number that a table contains."""
@@ -116,14 +116,15 @@ class StreamStore:
         self, table: LakeTable, day: date, frames: Iterable[pl.DataFrame], event_dates: Iterable[date], duplicates: int
     ) -> int:
         """Replaces a table's rows of one ingest date; refused if a session moved the table's offsets meanwhile."""
-        # The offsets stay as they are, but naming them makes Delta refuse a session that commits at the same moment.
-        fence = self._log[table.name]
+        # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
+        # moment; naming those of a table that moves on with a later day would set them back.
+        fence = self._log[table.name] if self._is_newest(day) else {}
         is_silver = table is self.silver
         return table.replace(
             frames,
             f"ingest_date = '{day.isoformat()}'",
             transactions=fence | ({self._duplicates_id(day): duplicates} if is_silver else {}),
-            expected=fence if self._is_newest(day) else None,
+            expected=fence,
             event_dates=event_dates if is_silver else (),
         )
 
@@ -164,9 +165,9 @@ class StreamStore:
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
     """Events of bronze in processing order, a bounded number at a time."""
-    seconds = (
-        bronze.group_by(second=pl.col("pulled_at").dt.truncate("1s")).len("events").sort("second").collect()
-    )
+    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
+    second = pl.col("pulled_at").dt.truncate("1s").alias("second")
+    seconds = bronze.group_by(second).agg(pl.len(), size.sum().alias("bytes")).sort("second").collect(engine="streaming")
     for start, end in _chunks(seconds):
         rows = bronze.filter(pl.col("pulled_at") >= start, pl.col("pulled_at") < end).sort(ORDER).collect()
         bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
@@ -188,17 +189,15 @@ def _newest(rows: pl.LazyFrame, column: str) -> datetime | None:
 
 def _chunks(seconds: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
     start: datetime | None = None
-    held = 0
-    last = None
-    for second, events in seconds.iter_rows():
+    events = size = 0
+    for second, count, bytes_ in seconds.iter_rows():
+        if start is not None and (events + count > CHUNK_EVENTS or size + bytes_ > CHUNK_BYTES):
+            yield start, second
+            start, events, size = None, 0, 0
         start = start or second
-        held += events
-        last = second
-        if held >= CHUNK_EVENTS:
-            yield start, second + timedelta(seconds=1)
-            start, held = None, 0
-    if start is not None and last is not None:
-        yield start, last + timedelta(seconds=1)
+        events, size = events + count, size + bytes_
+    if start is not None:
+        yield start, seconds["second"][-1] + timedelta(seconds=1)
 
 
 def _layer(outcome: Outcome, table: LakeTable) -> pl.DataFrame:

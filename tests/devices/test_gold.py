@@ -1,6 +1,7 @@
 """Device health against hand-computed days, and its independence of row order."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +16,11 @@ from assets.devices.tables import DEVICE_HEALTH
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 SILVER = pl.Schema(
     {
-        "device_id": pl.Int64,
+        "device_id": pl.Int64(),
         "measured_at": pl.Datetime("us", "UTC"),
-        "battery_level": pl.Float64,
-        "connectivity_status": pl.String,
-        "error_codes": pl.String,
+        "battery_level": pl.Float64(),
+        "connectivity_status": pl.String(),
+        "error_codes": pl.String(),
     }
 )
 
@@ -35,7 +36,7 @@ def levels(*points: tuple[float, float]) -> pl.DataFrame:
     return silver(*[(minute, level, "Connected", "") for minute, level in points])
 
 
-def slope(frame: pl.DataFrame) -> float | None:
+def slope(frame: pl.DataFrame) -> Any:
     return device_health(frame)["battery_slope_percent_per_day"].item()
 
 

@@ -2,7 +2,9 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import polars as pl
 import pytest
@@ -118,7 +120,7 @@ def test_every_metric_is_the_oracle_s(rows: Rows):
         }
 
 
-def share(values, condition):
+def share(values: list[float], condition: Callable[[float], bool]) -> Any:
     return pytest.approx(100 * sum(map(condition, values)) / len(values))
 
 

@@ -1,5 +1,6 @@
 """The SQL prompt, fed with text."""
 
+from collections.abc import Iterator
 from io import StringIO
 
 import pytest
@@ -40,7 +41,7 @@ def test_an_error_does_not_end_the_shell(analytics):
 
 
 def test_each_statement_sees_the_newest_rows(analytics):
-    def lines():
+    def lines() -> Iterator[str]:
         yield "SELECT count(*) AS before FROM silver.glucose_readings;\n"
         fill(analytics, "silver/glucose_readings", row())
         yield "SELECT count(*) AS after FROM silver.glucose_readings;\n"

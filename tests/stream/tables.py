@@ -1,0 +1,70 @@
+"""What stands in a stream's tables, as plain rows, and whether it is what the oracle says."""
+
+from collections import Counter
+from typing import Any
+
+import polars as pl
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.contract import Contract
+from assets.stream.store import StreamStore
+from resources.event_source import EventSource
+from resources.lake import Lake
+from tests.stream.oracle import GLUCOSE, Domain, Event, Expected, expected
+
+Rows = list[tuple[Any, ...]]
+
+
+def rows(lake: Lake, layer: str, contract: Contract = CONTRACT) -> pl.DataFrame:
+    """A table's rows, sorted by position."""
+    table = lake.table(next(table for table in contract.tables if table.layer == layer))
+    order = [name for name in ("partition", "sequence_number", "event_index", "rule") if name in table.table.schema]
+    return table.scan().collect().sort(order)
+
+
+def everything(lake: Lake, contract: Contract = CONTRACT) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables."""
+    return {table.layer: rows(lake, table.layer, contract).to_dicts() for table in contract.tables}
+
+
+def bronze_events(lake: Lake, contract: Contract = CONTRACT) -> list[Event]:
+    return [
+        Event(
+            row["partition"],
+            row["sequence_number"],
+            row["received_at"],
+            row["pulled_at"],
+            row["body"].encode() if row["body_bytes"] is None else row["body_bytes"],
+        )
+        for row in rows(lake, "bronze", contract).iter_rows(named=True)
+    ]
+
+
+def assert_exact(lake: Lake, source: EventSource, contract: Contract = CONTRACT, domain: Domain = GLUCOSE) -> Expected:
+    """Bronze has what the hub holds, each event once; the other tables are what the oracle makes of bronze."""
+    events = bronze_events(lake, contract)
+    held = {(number, each) for number, tail in source.state().tails.items() for each in range(tail.first, tail.last + 1)}
+    found = Counter((event.partition, event.sequence_number) for event in events)
+    doubled, missing = {position for position, count in found.items() if count != 1}, held - found.keys()
+    assert not doubled, f"doubled in bronze: {doubled}"
+    assert not missing, f"missing in bronze: {missing}"
+    assert_follows_bronze(lake, contract, domain)
+    return expected(events, domain)
+
+
+def assert_follows_bronze(lake: Lake, contract: Contract = CONTRACT, domain: Domain = GLUCOSE) -> None:
+    """Silver, quarantine, alerts and the counts of duplicates are what the oracle makes of bronze."""
+    truth = expected(bronze_events(lake, contract), domain)
+    bronze = rows(lake, "bronze", contract)
+    assert bronze["reading_count"].sum() == truth.readings
+    assert bronze["ingest_date"].to_list() == bronze["pulled_at"].dt.date().to_list()
+    for layer in ("quarantine", "silver", "alerts"):
+        frame = rows(lake, layer, contract)
+        stored, right = Counter(frame.rows()), Counter(pl.DataFrame(getattr(truth, layer), schema=frame.schema).rows())
+        wrong = [f"{layer}: stored {row}" for row in stored - right] + [f"{layer}: right {row}" for row in right - stored]
+        assert not wrong, "\n".join(wrong[:10])
+    store = StreamStore(contract, lake)
+    counted = {day: store.duplicates(day) for day in bronze["ingest_date"].unique()}
+    assert counted == {day: truth.duplicates[day] for day in counted}
+    assert len(truth.silver) + len(truth.quarantine) + sum(truth.duplicates.values()) == truth.readings
+
