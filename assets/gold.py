@@ -69,7 +69,9 @@ class DailyGold:
             return touched
         newest = silver.scan().select(pl.col("event_date").max()).collect().item()
         followers = (
-            (day + timedelta(days=ahead), version) for day, version in touched.items() for ahead in range(self.days_back + 1)
+            (day + timedelta(days=ahead), version)
+            for day, version in touched.items()
+            for ahead in range(self.days_back + 1)
         )
         found: dict[date, int] = {}
         for day, version in followers:

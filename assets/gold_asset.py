@@ -9,7 +9,8 @@ from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 
-FIRST_EVENT_DATE = "2015-01-01"
+# The earliest instant that a reading may have; a sensor cannot ask for a date that is no partition.
+FIRST_EVENT_DATE = "2000-01-01"
 # A reading may be some minutes ahead of its receipt, so tomorrow's partition exists too.
 EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offset=2)
 """Partitions of what is derived by the day on which it was measured."""
@@ -23,7 +24,7 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
         deps=[table_key(gold.source.name)],
         description=gold.table.description,
         group_name=group,
-        kinds={"deltalake", "polars"},
+        kinds={"deltalake", "polars", "gold"},
         partitions_def=EVENT_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=gold.table.name.replace("/", "_"),
@@ -44,7 +45,7 @@ def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
         deps=[table_key(gold.source.name)],
         description=gold.table.description,
         group_name=group,
-        kinds={"deltalake", "polars"},
+        kinds={"deltalake", "polars", "gold"},
         pool=gold.table.name.replace("/", "_"),
     )
     def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:

@@ -37,7 +37,7 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
                 deps=[table_key(table.name) for table in tables if re.search(rf"\b{table.sql_name}\b", report.sql)],
                 description=report.description,
                 group_name="reports",
-                kinds={"duckdb", "deltalake"},
+                kinds={"duckdb", "deltalake", "gold"},
                 skippable=True,
             )
             for report in reports

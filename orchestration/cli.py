@@ -5,14 +5,26 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
     from generator.publisher import Progress, Published
+    from orchestration.system import Stream
+    from resources.settings import Settings
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
 
 app = typer.Typer(
     help="Real-time health monitoring on a lakehouse. Start with `pulselake demo`, then `pulselake dev`.",
@@ -26,7 +38,9 @@ out, err = Console(), Console(stderr=True)
 @app.command()
 def hub(
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; default PULSELAKE_HUB_PORT or 5672.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Hubs in the schema of Microsoft's emulator; default hubs.json.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Hubs in the schema of Microsoft's emulator; default hubs.json.")
+    ] = None,
     retention_hours: Annotated[float, typer.Option(help="Events older than this are dropped.")] = 72.0,
 ) -> None:
     """Start the local Event Hubs until Ctrl-C; its log survives restarts and crashes."""
@@ -49,7 +63,9 @@ def generate(
     faults: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed events.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed and clock give the same events.")] = 0,
     pack: Annotated[int, typer.Option(min=1, help="Readings in one event, as a JSON array.")] = 1,
-    backlog: Annotated[int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")] = None,
+    backlog: Annotated[
+        int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")
+    ] = None,
 ) -> None:
     """Send readings of synthetic patients to a stream's hub."""
     from generator.publisher import publish as send
@@ -58,12 +74,21 @@ def generate(
     found, settings = _stream(stream), _settings()
     now = datetime.now(UTC)
     if backlog is None:
-        made = events(found.short, start=now, rate=rate, patients=patients, faults=faults, seed=seed, pack=pack, seconds=seconds)
+        made = events(
+            found.short, start=now, rate=rate, patients=patients, faults=faults, seed=seed, pack=pack, seconds=seconds
+        )
     else:
         spacing = timedelta(minutes=5)
         start = now - spacing * (backlog * pack // patients + 1)
         made = events(
-            found.short, start=start, spacing=spacing, patients=patients, faults=faults, seed=seed, pack=pack, count=backlog
+            found.short,
+            start=start,
+            spacing=spacing,
+            patients=patients,
+            faults=faults,
+            seed=seed,
+            pack=pack,
+            count=backlog,
         )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,28 +124,36 @@ def drain(
     from orchestration.system import STREAMS
     from orchestration.work import drain as work_off
     from orchestration.work import refresh_reports
+    from resources.signals import DeferredSignals
 
     settings = _settings()
     chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
     limits = SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s)
-    with _explained():
+    with _explained(), DeferredSignals() as signals:
         for stream in chosen:
             started = time.monotonic()
 
             def show(totals: Totals, name: str = stream.name, started: float = started) -> None:
                 _progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
 
-            done = work_off(stream, settings, limits, show)
+            done = work_off(stream, settings, limits, show, lambda: signals.is_noted)
             totals = done.totals
             out.print(
-                f"{stream.name}: {totals.events:,} events in {time.monotonic() - started:.1f} s: {totals.silver:,} silver, "
+                f"{stream.name}: {totals.events:,} events in {time.monotonic() - started:.1f} s: "
+                f"{totals.silver:,} silver, "
                 f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
                 + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
             )
             for table, rows in done.gold_rows.items():
                 out.print(f"  {table}: {rows:,} rows")
             if totals.expired_events:
-                err.print(f"[red]{stream.name}: {totals.expired_events:,} events had expired in the hub before they were read.[/]")
+                err.print(
+                    f"[red]{stream.name}: {totals.expired_events:,} events had expired in the hub "
+                    "before they were read.[/]"
+                )
+            if signals.is_noted:
+                err.print("Stopped: what was pulled is committed; `pulselake drain` goes on from here.")
+                raise typer.Exit(130)
         refresh_reports(settings.open_lake())
 
 
@@ -135,7 +168,8 @@ def replay(
     def show(rebuilt: Rebuilt) -> None:
         before, after = rebuilt.before, rebuilt.after
         out.print(
-            f"{rebuilt.day}: quarantine {before['quarantine']:,} → {after['quarantine']:,}, silver {before['silver']:,} → "
+            f"{rebuilt.day}: quarantine {before['quarantine']:,} → {after['quarantine']:,}, "
+            f"silver {before['silver']:,} → "
             f"{after['silver']:,}, {rebuilt.new_alerts.height:,} new alerts"
         )
 
@@ -148,7 +182,7 @@ def replay(
 @app.command()
 def sql(
     statement: Annotated[str | None, typer.Argument(help="One SELECT; without it an interactive shell opens.")] = None,
-    format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
+    format: Annotated[Format, typer.Option(help="How to print the rows.")] = Format.TABLE,
 ) -> None:
     """Ask any table: bronze.glucose_readings, silver.…, quarantine.…, alerts.…, gold.glucose_daily, …"""
     from orchestration.system import analytics
@@ -157,14 +191,12 @@ def sql(
     from resources.sql_shell import shell
 
     asked = analytics(_settings().open_lake())
-    if format not in ("table", "csv", "json"):
-        raise typer.BadParameter(f"'{format}' is none of table, csv, json", param_hint="--format")
     if statement is None:
         shell(asked, sys.stdin, sys.stdout)
         return
     try:
         with asked.stream(statement) as result:
-            write(result, format, sys.stdout)
+            write(result, format.value, sys.stdout)
     except QueryError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -201,8 +233,11 @@ def dev(
         if rate:
             generators.start(settings, Load("glucose", "glucose_readings", patients, rate, faults), None)
             generators.start(settings, Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults), None)
-        err.print(f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  Logs: {children.log('dagster').parent}  Ctrl-C ends.")
-        err.print("Meanwhile, elsewhere: `pulselake status`, `pulselake sql \"SELECT * FROM gold.glucose_daily\"`")
+        err.print(
+            f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  "
+            f"Logs: {children.log('dagster').parent}  Ctrl-C ends."
+        )
+        err.print('Meanwhile, elsewhere: `pulselake status`, `pulselake sql "SELECT * FROM gold.glucose_daily"`')
         while not generators.stop.wait(1.0):
             children.check()
         err.print("Stopping …")
@@ -228,7 +263,7 @@ def main() -> None:
     app()
 
 
-def _settings():  # type: ignore[no-untyped-def]
+def _settings() -> "Settings":
     from pydantic import ValidationError
 
     from resources.settings import Settings
@@ -236,10 +271,16 @@ def _settings():  # type: ignore[no-untyped-def]
     try:
         return Settings()
     except ValidationError as error:
-        _fail("\n".join(f"Setting {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+        _fail("\n".join(f"Setting {_variable(str(each['loc'][0]))}: {each['msg']}" for each in error.errors()))
 
 
-def _stream(name: str):  # type: ignore[no-untyped-def]
+def _variable(setting: str) -> str:
+    from resources.settings import PREFIX
+
+    return setting if setting.isupper() else f"{PREFIX}{setting.upper()}"
+
+
+def _stream(name: str) -> "Stream":
     from orchestration.system import UnknownStreamError, stream
 
     try:
@@ -248,7 +289,7 @@ def _stream(name: str):  # type: ignore[no-untyped-def]
         _fail(str(error))
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     err.print(f"[red]{message}[/]", highlight=False)
     raise typer.Exit(1)
 
@@ -284,7 +325,9 @@ class _explained:
 
 
 def _sent(progress: "Progress") -> None:
-    _progress(f"{progress.events:,} events, {progress.readings:,} readings sent, {progress.events / progress.seconds:,.0f}/s")
+    _progress(
+        f"{progress.events:,} events, {progress.readings:,} readings sent, {progress.events / progress.seconds:,.0f}/s"
+    )
 
 
 def _progress(text: str) -> None:
@@ -296,7 +339,10 @@ def _progress(text: str) -> None:
 
 def _report(published: "Published") -> None:
     labels = ", ".join(f"{label} {count:,}" for label, count in sorted(published.by_label.items()))
-    out.print(f"Sent {published.events:,} events with {published.readings:,} readings in {published.seconds:.1f} s: {labels}", highlight=False)
+    out.print(
+        f"Sent {published.events:,} events with {published.readings:,} readings in {published.seconds:.1f} s: {labels}",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ defs = dg.Definitions(
         *(stream_assets(stream.contract) for stream in STREAMS),
         alerts_hub_asset([stream.contract for stream in STREAMS]),
         *(
-            daily_gold_asset(gold, stream.name) if isinstance(gold, DailyGold) else derived_gold_asset(gold, stream.name)
+            daily_gold_asset(gold, stream.name)
+            if isinstance(gold, DailyGold)
+            else derived_gold_asset(gold, stream.name)
             for stream in STREAMS
             for gold in stream.gold
         ),

@@ -134,7 +134,9 @@ def _progress(settings: Settings) -> str:
 
 def _is_settled(settings: Settings) -> bool:
     lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
-    return all(backlog(stream.contract, lake, namespace.source(settings.hub(stream.name))).events <= 0 for stream in STREAMS)
+    return all(
+        backlog(stream.contract, lake, namespace.source(settings.hub(stream.name))).events <= 0 for stream in STREAMS
+    )
 
 
 def _latency(settings: Settings) -> Latency | None:
@@ -162,7 +164,9 @@ def _latency(settings: Settings) -> Latency | None:
 
 
 def _first_pulled_at(stream: Stream, lake: Lake) -> datetime | None:
-    first: datetime | None = lake.table(stream.contract.tables.bronze).scan().select(pl.col("pulled_at").min()).collect().item()
+    first: datetime | None = (
+        lake.table(stream.contract.tables.bronze).scan().select(pl.col("pulled_at").min()).collect().item()
+    )
     return first
 
 

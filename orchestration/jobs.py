@@ -11,6 +11,7 @@ STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
+
 def session_job(stream: Stream) -> Job:
     """One session of a stream."""
     return dg.define_asset_job(
@@ -21,6 +22,7 @@ def session_job(stream: Stream) -> Job:
         description=f"Pulls what {stream.name} has in its hub through bronze, silver, quarantine and alerts.",
     )
 
+
 def gold_job(stream: Stream) -> Job:
     """The gold tables of a stream, for a range of event dates."""
     return dg.define_asset_job(
@@ -30,6 +32,7 @@ def gold_job(stream: Stream) -> Job:
         tags={STREAM_TAG: stream.name},
         description=f"Makes gold of {stream.name} anew for the event dates that new silver rows touch.",
     )
+
 
 def reports_job() -> Job:
     """All reports."""

@@ -42,7 +42,9 @@ class Generators:
 
     def start(self, settings: Settings, load: Load, seconds: float | None) -> None:
         """Starts to send; `published` has the result once joined."""
-        thread = threading.Thread(target=self._send, args=(settings, load, seconds), name=f"generate {load.stream}", daemon=True)
+        thread = threading.Thread(
+            target=self._send, args=(settings, load, seconds), name=f"generate {load.stream}", daemon=True
+        )
         self.threads.append(thread)
         thread.start()
 
@@ -87,7 +89,9 @@ def start_dagster(children: Children, settings: Settings) -> None:
     prepare_dagster_home(settings)
     command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(settings.web_port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
-    children.wait_until(lambda: "LOADED" in str(graphql(settings.web_port, SENSORS_RUNNING)), "Dagster", DAGSTER_READY_S)
+    children.wait_until(
+        lambda: "LOADED" in str(graphql(settings.web_port, SENSORS_RUNNING)), "Dagster", DAGSTER_READY_S
+    )
 
 
 def prepare_dagster_home(settings: Settings) -> None:

@@ -32,7 +32,9 @@ class Children:
         self._logs.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for _, process in reversed(self._running):
             _stop(process)
 
@@ -40,7 +42,9 @@ class Children:
         """Where a child's output goes."""
         return self._logs / f"{name}.log"
 
-    def start(self, name: str, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    def start(
+        self, name: str, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         """Starts a process of its own session, so that Ctrl-C reaches it through us and in order."""
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
@@ -52,7 +56,9 @@ class Children:
         """Raises `ChildError` if a child has ended."""
         for name, process in self._running:
             if process.poll() is not None:
-                raise ChildError(f"{name} ended with code {process.returncode}. Its last words are in {self.log(name)}.")
+                raise ChildError(
+                    f"{name} ended with code {process.returncode}. Its last words are in {self.log(name)}."
+                )
 
     def wait_until(self, is_ready: Callable[[], bool], what: str, timeout_s: float) -> None:
         """Waits for a condition while all children live.

@@ -11,7 +11,16 @@ from orchestration.status import StreamStatus
 
 def show_status(out: Console, streams: list[StreamStatus]) -> None:
     """Lag, last micro-batch, quarantine and alerts of every stream."""
-    lag = Grid("stream", "partition", "hub", "bronze", "silver", "behind", title="Lag (last sequence number)", title_justify="left")
+    lag = Grid(
+        "stream",
+        "partition",
+        "hub",
+        "bronze",
+        "silver",
+        "behind",
+        title="Lag (last sequence number)",
+        title_justify="left",
+    )
     for each in streams:
         if each.lag is None:
             lag.add_row(each.stream.name, "?", f"[red]{each.problem}[/]", "", "", "")
@@ -20,10 +29,14 @@ def show_status(out: Console, streams: list[StreamStatus]) -> None:
             numbers = (partition.partition, partition.hub, partition.bronze, partition.silver, partition.events)
             lag.add_row(each.stream.name, *(f"{number:,}" for number in numbers))
     out.print(lag)
-    rows = Grid("stream", "last micro-batch", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left")
+    rows = Grid(
+        "stream", "last micro-batch", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"
+    )
     for each in streams:
         last = f"{each.last_pulled_at:%Y-%m-%d %H:%M:%S} UTC" if each.last_pulled_at else "never"
-        rows.add_row(each.stream.name, last, *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts")))
+        rows.add_row(
+            each.stream.name, last, *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts"))
+        )
     out.print(rows)
     for each in streams:
         _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
@@ -32,14 +45,18 @@ def show_status(out: Console, streams: list[StreamStatus]) -> None:
 
 def show_summary(out: Console, summary: Summary) -> None:
     """The end of the demo: every event accounted for."""
-    grid = Grid("", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left")
+    grid = Grid(
+        "", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left"
+    )
     sent = [summary.published[each.stream.name] for each in summary.streams]
     grid.add_row("events sent", *(f"{each.events:,}" for each in sent))
     for layer in ("bronze", "silver", "quarantine", "alerts"):
         grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in summary.streams))
     grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in summary.streams))
     verdicts = (
-        "yes" if all(finding.passed for finding in summary.findings[each.stream.name] if finding.is_error) else "[red]NO[/]"
+        "yes"
+        if all(finding.passed for finding in summary.findings[each.stream.name] if finding.is_error)
+        else "[red]NO[/]"
         for each in summary.streams
     )
     grid.add_row("bronze = silver + quarantine + duplicates", *verdicts)
@@ -59,8 +76,12 @@ def show_summary(out: Console, summary: Summary) -> None:
     home = summary.settings.root
     out.print("\n[bold]Where to look next[/]")
     out.print(f"  PULSELAKE_HOME='{home}' pulselake sql \"SELECT * FROM gold.glucose_daily LIMIT 10\"", highlight=False)
-    out.print(f"  PULSELAKE_HOME='{home}' pulselake sql      (shell over all tables; .tables lists them)", highlight=False)
-    out.print(f"  PULSELAKE_HOME='{home}' pulselake dev      (the same tables live, with the Dagster UI)", highlight=False)
+    out.print(
+        f"  PULSELAKE_HOME='{home}' pulselake sql      (shell over all tables; .tables lists them)", highlight=False
+    )
+    out.print(
+        f"  PULSELAKE_HOME='{home}' pulselake dev      (the same tables live, with the Dagster UI)", highlight=False
+    )
 
 
 def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:

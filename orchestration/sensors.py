@@ -66,7 +66,7 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         job=job,
         minimum_interval_seconds=GOLD_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Every {GOLD_INTERVAL_S} s: refreshes gold of {stream.name} for the event dates with new silver rows.",
+        description=f"Every {GOLD_INTERVAL_S} s: refreshes gold of {stream.name} for dates with new silver rows.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> Requests:
         dates = pending_dates(stream, lake)

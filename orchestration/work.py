@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import polars as pl
+
 from assets.gold import DailyGold
 from assets.reports import write_report
 from assets.stream.rebuild import Rebuilt, days_to_replay, rebuild
 from assets.stream.session import Session, SessionLimits, Totals, publish_alerts
-from orchestration.backlog import backlog
 from orchestration.system import ALERTS_HUB, SQL, Stream, tables
 from resources.lake import Lake
 from resources.reports import reports
@@ -23,15 +24,37 @@ class Drained:
     gold_rows: dict[str, int]
 
 
-def drain(stream: Stream, settings: Settings, limits: SessionLimits, on_progress: Callable[[Totals], None]) -> Drained:
-    """Runs sessions until the stream has caught up with its hub, then refreshes its gold.
+def drain(
+    stream: Stream,
+    settings: Settings,
+    limits: SessionLimits,
+    on_progress: Callable[[Totals], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Drained:
+    """Runs sessions until the stream has all that its hub holds now, then refreshes its gold.
+
+    Args:
+        stream, settings: what to drain, and where from and to.
+        limits: of each session.
+        on_progress: called with the totals so far after every commit.
+        should_stop: asked between micro-batches; True ends the drain with everything committed that was pulled.
 
     Raises:
         HubUnavailableError, HubRecreatedError, ConcurrentWriteError: see `Session.run`.
     """
     lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
     source = namespace.source(settings.hub(stream.name))
+    # Under a hub that never falls silent, what comes later is left to the next drain.
+    tails = source.state().tails
     done = Totals()
+
+    def report(totals: Totals) -> None:
+        on_progress(done.joined(totals))
+
+    def is_done() -> bool:
+        reached = session.store.offsets(session.store.silver)
+        return should_stop() or all(reached.get(partition, -1) >= tail.last for partition, tail in tails.items())
+
     with namespace.publisher(settings.hub(ALERTS_HUB)) as publisher:
         while True:
             session = Session(
@@ -40,13 +63,13 @@ def drain(stream: Stream, settings: Settings, limits: SessionLimits, on_progress
                 source,
                 publisher,
                 limits=replace(limits, until_caught_up=True),
-                on_progress=lambda totals: on_progress(done.joined(totals)),
+                on_progress=report,
+                should_stop=is_done,
             )
             done = done.joined(session.run())
             session.store.maintain(datetime.now(UTC).date())
-            if backlog(stream.contract, lake, source).events <= 0:
-                break
-    return Drained(done, refresh_gold(stream, lake))
+            if is_done():
+                return Drained(done, refresh_gold(stream, lake))
 
 
 def refresh_gold(stream: Stream, lake: Lake) -> dict[str, int]:
@@ -83,13 +106,14 @@ def replay(stream: Stream, settings: Settings, on_progress: Callable[[Rebuilt], 
         NotCaughtUpError, ConcurrentWriteError: see `rebuild`.
     """
     lake = settings.open_lake()
+
+    def publish(new_alerts: pl.DataFrame) -> None:
+        with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
+            publish_alerts(stream.contract, publisher, new_alerts)
+
     done = []
     for day in days_to_replay(stream.contract, lake):
-        rebuilt = rebuild(stream.contract, lake, day)
-        if rebuilt.new_alerts.height:
-            with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
-                publish_alerts(stream.contract, publisher, rebuilt.new_alerts)
-        done.append(rebuilt)
-        on_progress(rebuilt)
+        done.append(rebuild(stream.contract, lake, day, publish))
+        on_progress(done[-1])
     refresh_gold(stream, lake)
     return done

@@ -1,1 +1,1 @@
-"""How Pulselake touches the outside: hubs, the lake, DuckDB and the settings. No rule or schema of a domain belongs here."""
+"""How Pulselake touches the outside: hubs, the lake, DuckDB and the settings. No domain's rule belongs here."""

@@ -32,7 +32,7 @@ class HubsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "max_session_s": self.max_session_s,
             "idle_timeout_s": self.idle_timeout_s,
         }
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
 
     def source(self, stream: str) -> EventHubsSource:
         """The hub of a stream."""

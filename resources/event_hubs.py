@@ -67,8 +67,8 @@ class EventHubsNamespace:
     def _namespace(self) -> str:
         if not self.fully_qualified_namespace:
             raise HubUnavailableError(
-                "No Event Hubs namespace is set. Set EVENTHUB_CONNECTION_STRING, or EVENTHUB_NAMESPACE together with an "
-                "Azure identity, or start the local hub with `pulselake hub`."
+                "No Event Hubs namespace is set. Set EVENTHUB_CONNECTION_STRING, or EVENTHUB_NAMESPACE together with "
+                "an Azure identity, or start the local hub with `pulselake hub`."
             )
         return self.fully_qualified_namespace
 
@@ -98,7 +98,9 @@ class EventHubsSource:
         """Receives from all partitions, in each behind the given sequence number."""
         with self._errors(), self._client() as client:
             partitions = [int(partition) for partition in client.get_partition_ids()]
-            with EventHubsReceiver(client, self.namespace.consumer_group, {p: after.get(p) for p in partitions}) as receiver:
+            with EventHubsReceiver(
+                client, self.namespace.consumer_group, {p: after.get(p) for p in partitions}
+            ) as receiver:
                 yield receiver
 
     def _client(self, **options: Any) -> EventHubConsumerClient:

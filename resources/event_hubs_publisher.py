@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from azure.eventhub import EventDataBatch, EventHubProducerClient
 from azure.eventhub.exceptions import EventHubError
@@ -45,9 +45,12 @@ class EventHubsPublisher:
 
     def _open(self, partition: str) -> None:
         self._client._start_producer(partition, None)
-        self._client._producers[partition]._open_with_retry()
+        producer: Any = self._client._producers[partition]
+        producer._open_with_retry()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._client.close()
 
     @cached_property
@@ -73,8 +76,8 @@ class EventHubsPublisher:
                     batch = batches[partition] = self._client.create_batch(partition_id=partition)
                     if not _fits(batch, body):
                         raise HubUnavailableError(
-                            f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the {batch.max_size_in_bytes} "
-                            "bytes that it accepts. Send smaller bodies."
+                            f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the "
+                            f"{batch.max_size_in_bytes} bytes that it accepts. Send smaller bodies."
                         )
                 _add(batch, body)
             for batch in batches.values():

@@ -1,16 +1,16 @@
 """Receives from all partitions of an event hub in one thread.
 
 The SDK's own consumer loop visits partitions in turn, waits 0.2 s at each empty one, and up to `prefetch` events at a
-slow one; and it wraps each event in objects that cost more than receiving it. So the SDK keeps what is hard (connection,
-authentication, links, credit) and this module decides when to read: as soon as a socket has something. What it relies
-on inside the SDK is pinned by tests/contract.
+slow one; and it wraps each event in objects that cost more than receiving it. So the SDK keeps what is hard
+(connection, authentication, links, credit) and this module decides when to read: as soon as a socket has something.
+What it relies on inside the SDK is pinned by tests/contract.
 """
 
 import select
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from azure.eventhub import EventHubConsumerClient
 from azure.eventhub._consumer import EventHubConsumer
@@ -30,7 +30,7 @@ _KEEP_ALIVE_S = 5.0
 _SEQUENCE_NUMBER, _ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
 
 
-class _PartitionConsumer(EventHubConsumer):  # type: ignore[misc]
+class _PartitionConsumer(EventHubConsumer):
     """The SDK's consumer of one partition, handing over messages as they are decoded."""
 
     def __init__(self, client: EventHubConsumerClient, group: str, partition: int, after: int | None) -> None:
@@ -72,15 +72,16 @@ class _PartitionConsumer(EventHubConsumer):  # type: ignore[misc]
         while not self._open():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"partition {self.partition} could not be opened in {OPEN_TIMEOUT_S:.0f} s")
-        self.socket = self._handler._connection._transport.sock
+        self._client_of_link = cast(Any, self._handler)
+        self.socket = self._client_of_link._connection._transport.sock
         self.socket.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
 
     def poll(self, *, is_readable: bool, now: float) -> None:
         """Reads what the socket holds; also tops up credit and keeps the connection alive."""
-        if is_readable or self._handler._link.current_link_credit <= 0 or now - self.polled_at > _KEEP_ALIVE_S:
+        if is_readable or self._client_of_link._link.current_link_credit <= 0 or now - self.polled_at > _KEEP_ALIVE_S:
             self.polled_at = now
-            self._handler.do_work(batch=PREFETCH)
-        state = self._handler._link.get_state()
+            self._client_of_link.do_work(batch=PREFETCH)
+        state = self._client_of_link._link.get_state()
         if state is not LinkState.ATTACHED:
             raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")
 
@@ -165,9 +166,14 @@ class EventHubsReceiver:
         with self._changed:
             for old in self._consumers:
                 old.close()
-            replaced = [_PartitionConsumer(self._client, self._group, old.partition, old.after) for old in self._consumers]
+            replaced = [
+                _PartitionConsumer(self._client, self._group, old.partition, old.after) for old in self._consumers
+            ]
             for new, old in zip(replaced, self._consumers, strict=True):
-                new.sequence_numbers, new.enqueued_ms, new.bodies, new.size = *old.hand_over()[1:], sum(map(len, old.bodies))
+                new.sequence_numbers, new.enqueued_ms, new.bodies, new.size = (
+                    *old.hand_over()[1:],
+                    sum(map(len, old.bodies)),
+                )
             self._consumers = replaced
         time.sleep(0.5)
 

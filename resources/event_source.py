@@ -1,4 +1,4 @@
-"""What the engine needs of a hub, whatever transport it speaks: its state, its events in order, and a way to publish."""
+"""What the engine needs of a hub, whatever its transport: its state, its events in order, and a way to publish."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -54,7 +54,10 @@ class Receiver(Protocol):
 class EventSource(Protocol):
     """One hub to read from."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The hub's name."""
+        ...
 
     def state(self) -> HubState:
         """The hub's identity and tails.

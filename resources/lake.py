@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -87,7 +88,8 @@ class LakeTable:
         Raises:
             TableNotFoundError: the table was not created yet.
         """
-        return DeltaTable(self.uri, version=version, storage_options=self.storage_options)
+        kind = DeltaTable if "://" in self.uri else _LocalDeltaTable
+        return kind(self.uri, version=version, storage_options=self.storage_options)
 
     def ensure(self) -> "LakeTable":
         """Creates the table, empty, if it is not there."""
@@ -106,7 +108,9 @@ class LakeTable:
     def scan(self, version: int | None = None) -> pl.LazyFrame:
         """The table's rows at its newest or the given version; an empty frame where it was not created yet."""
         try:
-            return pl.scan_delta(self.delta(version), storage_options=self.storage_options or None).select(self._schema.names())
+            return pl.scan_delta(self.delta(version), storage_options=self.storage_options or None).select(
+                self._schema.names()
+            )
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
 
@@ -256,7 +260,9 @@ class LakeTable:
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
             write_deltalake(delta, rows, post_commithook_properties=_HOOKS, **options)
         except CommitFailedError as error:
-            raise ConcurrentWriteError(f"{self.name}: another writer was faster ({error}). Nothing was written; try again.") from error
+            raise ConcurrentWriteError(
+                f"{self.name}: another writer was faster ({error}). Nothing was written; try again."
+            ) from error
 
     def _check(self, frame: pl.DataFrame) -> None:
         if frame.schema != self._schema:
@@ -269,6 +275,13 @@ class LakeTable:
                 f"{self.name}: rows without a value in {', '.join(empty)}; nothing was written. "
                 "Quarantine such rows before they get here."
             )
+
+
+class _LocalDeltaTable(DeltaTable):
+    """Names files as the file system does: deltalake percent-encodes their folder, and Polars takes names literally."""
+
+    def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
+        return [unquote(uri) for uri in super().file_uris(*arguments, **options)]
 
 
 def _commit(transactions: Mapping[str, int], event_dates: Iterable[date]) -> CommitProperties:

@@ -1,6 +1,6 @@
 """The only reader of the environment. Everything has a default that works on a laptop without an account."""
 
-import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +11,29 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from resources.event_hubs import DEFAULT_CONSUMER_GROUP, EventHubsNamespace
 from resources.lake import Lake
 
+PREFIX = "PULSELAKE_"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
-AZURE_KEYS = ("account_name", "account_key", "sas_token", "tenant_id", "client_id", "client_secret", "endpoint", "allow_http")
-"""What the lake takes from ``AZURE_STORAGE_…`` variables; without a key or token, the Azure identity is used."""
+
+
+class AzureStorage(BaseSettings):
+    """What the lake takes from ``AZURE_STORAGE_…``; without a key or a token, the Azure identity is used."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", env_prefix="AZURE_STORAGE_", hide_input_in_errors=True
+    )
+
+    account_name: str | None = None
+    account_key: str | None = Field(default=None, repr=False)
+    sas_token: str | None = Field(default=None, repr=False)
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = Field(default=None, repr=False)
+    endpoint: str | None = None
+    allow_http: str | None = None
+
+    def options(self) -> dict[str, str]:
+        """What is set, as storage options."""
+        return {name: value for name, value in self.model_dump().items() if value}
 
 
 class Settings(BaseSettings):
@@ -32,20 +52,30 @@ class Settings(BaseSettings):
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_prefix="PULSELAKE_", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", env_prefix=PREFIX, populate_by_name=True, hide_input_in_errors=True
+    )
 
     home: Path = Path(".pulselake")
     lake: str | None = None
-    hub_port: int = 5672
-    web_port: int = 3000
+    hub_port: int = Field(default=5672, ge=1, le=65535)
+    web_port: int = Field(default=3000, ge=1, le=65535)
     event_hubs: str | None = Field(default=None, alias="EVENTHUB_CONNECTION_STRING", repr=False)
     namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
     consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
     hubs: Annotated[dict[str, str], NoDecode] = {}
-    max_session_s: float = 300.0
-    idle_timeout_s: float = 15.0
-    keep_runs_days: float = 3.0
-    storage: dict[str, str] = Field(default_factory=lambda: _azure_storage(os.environ), exclude=True, repr=False)
+    max_session_s: float = Field(default=300.0, gt=0)
+    idle_timeout_s: float = Field(default=15.0, gt=0)
+    keep_runs_days: float = Field(default=3.0, ge=0)
+
+    @field_validator("event_hubs")
+    @classmethod
+    def _check_connection_string(cls, value: str | None) -> str | None:
+        if value and not re.search(r"(^|;)\s*Endpoint\s*=\s*sb://[^;]+", value):
+            raise ValueError(
+                "must be like 'Endpoint=sb://NAME.servicebus.windows.net/;SharedAccessKeyName=…;SharedAccessKey=…'"
+            )
+        return value
 
     @field_validator("hubs", mode="before")
     @classmethod
@@ -54,7 +84,7 @@ class Settings(BaseSettings):
             return value
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
         if any(not stream.strip() or not hub.strip() for stream, _, hub in pairs):
-            raise ValueError("PULSELAKE_HUBS must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
+            raise ValueError("must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
         return {stream.strip(): hub.strip() for stream, _, hub in pairs}
 
     @cached_property
@@ -93,14 +123,9 @@ class Settings(BaseSettings):
     def open_lake(self) -> Lake:
         """The lake."""
         if self.lake and "://" in self.lake:
-            return Lake(self.lake, self.storage)
+            return Lake(self.lake, AzureStorage().options())
         return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
 
     def hub(self, stream: str) -> str:
         """The name of a stream's hub."""
         return self.hubs.get(stream, stream)
-
-
-def _azure_storage(environment: "os._Environ[str]") -> dict[str, str]:
-    found = {key: environment.get(f"AZURE_STORAGE_{key.upper()}") for key in AZURE_KEYS}
-    return {key: value for key, value in found.items() if value}

@@ -20,7 +20,9 @@ def clean(decoded: pl.DataFrame) -> pl.DataFrame:
     number = pl.coalesce(_level, _text.str.strip_chars().cast(pl.Float64, strict=False))
     factor = pl.when(_unit == "mmol/L").then(MG_DL_PER_MMOL_L).otherwise(1.0)
     measured = decoded.with_columns(
-        glucose_mg_dl=pl.coalesce(_sentinel.replace_strict(SENTINELS, default=None, return_dtype=pl.Float64), number * factor),
+        glucose_mg_dl=pl.coalesce(
+            _sentinel.replace_strict(SENTINELS, default=None, return_dtype=pl.Float64), number * factor
+        ),
         range_flag=_sentinel.replace_strict({"low": "below", "high": "above"}, default=None, return_dtype=pl.String),
     )
     value = pl.col("glucose_mg_dl")

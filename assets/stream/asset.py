@@ -4,26 +4,32 @@ With bronze selected, a run is a session that pulls from the hub; without it, th
 from bronze. What is done is in `session` and `rebuild`; here it only becomes events of Dagster.
 """
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
-from assets.stream.checks import DESCRIPTIONS, Finding, evaluate
+from assets.stream.checks import DESCRIPTIONS, evaluate
 from assets.stream.contract import Contract
 from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.signals import DeferredSignals
 
 FIRST_INGEST_DATE = "2026-01-01"
 INGEST_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_INGEST_DATE, end_offset=1)
 """Partitions of what is written by the day on which it came in; today's exists already."""
 
 LIVE_EVERY_S = 5.0
+MAX_UNKNOWN_FIELDS = 20
 ALERTS_HUB = "alerts"
+
+_FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
 Outputs = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
@@ -73,7 +79,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
                 deps=[deps],
                 description=table.description,
                 group_name=contract.stream,
-                kinds={"deltalake", "polars"},
+                kinds={"deltalake", "polars", table.layer},
                 skippable=True,
             )
             for table, deps in upstream.items()
@@ -104,36 +110,51 @@ def _session(
     today = datetime.now(UTC).date()
     if days != [today]:
         raise dg.Failure(
-            f"{contract.stream}: bronze is pulled from the hub only for today ({today}), not for {', '.join(map(str, days))}. "
-            "To make past days anew, select silver, quarantine and alerts without bronze."
+            f"{contract.stream}: bronze is pulled from the hub only for today ({today}), not for "
+            f"{', '.join(map(str, days))}. To make past days anew, select silver, quarantine and alerts without bronze."
         )
-    live = _Live(context, contract)
     settings = hubs.settings()
-    limits = SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s)
-    with hubs.publisher(ALERTS_HUB) as publisher:
+    with DeferredSignals() as signals, hubs.publisher(ALERTS_HUB) as publisher:
         session = Session(
-            contract, lake.open(), hubs.source(contract.stream), publisher, limits=limits, on_progress=live.report
+            contract,
+            lake.open(),
+            hubs.source(contract.stream),
+            publisher,
+            limits=SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s),
+            on_progress=_Live(context, contract).report,
+            should_stop=lambda: signals.is_noted,
         )
         totals = session.run()
-    context.log.info("Session of %s ended: %s", contract.stream, totals)
-    session.store.maintain(today)
+        if not signals.is_noted:
+            session.store.maintain(today)
     yield from _results(context, contract, today, _metadata(totals))
-    yield from _checks(session.store, today)
+    yield from _checks(context, session.store, today)
+    # A run that was terminated has committed and reported what it pulled; only now it ends as cancelled.
+    signals.deliver()
 
 
 def _rebuild(context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, days: list[date]) -> Outputs:
     for day in days:
-        rebuilt = rebuild(contract, lake.open(), day)
-        context.log.info("Rebuilt %s of %s: %s rows before, %s after", day, contract.stream, rebuilt.before, rebuilt.after)
-        for table in contract.tables:
-            if table is not contract.tables.bronze:
-                context.log_event(
-                    dg.AssetMaterialization(
-                        table_key(table.name), partition=day.isoformat(), metadata=_rebuilt(rebuilt, table.layer)
-                    )
-                )
-    store = StreamStore(contract, lake.open())
-    yield from _checks(store, days[-1], {table_key(table.name) for table in contract.tables} & set(context.selected_asset_keys))
+        with DeferredSignals() as signals:
+            rebuilt = rebuild(contract, lake.open(), day)
+            _log_rebuilt(context, contract, rebuilt)
+        signals.deliver()
+    yield from _checks(context, StreamStore(contract, lake.open()), days[-1])
+
+
+def _log_rebuilt(context: dg.AssetExecutionContext, contract: Contract, rebuilt: Rebuilt) -> None:
+    for layer, rows in rebuilt.after.items():
+        context.log_event(
+            dg.AssetMaterialization(
+                table_key(f"{layer}/{contract.stream}"),
+                partition=rebuilt.day.isoformat(),
+                metadata={
+                    "rows_before": rebuilt.before[layer],
+                    "rows": rows,
+                    "event_dates": len(rebuilt.event_dates),
+                },
+            )
+        )
 
 
 class _Live:
@@ -163,35 +184,45 @@ def _results(
         key = table_key(table.name)
         if key in context.selected_asset_keys:
             yield dg.MaterializeResult(key, metadata=dict(metadata[table.layer]))
+        else:
+            # A session writes all four tables, whatever was selected with bronze.
+            context.log_event(
+                dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(metadata[table.layer]))
+            )
 
 
 def _metadata(totals: Totals) -> dict[str, dict[str, Any]]:
     reached = {f"offset/{partition}": last for partition, last in sorted(totals.reached.items())}
-    unknown = {f"unknown_field/{name}": count for name, count in totals.unknown_fields.most_common(20)}
     return {
-        "bronze": {"events": totals.events, "expired_events": totals.expired_events, "commits": totals.commits} | reached,
-        "silver": {"rows": totals.silver, "duplicates": totals.duplicates, "caught_up_events": totals.caught_up_events} | unknown,
+        "bronze": {"events": totals.events, "expired_events": totals.expired_events, "commits": totals.commits}
+        | reached,
+        "silver": {
+            "rows": totals.silver,
+            "duplicates": totals.duplicates,
+            "caught_up_events": totals.caught_up_events,
+            **_unknown_fields(totals.unknown_fields),
+        },
         "quarantine": {"rows": totals.quarantine},
         "alerts": {"rows": totals.alerts},
     }
 
 
-def _rebuilt(rebuilt: Rebuilt, layer: str) -> dict[str, Any]:
-    return {"rows_before": rebuilt.before[layer], "rows": rebuilt.after[layer], "event_dates": len(rebuilt.event_dates)}
+def _unknown_fields(found: Counter[str]) -> dict[str, int]:
+    """Counts by field name; what does not look like a field's name may be data and is counted without it."""
+    named = Counter({name: count for name, count in found.items() if _FIELD_NAME.fullmatch(name)})
+    shown = {f"unknown_field/{name}": count for name, count in named.most_common(MAX_UNKNOWN_FIELDS)}
+    others = found.total() - sum(shown.values())
+    return shown | ({"unknown_fields_unnamed": others} if others else {})
 
 
-def _checks(store: StreamStore, day: date, selected: set[dg.AssetKey] | None = None) -> Iterator[dg.AssetCheckResult]:
+def _checks(context: dg.AssetExecutionContext, store: StreamStore, day: date) -> Iterator[dg.AssetCheckResult]:
     for finding in evaluate(store, day, datetime.now(UTC)):
-        result = _check_result(store.contract, finding, day)
-        if selected is None or result.asset_key in selected:
-            yield result
-
-
-def _check_result(contract: Contract, finding: Finding, day: date) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        asset_key=table_key(f"{finding.table}/{contract.stream}"),
-        check_name=finding.name,
-        passed=finding.passed,
-        severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
-        metadata={"ingest_date": day.isoformat(), **finding.counts},
-    )
+        key = dg.AssetCheckKey(table_key(f"{finding.table}/{store.contract.stream}"), finding.name)
+        if key in context.selected_asset_check_keys:
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=finding.passed,
+                severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
+                metadata={"ingest_date": day.isoformat(), **finding.counts},
+            )

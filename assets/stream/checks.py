@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import polars as pl
 
@@ -21,21 +20,23 @@ class Finding:
     name: str
     passed: bool
     description: str
-    counts: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
     is_error: bool = True
 
 
 def evaluate(store: StreamStore, day: date, now: datetime) -> list[Finding]:
-    """All checks of a stream for one ingest date; see the descriptions in `DESCRIPTIONS`."""
+    """All checks of a stream for one ingest date, freshness only for today; `DESCRIPTIONS` says what each means."""
     of_day = pl.col("ingest_date") == day
-    bronze, silver, quarantine = (table.scan().filter(of_day) for table in (store.bronze, store.silver, store.quarantine))
-    return [
+    bronze, silver, quarantine = (
+        table.scan().filter(of_day) for table in (store.bronze, store.silver, store.quarantine)
+    )
+    findings = [
         _reconcile(bronze, silver, quarantine, store.duplicates(day)),
         _continuity(bronze),
         _unique_keys(silver, [*store.contract.keys, "measured_at"]),
         _quarantine_share(bronze, quarantine),
-        _freshness(silver, now),
     ]
+    return [*findings, _freshness(silver, now)] if day == now.date() else findings
 
 
 DESCRIPTIONS: Mapping[tuple[str, str], str] = {
@@ -47,18 +48,22 @@ DESCRIPTIONS: Mapping[tuple[str, str], str] = {
 }
 
 
-def _finding(table: str, name: str, passed: bool, *, is_error: bool = True, **counts: Any) -> Finding:
+def _finding(table: str, name: str, passed: bool, counts: Mapping[str, float], *, is_error: bool = True) -> Finding:
     return Finding(table, name, passed, DESCRIPTIONS[table, name], counts, is_error)
 
 
 def _reconcile(bronze: pl.LazyFrame, silver: pl.LazyFrame, quarantine: pl.LazyFrame, duplicates: int) -> Finding:
     readings, in_silver, in_quarantine = (
         int(frame.collect().item())
-        for frame in (bronze.select(pl.col("reading_count").sum()), silver.select(pl.len()), quarantine.select(pl.len()))
+        for frame in (
+            bronze.select(pl.col("reading_count").sum()),
+            silver.select(pl.len()),
+            quarantine.select(pl.len()),
+        )
     )
     difference = readings - in_silver - in_quarantine - duplicates
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
-    return _finding("silver", "counts_reconcile", difference == 0, **counts, difference=difference)
+    return _finding("silver", "counts_reconcile", difference == 0, counts | {"difference": difference})
 
 
 def _continuity(bronze: pl.LazyFrame) -> Finding:
@@ -66,17 +71,19 @@ def _continuity(bronze: pl.LazyFrame) -> Finding:
     found = (
         bronze.group_by("partition")
         .agg(events=pl.len(), distinct=number.n_unique(), span=number.max() - number.min() + 1)
-        .select(missing=(pl.col("span") - pl.col("distinct")).sum(), doubled=(pl.col("events") - pl.col("distinct")).sum())
+        .select(
+            missing=(pl.col("span") - pl.col("distinct")).sum(), doubled=(pl.col("events") - pl.col("distinct")).sum()
+        )
         .collect()
         .row(0)
     )
     missing, doubled = (int(count) for count in found)
-    return _finding("bronze", "sequence_continuity", missing == 0 and doubled == 0, missing=missing, doubled=doubled)
+    return _finding("bronze", "sequence_continuity", missing == doubled == 0, {"missing": missing, "doubled": doubled})
 
 
 def _unique_keys(silver: pl.LazyFrame, key: list[str]) -> Finding:
     repeated = silver.group_by(key).len().filter(pl.col("len") > 1).select(pl.len()).collect(engine="streaming").item()
-    return _finding("silver", "keys_unique", repeated == 0, repeated_keys=int(repeated))
+    return _finding("silver", "keys_unique", repeated == 0, {"repeated_keys": int(repeated)})
 
 
 def _quarantine_share(bronze: pl.LazyFrame, quarantine: pl.LazyFrame) -> Finding:
@@ -84,11 +91,11 @@ def _quarantine_share(bronze: pl.LazyFrame, quarantine: pl.LazyFrame) -> Finding
     quarantined = int(quarantine.select(pl.len()).collect().item())
     share = quarantined / readings if readings else 0.0
     counts = {"readings": readings, "quarantined": quarantined, "share": share}
-    return _finding("quarantine", "quarantine_share", share <= MAX_QUARANTINE_SHARE, is_error=False, **counts)
+    return _finding("quarantine", "quarantine_share", share <= MAX_QUARANTINE_SHARE, counts, is_error=False)
 
 
 def _freshness(silver: pl.LazyFrame, now: datetime) -> Finding:
     newest = silver.select(pl.col("received_at").max()).collect().item()
     age = (now - newest).total_seconds() if newest else None
     passed = age is not None and age <= MAX_SILENCE.total_seconds()
-    return _finding("silver", "freshness", passed, is_error=False, age_seconds=-1.0 if age is None else age)
+    return _finding("silver", "freshness", passed, {} if age is None else {"age_seconds": age}, is_error=False)

@@ -45,7 +45,10 @@ class BronzeRows(dy.Schema):
 
 
 class QuarantineRows(dy.Schema):
-    """One reading, or one event that holds none, that could not enter silver. Key: partition, sequence_number, event_index."""
+    """One reading that could not enter silver, or one event that holds none.
+
+    Key: partition, sequence_number, event_index.
+    """
 
     partition = dy.Int64(nullable=False)
     sequence_number = dy.Int64(nullable=False)

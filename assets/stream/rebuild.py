@@ -5,7 +5,7 @@ the days whose quarantine a fix would change.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -67,8 +67,16 @@ class _Spool:
         return sorted(self._folder.glob(f"{table.table.layer}-*.parquet"))
 
 
-def rebuild(contract: Contract, lake: Lake, day: date) -> Rebuilt:
+def rebuild(
+    contract: Contract, lake: Lake, day: date, on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None
+) -> Rebuilt:
     """Rebuilds one ingest date; running it twice changes nothing the second time.
+
+    Args:
+        contract: the stream.
+        lake: where its tables are.
+        day: the ingest date.
+        on_new_alerts: called with alerts that were not there before, ahead of their commit.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not.
@@ -78,7 +86,8 @@ def rebuild(contract: Contract, lake: Lake, day: date) -> Rebuilt:
     store.open(store.bronze.scan().select("partition").unique().collect().to_series().to_list())
     if any(True for _ in store.behind()):
         raise NotCaughtUpError(
-            f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. Run `pulselake drain {contract.stream}` first."
+            f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
+            f"Run `pulselake drain {contract.stream}` first."
         )
     of_day, earlier = pl.col("ingest_date") == day, pl.col("ingest_date") < day
     with tempfile.TemporaryDirectory(prefix="pulselake-rebuild-") as folder:
@@ -96,12 +105,20 @@ def rebuild(contract: Contract, lake: Lake, day: date) -> Rebuilt:
             spool.add(outcome)
             known.forget()
             duplicates += int(outcome.duplicates["duplicates"].sum())
-        touched = pl.concat([store.silver.scan().filter(of_day), spool.scan(store.silver)]).select("event_date").unique()
+        touched = (
+            pl.concat([store.silver.scan().filter(of_day), spool.scan(store.silver)]).select("event_date").unique()
+        )
         event_dates = tuple(touched.collect().to_series().sort().to_list())
-        tables = (store.quarantine, store.alerts, store.silver)
+        # Quarantine last: until it is replaced, a replay that was interrupted is found to be due again.
+        tables = (store.silver, store.alerts, store.quarantine)
         before = {table.table.layer: _count(table.scan().filter(of_day)) for table in tables}
-        new_alerts = spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
-        after = {table.table.layer: store.replace_day(table, day, spool.frames(table), event_dates, duplicates) for table in tables}
+        new_alerts = (
+            spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
+        )
+        after = {
+            table.table.layer: store.replace_day(table, day, spool.frames(table), event_dates, duplicates)
+            for table in tables
+        }
     return Rebuilt(day, before, after, event_dates, new_alerts)
 
 
@@ -116,10 +133,16 @@ def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:
     """Processes quarantined events alone, without what is known of others: enough to see whether a reason changed."""
     events = quarantined.unique(["partition", "sequence_number"]).sort("partition", "sequence_number")
     empty = {table.layer: table.schema for table in contract.tables}
-    known = Known(contract, lambda: pl.LazyFrame(schema=empty["silver"]), lambda: pl.LazyFrame(schema=empty["alerts"]), None)
+    known = Known(
+        contract, lambda: pl.LazyFrame(schema=empty["silver"]), lambda: pl.LazyFrame(schema=empty["alerts"]), None
+    )
     bodies = events.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
-    positions = events.select("partition", "sequence_number", "received_at", pulled_at=pl.lit(datetime(2000, 1, 1, tzinfo=UTC)))
-    outcome = Processor(contract, known).process(positions.with_columns(pl.col("pulled_at").cast(positions.schema["received_at"])), bodies)
+    positions = events.select(
+        "partition", "sequence_number", "received_at", pulled_at=pl.lit(datetime(2000, 1, 1, tzinfo=UTC))
+    )
+    outcome = Processor(contract, known).process(
+        positions.with_columns(pl.col("pulled_at").cast(positions.schema["received_at"])), bodies
+    )
     key = ["partition", "sequence_number", "event_index", "reason"]
     return bool(quarantined.join(outcome.quarantine, on=key, how="anti").height)
 

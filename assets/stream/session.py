@@ -90,7 +90,9 @@ class Totals:
     def joined(self, later: "Totals") -> "Totals":
         """With what a later session did."""
         sums = {
-            each.name: getattr(self, each.name) + getattr(later, each.name) for each in fields(self) if each.name != "reached"
+            each.name: getattr(self, each.name) + getattr(later, each.name)
+            for each in fields(self)
+            if each.name != "reached"
         }
         return Totals(**sums, reached={**self.reached, **later.reached})
 
@@ -116,7 +118,7 @@ class Session:
         source: EventSource,
         publisher: Publisher,
         *,
-        limits: SessionLimits = SessionLimits(),  # noqa: B008  (frozen)
+        limits: SessionLimits = SessionLimits(),
         on_progress: Callable[[Totals], None] = lambda _: None,
         clock: Clock = lambda: datetime.now(UTC),
         should_stop: Callable[[], bool] = lambda: False,
@@ -160,7 +162,9 @@ class Session:
             publish_alerts(self._contract, self._publisher, self.store.beyond(self.store.alerts, outcome.alerts))
             self.store.commit([outcome])
             processor.known.forget()
-            self._totals = replace(self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies))
+            self._totals = replace(
+                self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
+            )
 
     def _stream(self, processor: Processor, hub: HubState) -> None:
         started = idle_since = time.monotonic()
@@ -236,8 +240,10 @@ def check_identity(name: str, hub: HubState, store: StreamStore) -> None:
     offsets, created_at_ms = store.offsets(store.bronze), store.hub_created_at_ms
     short = [partition for partition, last in offsets.items() if hub.tails.get(partition, (0, -1))[1] < last]
     if short or (created_at_ms is not None and created_at_ms != hub.created_at_ms):
-        where = f"partition {short[0]} ends at {hub.tails.get(short[0], (0, -1))[1]} but bronze has {offsets[short[0]]}" if short else (
-            f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms"
+        where = (
+            f"partition {short[0]} ends at {hub.tails.get(short[0], (0, -1))[1]} but bronze has {offsets[short[0]]}"
+            if short
+            else (f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms")
         )
         raise HubRecreatedError(
             f"Event hub '{name}' was recreated: {where}. Nothing was read or written. Restore the hub's data, "
@@ -265,7 +271,9 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> int:
-    return sum(max(0, tail.first - offsets.get(partition, -1) - 1) for partition, tail in hub.tails.items() if tail.last >= 0)
+    return sum(
+        max(0, tail.first - offsets.get(partition, -1) - 1) for partition, tail in hub.tails.items() if tail.last >= 0
+    )
 
 
 def _last_pulled(outcomes: Sequence[Outcome]) -> dict[int, int]:

@@ -167,7 +167,9 @@ def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
     """Events of bronze in processing order, a bounded number at a time."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
     second = pl.col("pulled_at").dt.truncate("1s").alias("second")
-    seconds = bronze.group_by(second).agg(pl.len(), size.sum().alias("bytes")).sort("second").collect(engine="streaming")
+    seconds = (
+        bronze.group_by(second).agg(pl.len(), size.sum().alias("bytes")).sort("second").collect(engine="streaming")
+    )
     for start, end in _chunks(seconds):
         rows = bronze.filter(pl.col("pulled_at") >= start, pl.col("pulled_at") < end).sort(ORDER).collect()
         bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()

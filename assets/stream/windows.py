@@ -32,23 +32,20 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
             known.select(*columns, pulled_at=pl.lit(None, new.schema["pulled_at"]), row=pl.lit(None, pl.Int64)),
             new.select(*columns, "pulled_at", row=pl.int_range(pl.len(), dtype=pl.Int64)),
         ]
-    ).sort(entity, _TIME)
+    ).sort(entity, _TIME, maintain_order=True)  # several times faster where readings come in the order of time
     late = _late(rows, entity)
     means = [_mean(rows, window, entity, late) for window in windows]
     return rows.select("row", *means).drop_nulls("row").sort("row").drop("row")
 
 
 def _mean(rows: pl.DataFrame, window: Window, entity: str, late: pl.DataFrame) -> pl.Series:
-    sums = rows.select(
-        entity,
-        _TIME,
-        "pulled_at",
-        "row",
-        total=(pl.col(window.column) * SCALE).round().cast(pl.Int64),
-        count=pl.lit(1, pl.Int64),
-    ).with_columns(pl.col("total", "count").rolling_sum_by(_TIME, window_size=window.length).over(entity))
+    sums = (
+        rows.with_columns((pl.col(window.column) * SCALE).round().cast(pl.Int64).alias("value"))
+        .rolling(_TIME, period=window.length, group_by=entity)
+        .agg(total=pl.col("value").sum(), count=pl.len().cast(pl.Int64))
+    )
     if late.height:
-        sums = _without_unknown(sums, late, window, entity)
+        sums = _without_unknown(sums.hstack(rows.select("pulled_at", "row")), late, window, entity)
     return sums.select((pl.col("total") / (pl.col("count") * SCALE)).alias(window.name)).to_series()
 
 

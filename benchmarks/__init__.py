@@ -1,0 +1,1 @@
+"""What Pulselake reaches on this machine, measured beside references in the same run."""

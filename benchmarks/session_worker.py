@@ -1,0 +1,104 @@
+"""The measured process that runs one session as Dagster and `pulselake drain` do."""
+
+import importlib
+import resource
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.process import Outcome
+from assets.stream.session import Session, SessionLimits
+from assets.stream.store import StreamStore
+from benchmarks.workers import serve
+from resources.event_hubs import EventHubsNamespace
+from resources.event_source import EventSource, HubState, Pulled, Receiver
+from resources.lake import Lake
+
+
+class WatchedSource:
+    """A source that notes when the first events were handed over, and how many."""
+
+    def __init__(self, source: EventSource) -> None:
+        self._source = source
+        self.name = source.name
+        self.first_at = self.first_time = 0.0
+        self.first_events = 0
+
+    def state(self) -> HubState:
+        return self._source.state()
+
+    @contextmanager
+    def receive(self, after: Mapping[int, int]) -> Iterator[Receiver]:
+        with self._source.receive(after) as receiver:
+            self._receiver = receiver
+            yield self
+
+    def take(self, timeout: float) -> list[Pulled]:
+        pulled = self._receiver.take(timeout)
+        if pulled and not self.first_events:
+            self.first_at, self.first_time = time.monotonic(), time.time()
+            self.first_events = sum(len(each.bodies) for each in pulled)
+        return pulled
+
+
+class WatchedStore(StreamStore):
+    """A store that notes how long each commit took."""
+
+    commits: list[tuple[float, float]]
+
+    def commit(self, outcomes: Sequence[Outcome], *, hub_created_at_ms: int | None = None) -> None:
+        began = time.monotonic()
+        super().commit(outcomes, hub_created_at_ms=hub_created_at_ms)
+        ended = time.monotonic()
+        self.commits.append((ended, ended - began))
+
+
+def run(
+    connection_string: str,
+    hub: str,
+    lake: str,
+    *,
+    alerts_hub: str = "alerts",
+    until_caught_up: bool = True,
+    max_duration_s: float = 600.0,
+    with_dagster: bool = False,
+) -> dict[str, Any]:
+    """One session; times in seconds, from the first events in hand to the last commit and for the whole of it."""
+    if with_dagster:
+        _load_dagster()
+    namespace = EventHubsNamespace(connection_string)
+    source = WatchedSource(namespace.source(hub))
+    limits = SessionLimits(until_caught_up=until_caught_up, max_duration_s=max_duration_s)
+    began, began_cpu = time.monotonic(), time.process_time()
+    with namespace.publisher(alerts_hub) as publisher:
+        session = Session(CONTRACT, Lake(lake), source, publisher, limits=limits)
+        store = session.store = WatchedStore(CONTRACT, Lake(lake))
+        store.commits = []
+        totals = session.run()
+        ended = time.monotonic()
+    return {
+        "events": totals.events,
+        "rows": {layer: getattr(totals, layer) for layer in ("silver", "quarantine", "alerts", "duplicates")},
+        "micro_batches": totals.micro_batches,
+        "commit_s": [seconds for _, seconds in store.commits],
+        "first_time": source.first_time,
+        "first_events": source.first_events,
+        "receiving_s": store.commits[-1][0] - source.first_at,
+        "whole_s": ended - began,
+        "cpu_s": time.process_time() - began_cpu,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _load_dagster() -> None:
+    """What a session's process holds besides when a run of Dagster is its host."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("orchestration.definitions")
+
+
+if __name__ == "__main__":
+    serve(run)
