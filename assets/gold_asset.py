@@ -19,18 +19,25 @@ EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offs
 def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
     """A gold table by event date; a run replaces the dates of its partitions and no others."""
 
-    @dg.asset(
-        key=table_key(gold.table.name),
-        deps=[table_key(gold.source.name)],
-        description=gold.table.description,
-        group_name=group,
-        kinds={"deltalake", "polars", "gold"},
+    key = table_key(gold.table.name)
+
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[table_key(gold.source.name)],
+                description=gold.table.description,
+                group_name=group,
+                kinds={"deltalake", "polars"},
+            )
+        ],
         partitions_def=EVENT_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=gold.table.name.replace("/", "_"),
+        pool=key.to_python_identifier(),
     )
     def daily_gold(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
-        dates = [date.fromisoformat(key) for key in context.partition_keys]
+        dates = [date.fromisoformat(each) for each in context.partition_keys]
         rows = gold.refresh(lake.open(), dates)
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
@@ -46,7 +53,7 @@ def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
         description=gold.table.description,
         group_name=group,
         kinds={"deltalake", "polars", "gold"},
-        pool=gold.table.name.replace("/", "_"),
+        pool=table_key(gold.table.name).to_python_identifier(),
     )
     def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(metadata={"rows": gold.refresh(lake.open())})

@@ -1,5 +1,7 @@
 """The whole system on one screen: assets, jobs, sensors and schedules, and what all of them share."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from assets.gold import DailyGold
@@ -14,9 +16,9 @@ from resources.dagster_resources import HubsResource, LakeResource
 from resources.reports import reports
 
 OWNER = "team:data-engineering"
-WITHOUT_PHI = {"device_readings", "reports"}
-"""Groups that hold no data of patients."""
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=15), fail_window=timedelta(hours=1))
 
+contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
 golds = {stream.name: gold_job(stream) for stream in STREAMS}
 reports_of_lake = reports_job()
@@ -24,25 +26,32 @@ report_tables = report_assets(reports(SQL / "reports"), tables())
 
 
 def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Owner and privacy tag of every asset."""
-    phi = "false" if spec.group_name in WITHOUT_PHI else "true"
-    return spec.merge_attributes(owners=[OWNER], tags={"phi": phi})
+    """Owner, privacy tag and freshness; what is made of several streams counts as data of patients."""
+    contract = contracts.get(spec.group_name or "")
+    spec = spec.merge_attributes(
+        owners=[contract.owner if contract else OWNER],
+        tags={"phi": "true" if contract is None or contract.phi else "false"},
+    )
+    return spec.replace_attributes(freshness_policy=FRESHNESS) if spec.key.path[0] == "silver" else spec
 
 
 defs = dg.Definitions(
-    assets=[
-        *(hub_asset(stream.contract) for stream in STREAMS),
-        *(stream_assets(stream.contract) for stream in STREAMS),
-        alerts_hub_asset([stream.contract for stream in STREAMS]),
-        *(
-            daily_gold_asset(gold, stream.name)
-            if isinstance(gold, DailyGold)
-            else derived_gold_asset(gold, stream.name)
-            for stream in STREAMS
-            for gold in stream.gold
-        ),
-        report_tables,
-    ],
+    assets=dg.map_asset_specs(
+        with_defaults,
+        [
+            *(hub_asset(stream.contract) for stream in STREAMS),
+            *(stream_assets(stream.contract) for stream in STREAMS),
+            alerts_hub_asset([stream.contract for stream in STREAMS]),
+            *(
+                daily_gold_asset(gold, stream.name)
+                if isinstance(gold, DailyGold)
+                else derived_gold_asset(gold, stream.name)
+                for stream in STREAMS
+                for gold in stream.gold
+            ),
+            report_tables,
+        ],
+    ),
     jobs=[*sessions.values(), *golds.values(), reports_of_lake, housekeeping],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
@@ -50,4 +59,4 @@ defs = dg.Definitions(
     ],
     schedules=schedules(reports_of_lake),
     resources={"lake": LakeResource(), "hubs": HubsResource()},
-).map_asset_specs(func=with_defaults)
+)

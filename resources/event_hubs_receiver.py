@@ -85,6 +85,13 @@ class _PartitionConsumer(EventHubConsumer):
         if state is not LinkState.ATTACHED:
             raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")
 
+    def close(self) -> None:
+        connection = self._handler._connection if self._handler else None
+        super().close()
+        if connection is not None:
+            # The SDK forgets the socket of a connection that was lost without closing it.
+            connection._transport.close()
+
     def hand_over(self) -> Pulled:
         pulled = Pulled(self.partition, self.sequence_numbers, self.enqueued_ms, self.bodies)
         self.sequence_numbers, self.enqueued_ms, self.bodies, self.size = [], [], [], 0
@@ -170,10 +177,8 @@ class EventHubsReceiver:
                 _PartitionConsumer(self._client, self._group, old.partition, old.after) for old in self._consumers
             ]
             for new, old in zip(replaced, self._consumers, strict=True):
-                new.sequence_numbers, new.enqueued_ms, new.bodies, new.size = (
-                    *old.hand_over()[1:],
-                    sum(map(len, old.bodies)),
-                )
+                new.size = old.size
+                new.sequence_numbers, new.enqueued_ms, new.bodies = old.hand_over()[1:]
             self._consumers = replaced
         time.sleep(0.5)
 

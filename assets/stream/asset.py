@@ -168,30 +168,27 @@ class _Live:
         if time.monotonic() - self._reported_at < LIVE_EVERY_S:
             return
         self._reported_at = time.monotonic()
-        metadata = _metadata(totals)
-        for table in self._contract.tables:
+        for layer, counts in _metadata(totals).items():
+            key = table_key(f"{layer}/{self._contract.stream}")
             self._context.log_event(
-                dg.AssetMaterialization(
-                    table_key(table.name), partition=self._context.partition_key, metadata=metadata[table.layer]
-                )
+                dg.AssetMaterialization(key, partition=self._context.partition_key, metadata=counts)
             )
 
 
 def _results(
     context: dg.AssetExecutionContext, contract: Contract, day: date, metadata: Mapping[str, Mapping[str, Any]]
 ) -> Outputs:
-    for table in contract.tables:
-        key = table_key(table.name)
+    for layer, counts in metadata.items():
+        key = table_key(f"{layer}/{contract.stream}")
         if key in context.selected_asset_keys:
-            yield dg.MaterializeResult(key, metadata=dict(metadata[table.layer]))
+            yield dg.MaterializeResult(key, metadata=dict(counts))
         else:
             # A session writes all four tables, whatever was selected with bronze.
-            context.log_event(
-                dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(metadata[table.layer]))
-            )
+            context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(counts)))
 
 
 def _metadata(totals: Totals) -> dict[str, dict[str, Any]]:
+    """Counts by layer, upstream first."""
     reached = {f"offset/{partition}": last for partition, last in sorted(totals.reached.items())}
     return {
         "bronze": {"events": totals.events, "expired_events": totals.expired_events, "commits": totals.commits}

@@ -120,6 +120,7 @@ class Contract:
         rules: the conditions that raise alerts.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
+        phi: whether the tables hold data of patients.
     """
 
     stream: str
@@ -135,7 +136,7 @@ class Contract:
     rules: tuple[Rule, ...] = ()
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
-    phi: bool = field(default=True)
+    phi: bool = True
 
     @cached_property
     def tables(self) -> "StreamTables":

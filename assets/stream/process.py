@@ -68,9 +68,9 @@ class Processor:
         events = positions.with_columns(reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date())
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()
-        first, repeats, earlier = self._dedupe(_only(cleaned, is_good))
+        first, repeats = self._dedupe(_only(cleaned, is_good))
         silver = self._conform("silver", first)
-        alerts = self._alerts(first, earlier)
+        alerts = self._alerts(first)
         rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
         self.known.add(silver, alerts)
         bronze = _with_bodies(events, bodies)
@@ -100,8 +100,8 @@ class Processor:
             ),
         )
 
-    def _dedupe(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """Finds the readings that stand, those that repeat one (with a `reason` if they contradict it), and the earlier ones."""
+    def _dedupe(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Finds the readings that stand, and those that repeat one, with a `reason` if they contradict it."""
         key, values = [*self._contract.keys, "measured_at"], list(self._contract.values)
         earlier = self.known.near(self.known.late(rows), timedelta(0))
         is_first = rows.select(pl.struct(key).is_first_distinct()).to_series()
@@ -109,28 +109,30 @@ class Processor:
             is_first &= ~rows.select(pl.struct(key).is_in(earlier.select(pl.struct(key)).to_series().implode())).to_series()
         first = _only(rows, is_first)
         if first.height == rows.height:
-            return first, rows.clear(), earlier
+            return first, rows.clear()
         standing = pl.concat([earlier.select(key + values), first.select(key + values)])
         repeats = rows.filter(~is_first).join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
-        return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate"))), earlier
+        return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
 
-    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    def _alerts(self, rows: pl.DataFrame) -> pl.DataFrame:
         contract = self._contract
         if not contract.rules:
             return pl.DataFrame(schema=self._schemas["alerts"])
         rows = rows.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+        known = self.known.near(rows, contract.reach)
         if contract.windows:
-            rows = rows.hstack(trailing_means(self.known.near(rows, contract.reach), rows, contract.windows, contract.entity))
+            rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
         # Only what an alert adds to its reading is filtered for each rule; lazy, so that the rules share the cores.
         raised = pl.concat([_raised(rule, rows.lazy(), contract) for rule in contract.rules]).sort("row", maintain_order=True).collect()
         readings = rows.drop(window.name for window in contract.windows)[raised["row"]]
         alerts = self._conform("alerts", readings.hstack(raised.drop("row")))
         if contract.keys == (contract.entity,):
             return alerts
-        # Where keys are more than the entity, two readings can raise the same alert.
+        # Where keys are more than the entity, two readings can raise the same alert: here or in an earlier micro-batch.
         alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
-        shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
+        known = known.filter(pl.col("measured_at") >= rows["measured_at"].min())
+        shared = alerts.join(known, on=[contract.entity, "measured_at"], how="semi")
         return alerts.filter(~pl.col("alert_id").is_in(self.known.alert_ids(shared).implode())) if shared.height else alerts
 
     def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -271,9 +271,8 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> int:
-    return sum(
-        max(0, tail.first - offsets.get(partition, -1) - 1) for partition, tail in hub.tails.items() if tail.last >= 0
-    )
+    """Events between what was read and what the hub still holds; what it dropped before the first read is not ours."""
+    return sum(max(0, hub.tails[partition].first - last - 1) for partition, last in offsets.items())
 
 
 def _last_pulled(outcomes: Sequence[Outcome]) -> dict[int, int]:

@@ -1,0 +1,34 @@
+"""A site of its own for each test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.emulator.hub import RunningHub
+from tests.orchestration.site import HUBS, Site
+
+
+@pytest.fixture(autouse=True)
+def only_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine, and no `.env`, reaches a test."""
+    for name in os.environ:
+        if name.startswith(("PULSELAKE_", "EVENTHUB_", "DAGSTER_HOME")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Iterator[Site]:
+    """A site whose hub does not run."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Site(tmp_path, instance, RunningHub(HUBS))
+
+
+@pytest.fixture
+def site(offline: Site) -> Iterator[Site]:
+    """A site with its hub running."""
+    with offline.hub:
+        yield offline

@@ -1,0 +1,109 @@
+"""Everything a sensor or a run needs, for one test: a real hub, a lake in a folder and a Dagster instance."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.store import StreamStore
+from orchestration.definitions import defs
+from resources.dagster_resources import HubsResource, LakeResource
+from resources.event_source import HubState
+from resources.lake import Lake
+from tests.emulator.clients import send
+from tests.emulator.hub import RunningHub
+
+HUBS = ("glucose_readings:2", "device_readings:1", "alerts:1")
+SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Site:
+    """One installation; the hub is started by the tests that need it."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    hub: RunningHub
+    idle_timeout_s: float = 0.4
+    sent: int = field(default=0, init=False)
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(str(self.folder / "lake"))
+
+    @property
+    def store(self) -> StreamStore:
+        return StreamStore(CONTRACT, self.lake)
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        hubs = HubsResource(connection_string=self.hub.connection_string, idle_timeout_s=self.idle_timeout_s)
+        return {"lake": LakeResource(root=self.lake.root), "hubs": hubs}
+
+    def send(self, bodies: Iterable[bytes], partition: int = 0) -> None:
+        bodies = list(bodies)
+        self.sent += len(bodies)
+        send(self.hub.connection_string, bodies, str(partition), "glucose_readings")
+
+    def hub_state(self) -> HubState:
+        hubs: HubsResource = self.resources["hubs"]
+        return hubs.source("glucose_readings").state()
+
+    def tick(self, sensor: str) -> Any:
+        """One evaluation of a sensor: what it requests, or why it requests nothing."""
+        context = dg.build_sensor_context(instance=self.instance, definitions=defs, resources=self.resources)
+        with context:
+            return defs.resolve_sensor_def(sensor).evaluate_tick(context)
+
+    def run(self, job: str, *, only: Sequence[str] = (), **options: Any) -> dg.ExecuteInProcessResult:
+        """One run in this process; a failure is in the result."""
+        return defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            resources=self.resources,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(name.split("/")) for name in only] or None,
+            **options,
+        )
+
+    def run_session(self) -> dg.ExecuteInProcessResult:
+        return self.run(SESSION, partition_key=today().isoformat())
+
+    def record(self, job: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        """A run that another process is said to be at."""
+        return self.instance.create_run_for_job(defs.resolve_job_def(job), status=status)
+
+    def rows(self, layer: str) -> pl.DataFrame:
+        """A table of the glucose stream, in a fixed order."""
+        table = next(table for table in self.store.tables if table.table.layer == layer)
+        order = [name for name in ("partition", "sequence_number", "event_index", "rule") if name in table.table.schema]
+        return table.scan().collect().sort(order)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def reading(at: datetime, value: Any = 100.0, patient: int = 1, **more: Any) -> bytes:
+    payload = {"patient_id": patient, "device_id": 10, "glucose_level": value, "timestamp": at.isoformat()}
+    return json.dumps(payload | more).encode()
+
+
+def readings(count: int, *, first: datetime | None = None, value: Any = 100.0) -> list[bytes]:
+    """Readings a minute apart, the last of them a minute old unless the first is given."""
+    first = first or datetime.now(UTC) - timedelta(minutes=count)
+    return [reading(first + timedelta(minutes=minute), value) for minute in range(count)]
+
+
+def wait_until(is_so: Callable[[], Any], what: str) -> None:
+    deadline = monotonic() + PATIENCE_S
+    while not is_so():
+        assert monotonic() < deadline, f"{what} did not happen within {PATIENCE_S:.0f} s"
+        sleep(0.05)

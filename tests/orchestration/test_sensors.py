@@ -1,0 +1,202 @@
+"""Sensors on a real hub, a real lake and Dagster's own run records."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from assets.gold_asset import EVENT_DATES
+from assets.stream.asset import INGEST_DATES
+from assets.stream.session import HubRecreatedError
+from orchestration.jobs import OFFSETS_TAG
+from orchestration.sensors import IN_FLIGHT, RANGE_END, RANGE_START
+from tests.orchestration.site import GOLD, SESSION, Site, reading, readings, today, wait_until
+from tests.stream.hubs import MemoryHub
+from tests.stream.scenarios import run_session, ticking
+
+SENSOR, GOLD_SENSOR = "glucose_readings_sensor", "glucose_readings_gold_sensor"
+
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
+
+
+@pytest.mark.service
+def test_an_empty_hub_starts_no_session(site):
+    tick = site.tick(SENSOR)
+    assert tick.run_requests == []
+    assert tick.skip_message == "0 events behind: nothing to do."
+
+
+@pytest.mark.service
+def test_a_backlog_starts_one_session_of_today(site):
+    site.send(readings(3))
+    (request,) = site.tick(SENSOR).run_requests
+    assert request.partition_key == today().isoformat()
+    assert INGEST_DATES.has_partition_key(request.partition_key)
+    assert request.run_key is None
+    assert request.tags[OFFSETS_TAG] == "0:-1,1:-1"
+
+
+@pytest.mark.service
+def test_after_a_session_only_new_events_start_another(site):
+    site.send(readings(3))
+    assert site.run_session().success
+    assert "0 events behind" in site.tick(SENSOR).skip_message
+    site.send(readings(2), partition=1)
+    (request,) = site.tick(SENSOR).run_requests
+    assert request.tags[OFFSETS_TAG] == "0:2,1:-1"
+
+
+@pytest.mark.service
+def test_a_session_in_flight_starts_no_second(site):
+    site.send(readings(3))
+    for status in IN_FLIGHT:
+        run = site.record(SESSION, status)
+        assert site.tick(SENSOR).skip_message == f"3 events behind; run {run.run_id[:8]} is at work."
+        site.instance.delete_run(run.run_id)
+    for status in FINISHED:
+        site.record(SESSION, status)
+    assert len(site.tick(SENSOR).run_requests) == 1
+
+
+@pytest.mark.service
+def test_a_session_of_another_stream_does_not_matter(site):
+    site.send(readings(3))
+    site.record("device_readings_session", dg.DagsterRunStatus.STARTED)
+    assert len(site.tick(SENSOR).run_requests) == 1
+
+
+@pytest.mark.service
+def test_a_failed_session_is_started_again(site):
+    site.send(readings(3))
+    run = site.record(SESSION, dg.DagsterRunStatus.STARTED)
+    site.instance.report_run_failed(run)
+    tick = site.tick(SENSOR)
+    assert tick.run_requests == []
+    assert tick.skip_message.startswith("3 events behind; the last 1 run(s) failed")
+    wait_until(lambda: site.tick(SENSOR).run_requests, "the next session")
+
+
+@pytest.mark.service
+def test_a_success_ends_a_row_of_failures(site):
+    site.send(readings(3))
+    for _ in range(5):
+        site.instance.report_run_failed(site.record(SESSION, dg.DagsterRunStatus.STARTED))
+    site.record(SESSION, dg.DagsterRunStatus.SUCCESS)
+    assert len(site.tick(SENSOR).run_requests) == 1
+
+
+@pytest.mark.service
+def test_events_that_reached_bronze_only_start_a_session(site):
+    site.send(readings(3))
+    assert site.run_session().success
+    silver = site.store.silver
+    silver.replace([], None)
+    offsets = {"glucose_readings/0": 0}
+    silver.append(pl.DataFrame(schema=silver.table.schema), transactions=offsets)
+    (request,) = site.tick(SENSOR).run_requests
+    assert request.tags[OFFSETS_TAG] == "0:2,1:-1"
+
+
+@pytest.mark.service
+def test_a_hub_that_is_down_skips_and_says_why(site):
+    site.hub.stop()
+    tick = site.tick(SENSOR)
+    assert tick.run_requests == []
+    assert "Event hub 'glucose_readings'" in tick.skip_message
+    assert "nothing was lost" in tick.skip_message
+    site.hub.start()
+    assert "0 events behind" in site.tick(SENSOR).skip_message
+
+
+@pytest.mark.service
+def test_a_recreated_hub_gives_a_clear_error_and_loses_nothing(site, tmp_path):
+    site.send(readings(5))
+    assert site.run_session().success
+    before = {layer: site.rows(layer) for layer in ("bronze", "silver", "quarantine", "alerts")}
+    original = site.hub
+    original.stop()
+    (tmp_path / "new").mkdir()
+    site.hub = type(original)(original.hubs, data=tmp_path / "new")
+    with site.hub:
+        site.send(readings(2))
+        with pytest.raises(Exception) as raised:  # noqa: PT011  (Dagster wraps it)
+            site.tick(SENSOR)
+        error = raised.value.__cause__
+        assert isinstance(error, HubRecreatedError)
+        assert "Event hub 'glucose_readings' was recreated" in str(error)
+        assert "Nothing was read or written" in str(error)
+        assert not site.run_session().success
+    assert {layer: site.rows(layer).equals(rows) for layer, rows in before.items()} == dict.fromkeys(before, True)
+    site.hub = original.start()
+    site.send(readings(1, first=datetime.now(UTC)))
+    assert len(site.tick(SENSOR).run_requests) == 1
+
+
+def stream_in(site: Site, hub: MemoryHub, *instants: datetime) -> None:
+    """A session that finds one new reading for each instant."""
+    hub.send([reading(at, value=90.0) for at in instants], datetime.now(UTC))
+    run_session(site.lake, hub, clock=ticking(datetime.now(UTC)))
+
+
+def requested(site: Site) -> list[tuple[str, str]]:
+    return [(each.tags[RANGE_START], each.tags[RANGE_END]) for each in site.tick(GOLD_SENSOR).run_requests]
+
+
+def refresh(site: Site, start: str, end: str) -> dg.ExecuteInProcessResult:
+    return site.run(GOLD, tags={RANGE_START: start, RANGE_END: end})
+
+
+def at(day: int, minute: int = 0) -> datetime:
+    return datetime(2026, 3, day, 12, minute, tzinfo=UTC)
+
+
+def test_no_new_rows_refresh_no_gold(offline):
+    assert offline.tick(GOLD_SENSOR).skip_message == "0 event dates to refresh: nothing to do."
+
+
+def test_gold_is_refreshed_for_touched_dates_in_ranges(offline):
+    stream_in(offline, MemoryHub(), at(1), at(2), at(5))
+    # The moving average of a date needs the day before: the date after a touched one follows it.
+    assert requested(offline) == [("2026-03-01", "2026-03-03"), ("2026-03-05", "2026-03-05")]
+
+
+def test_only_what_is_still_due_is_requested_again(offline):
+    hub = MemoryHub()
+    stream_in(offline, hub, at(1), at(9), at(20))
+    first, *others = requested(offline)
+    assert refresh(offline, *first).success
+    assert requested(offline) == others
+    for each in others:
+        assert refresh(offline, *each).success
+    assert requested(offline) == []
+    stream_in(offline, hub, at(9, minute=1))
+    assert requested(offline) == [("2026-03-09", "2026-03-10")]
+
+
+def test_one_gold_run_at_a_time(offline):
+    stream_in(offline, MemoryHub(), at(1))
+    run = offline.record(GOLD, dg.DagsterRunStatus.QUEUED)
+    assert offline.tick(GOLD_SENSOR).skip_message == f"1 event dates to refresh; run {run.run_id[:8]} is at work."
+
+
+def test_a_failed_gold_run_is_started_again(offline):
+    stream_in(offline, MemoryHub(), at(1))
+    (due,) = requested(offline)
+    gold = offline.folder / "lake" / "gold"
+    gold.write_text("no folder")
+    assert not refresh(offline, *due).success
+    gold.unlink()
+    assert "the last 1 run(s) failed" in offline.tick(GOLD_SENSOR).skip_message
+    wait_until(lambda: requested(offline) == [due], "the next run")
+    assert refresh(offline, *due).success
+    assert requested(offline) == []
+
+
+def test_every_date_that_a_reading_may_have_is_a_partition(offline):
+    oldest, newest = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=9)
+    stream_in(offline, MemoryHub(), oldest, newest)
+    dates = {date for pair in requested(offline) for date in pair}
+    assert {"2000-01-01", newest.date().isoformat()} <= dates
+    assert all(EVENT_DATES.has_partition_key(date) for date in dates)
+    assert EVENT_DATES.has_partition_key((today() + timedelta(days=1)).isoformat())
