@@ -46,7 +46,7 @@ def decide(due: int, what: str, runs: Runs, now: datetime) -> Decision:
     if due <= 0:
         return Decision(False, f"{waiting}: nothing to do.")
     if runs.failures and runs.failed_at is not None:
-        pause = min(FIRST_RETRY_AFTER * 2 ** (runs.failures - 1), LAST_RETRY_AFTER)
+        pause = min(FIRST_RETRY_AFTER * 2 ** min(runs.failures - 1, 10), LAST_RETRY_AFTER)
         if now < runs.failed_at + pause:
             return Decision(
                 False,

@@ -1,9 +1,11 @@
 """Sends events to an event hub, many in a batch.
 
-`EventDataBatch.add` encodes each event twice and wraps it in objects; for bodies without properties the encoding is a
-prefix, so batches are filled directly. What this relies on inside the SDK is pinned by tests/contract.
+`EventDataBatch.add` encodes each event twice and wraps it in objects, and sending encodes it once more; for bodies
+without properties the encoding is a prefix, so batches are filled with encoded events. What this relies on inside the
+SDK is pinned by tests/contract.
 """
 
+import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +18,11 @@ from azure.eventhub.exceptions import EventHubError
 
 from resources.event_source import HubUnavailableError
 
-# An AMQP data section (described type 0x75) that holds a binary with a length of four bytes.
-_DATA_SECTION = b"\x00\x53\x75\xb0"
-# What a batch spends on each event around its body: the section above twice (message in a section of the batch).
-_OVERHEAD_BYTES = 16
+# An AMQP data section (described type 0x75) that holds a binary with a length of four bytes, which follow.
+_BINARY_SECTION = b"\x00\x53\x75\xb0"
+# An event in a batch is a section that holds the event's message, which is a section that holds its body.
+_HEADERS = struct.Struct(">4sI4sI")
+_OVERHEAD_BYTES = _HEADERS.size
 
 
 class EventHubsPublisher:
@@ -64,36 +67,59 @@ class EventHubsPublisher:
             HubUnavailableError: the hub did not accept all of them, or a body is larger than the hub accepts.
         """
         try:
-            # Partitions by our own hash: a partition key for each batch would make a batch for each key.
-            partitions = self._partitions
-            batches: dict[str, EventDataBatch] = {}
-            for body, key in zip(bodies, keys, strict=True):
-                partition = partitions[zlib.crc32(key.encode()) % len(partitions)]
-                batch = batches.get(partition)
-                if batch is None or not _fits(batch, body):
-                    if batch is not None and len(batch):
-                        self._client.send_batch(batch)
-                    batch = batches[partition] = self._client.create_batch(partition_id=partition)
-                    if not _fits(batch, body):
-                        raise HubUnavailableError(
-                            f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the "
-                            f"{batch.max_size_in_bytes} bytes that it accepts. Send smaller bodies."
-                        )
-                _add(batch, body)
-            for batch in batches.values():
-                self._client.send_batch(batch)
+            for partition, chosen in self._by_partition(bodies, keys).items():
+                self._send(partition, chosen)
         except EventHubError as error:
             raise unavailable(self._hub, error) from error
 
+    def _by_partition(self, bodies: Sequence[bytes], keys: Sequence[str]) -> dict[str, list[bytes]]:
+        # By our own hash: a partition key for each batch would make a batch for each key.
+        partitions = self._partitions
+        by_key = {key: partitions[zlib.crc32(key.encode()) % len(partitions)] for key in set(keys)}
+        chosen: dict[str, list[bytes]] = {}
+        for body, key in zip(bodies, keys, strict=True):
+            chosen.setdefault(by_key[key], []).append(body)
+        return chosen
 
-def _fits(batch: EventDataBatch, body: bytes) -> bool:
-    return bool(batch._size + len(body) + _OVERHEAD_BYTES <= batch.max_size_in_bytes)
+    def _send(self, partition: str, bodies: Sequence[bytes]) -> None:
+        batch = self._client.create_batch(partition_id=partition)
+        room = batch.max_size_in_bytes - batch.size_in_bytes
+        start = size = 0
+        for end, body in enumerate(bodies):
+            added = len(body) + _OVERHEAD_BYTES
+            if added > room:
+                raise HubUnavailableError(
+                    f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the {batch.max_size_in_bytes} "
+                    "bytes that it accepts. Send smaller bodies."
+                )
+            if size + added > room:
+                self._client.send_batch(_filled(batch, bodies[start:end]))
+                batch, start, size = self._client.create_batch(partition_id=partition), end, 0
+            size += added
+        self._client.send_batch(_filled(batch, bodies[start:]))
 
 
-def _add(batch: EventDataBatch, body: bytes) -> None:
-    batch._message[5].append(_DATA_SECTION + len(body).to_bytes(4, "big") + body)
-    batch._size += len(body) + _OVERHEAD_BYTES
-    batch._count += 1
+class _Sections(bytes):
+    """A section's content and, behind it, whole sections; the SDK encodes it as the one section that it is told of."""
+
+    first: int
+
+    def __len__(self) -> int:
+        return self.first
+
+
+def _filled(batch: EventDataBatch, bodies: Sequence[bytes]) -> EventDataBatch:
+    parts = []
+    for body in bodies:
+        size = len(body)
+        parts += (_HEADERS.pack(_BINARY_SECTION, size + len(_BINARY_SECTION) + 4, _BINARY_SECTION, size), body)
+    parts[0] = parts[0][len(_BINARY_SECTION) + 4 :]
+    sections = _Sections(b"".join(parts))
+    sections.first = len(_BINARY_SECTION) + 4 + len(bodies[0])
+    batch._message[5].append(sections)
+    batch._size += sum(map(len, bodies)) + _OVERHEAD_BYTES * len(bodies)
+    batch._count += len(bodies)
+    return batch
 
 
 def unavailable(hub: str, error: Exception) -> HubUnavailableError:

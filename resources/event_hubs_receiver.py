@@ -26,6 +26,7 @@ OPEN_TIMEOUT_S = 30.0
 GIVE_UP_AFTER_S = 20.0
 _DRAINED_SOCKET_TIMEOUT_S = 0.001
 _IDLE_POLL_S = 0.05
+_READ_AHEAD_BYTES = 1 << 17
 _KEEP_ALIVE_S = 5.0
 _SEQUENCE_NUMBER, _ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
 
@@ -98,6 +99,36 @@ class _PartitionConsumer(EventHubConsumer):
         return pulled
 
 
+class ReadAhead:
+    """A socket that reads as much as there is. The SDK reads twice for each event: system calls, and at each of them
+    another thread takes the interpreter."""
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+        self._buffer = memoryview(bytearray(_READ_AHEAD_BYTES))
+        self._held = self._buffer[:0]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def fileno(self) -> int:
+        return int(self._socket.fileno())
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether a read returns without asking the network; with TLS the socket has a buffer of its own."""
+        return bool(self._held) or (hasattr(self._socket, "pending") and self._socket.pending() > 0)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        if not self._held:
+            self._held = self._buffer[: self._socket.recv_into(self._buffer)]
+        held = self._held
+        count = min(len(buffer), len(held))
+        buffer[:count] = held[:count]
+        self._held = held[count:]
+        return count
+
+
 class EventHubsReceiver:
     """Implements `Receiver` on one background thread."""
 
@@ -154,11 +185,12 @@ class EventHubsReceiver:
 
     def _receive(self) -> None:
         while not self._stopping:
-            by_socket = {consumer.socket: consumer for consumer in self._consumers}
-            readable = set(select.select(list(by_socket), [], [], _IDLE_POLL_S)[0])
+            sockets = [consumer.socket for consumer in self._consumers]
+            holding = {sock for sock in sockets if sock.holds_bytes}
+            readable = holding.union(select.select(sockets, [], [], 0 if holding else _IDLE_POLL_S)[0])
             with self._changed:
-                for sock, consumer in by_socket.items():
-                    consumer.poll(is_readable=sock in readable, now=time.monotonic())
+                for consumer in self._consumers:
+                    consumer.poll(is_readable=consumer.socket in readable, now=time.monotonic())
                 self._changed.notify_all()
                 # Backpressure: unread sockets fill up, and the hub stops sending.
                 self._changed.wait_for(lambda: self._stopping or not self._is_full())

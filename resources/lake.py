@@ -238,7 +238,7 @@ class LakeTable:
             small_files: compact only when a partition has more files than this.
         """
         delta = self.delta()
-        if len(delta.file_uris(predicate)) > small_files:
+        if len(delta.file_uris(file_pruning_predicate=predicate)) > small_files:
             delta.optimize.compact(
                 partition_filters=predicate,
                 post_commithook_properties=_HOOKS,

@@ -1,4 +1,4 @@
-"""From raw bodies to payload columns, or to a reason why not. Any bytes in, no exception out, every event accounted for.
+"""From raw bodies to payload columns, or to a reason why not. Any bytes in, no exception out, no event left out.
 
 msgspec decodes what is as the contract says; whatever it refuses is looked at again member by member, which is slow but
 says what is wrong. What a value means (units, plausibility, time) belongs to the domain's `silver`.
@@ -6,10 +6,9 @@ says what is wrong. What a value means (units, plausibility, time) belongs to th
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,6 +57,7 @@ class _Field(NamedTuple):
     type: Any
     is_required: bool
     dtypes: tuple[type[pl.DataType], ...]
+    values: Callable[[list[Any]], list[Any]]
 
 
 class _Reject(NamedTuple):
@@ -77,16 +77,22 @@ class Decoder:
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
         self._lenient = msgspec.json.Decoder(payload).decode
         self._members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-        self._fields = tuple(_Field(f.name, f.type, f.required, _dtypes(f)) for f in msgspec.structs.fields(payload))
+        self._fields = tuple(
+            _Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in msgspec.structs.fields(payload)
+        )
         self._names = frozenset(f.name for f in self._fields)
         self.schema = pl.Schema(POSITION | dict(_columns(self._fields)))
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """Decodes bodies of one JSON object or of an array of objects each."""
         unknown: Counter[str] = Counter()
-        parts = [self._part(bodies[start : start + PART], start, unknown) for start in range(0, max(1, len(bodies)), PART)]
+        parts = [
+            self._part(bodies[start : start + PART], start, unknown) for start in range(0, max(1, len(bodies)), PART)
+        ]
         readings, rejects, counts = zip(*parts, strict=True)
-        return Decoded(pl.concat(readings, rechunk=True), pl.concat(rejects), list(chain.from_iterable(counts)), unknown)
+        return Decoded(
+            pl.concat(readings, rechunk=True), pl.concat(rejects), list(chain.from_iterable(counts)), unknown
+        )
 
     def _part(self, bodies: Sequence[bytes], start: int, unknown: Counter[str]) -> _Part:
         """Decodes bodies, the first of which is the event `start`."""
@@ -98,7 +104,12 @@ class Decoder:
         indexes: list[int] = []
         rejects: list[tuple[int, int, str]] = []
         for event, value in enumerate(values, start):
-            for index, member in enumerate((value or [_Reject(NOT_AN_OBJECT)]) if type(value) is list else (value,)):
+            if type(value) is not list:
+                rows.append(value)
+                events.append(event)
+                indexes.append(0)
+                continue
+            for index, member in enumerate(value or [_Reject(NOT_AN_OBJECT)]):
                 if type(member) is _Reject:
                     rejects.append((event, index, member.reason))
                 else:
@@ -120,7 +131,7 @@ class Decoder:
         return values
 
     def _explain(self, body: bytes, unknown: Counter[str]) -> Any:
-        """What the strict decoder refused: a row where only undeclared fields are in the way, else a list of members."""
+        """What the strict decoder refused: a row where only undeclared fields are in the way, else its members."""
         try:
             body.decode()  # msgspec looks at the encoding of declared fields only
             row = self._lenient(body)
@@ -132,7 +143,7 @@ class Decoder:
 
     def _examine(self, body: bytes, unknown: Counter[str]) -> Iterator[Any]:
         try:
-            value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+            value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_integer)
         except (ValueError, RecursionError):
             yield _Reject(NOT_JSON)
             return
@@ -159,12 +170,13 @@ class Decoder:
         return self._payload(**values)
 
     def _frame(self, rows: list[Any], events: Sequence[int], indexes: list[int] | None) -> pl.DataFrame:
-        columns = [
-            pl.Series("event", events, dtype=pl.Int64),
-            _repeated("event_index", 0, pl.Int64, len(rows)) if indexes is None else pl.Series("event_index", indexes, dtype=pl.Int64),
-        ]
+        columns = [pl.Series("event", events, dtype=pl.Int64)]
+        if indexes is None:
+            columns.append(_repeated("event_index", 0, pl.Int64, len(rows)))
+        else:
+            columns.append(pl.Series("event_index", indexes, dtype=pl.Int64))
         for declared in self._fields:
-            columns += _series(declared, list(map(attrgetter(declared.name), rows)))
+            columns += _series(declared, declared.values(rows))
         return pl.DataFrame(columns)
 
 
@@ -172,8 +184,21 @@ def _rejects(rows: list[tuple[int, int, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=POSITION | {"reason": pl.String}, orient="row")
 
 
+def _integer(digits: str) -> float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python converts
+        return float(digits)
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
+    """Reads a field of all rows: with its name in the code, Python does so twice as fast as `operator.attrgetter`."""
+    reader: Callable[[list[Any]], list[Any]] = eval(f"lambda rows: [row.{name} for row in rows]")
+    return reader
 
 
 def _dtypes(declared: msgspec.structs.FieldInfo) -> tuple[type[pl.DataType], ...]:

@@ -7,7 +7,9 @@ from assets.stream.decode import TEXT
 
 PLAIN = "%Y-%m-%d %H:%M:%S"
 ZONED = "%Y-%m-%dT%H:%M:%S%.f%#z"
-ISO_8601 = r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(?::(\d{2}(?:\.\d{1,9})?))?\s?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?$"
+ISO_8601 = (
+    r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(?::(\d{2}(?:\.\d{1,9})?))?\s?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?$"
+)
 EARLIEST = pl.datetime(2000, 1, 1, time_zone="UTC", time_unit="us")
 """A device whose clock was never set says 1970; no reading is older than the devices."""
 LATEST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999

@@ -30,7 +30,9 @@ class Known:
     def __init__(self, contract: Contract, silver: LookUp, alerts: LookUp, newest: datetime | None) -> None:
         self._contract = contract
         self._look_up, self._look_up_alerts = silver, alerts
-        self._columns = list(dict.fromkeys([*contract.keys, contract.entity, _TIME, *contract.values, *_averaged(contract)]))
+        self._columns = list(
+            dict.fromkeys([*contract.keys, contract.entity, _TIME, *contract.values, *_averaged(contract)])
+        )
         self._span = contract.lateness + contract.reach + FUTURE_TOLERANCE
         self._newest = newest
         self._floor = None if newest is None else newest - self._span
@@ -56,10 +58,10 @@ class Known:
             return self._readings.clear()
         entity = self._contract.entity
         oldest = new.select(pl.col(_TIME).min() - reach).item()
-        entities = new.select(pl.col(entity).unique())
         in_memory = self._readings.filter(
             pl.col(_TIME).is_between(oldest, new[_TIME].max()),
-        ).join(entities, on=entity, how="semi")
+            pl.col(entity).is_in(new[entity].unique().implode()),
+        )
         if self._floor is None or oldest > self._floor:
             return in_memory
         beyond = new.filter(pl.col(_TIME) - reach <= self._floor)
@@ -72,14 +74,18 @@ class Known:
         if self._floor is None or alerts.is_empty() or alerts[_TIME].min() > self._floor:  # type: ignore[operator]
             return in_memory
         stored = self._look_up_alerts().filter(pl.col(_TIME).is_between(alerts[_TIME].min(), alerts[_TIME].max()))
-        return pl.concat([in_memory, stored.select("alert_id").join(ids.lazy(), on="alert_id", how="semi").collect()["alert_id"]])
+        return pl.concat(
+            [in_memory, stored.select("alert_id").join(ids.lazy(), on="alert_id", how="semi").collect()["alert_id"]]
+        )
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
         added = silver.select(self._columns)
         self._readings = pl.concat([self._readings, added])
         self._alerts = pl.concat([self._alerts, alerts.select("alert_id", _TIME)])
-        self._last = pl.concat([self._last, self._last_times(added)]).group_by(self._contract.entity).agg(pl.col("last").max())
+        self._last = (
+            pl.concat([self._last, self._last_times(added)]).group_by(self._contract.entity).agg(pl.col("last").max())
+        )
         newest = added[_TIME].max()
         if isinstance(newest, datetime):
             self._newest = newest if self._newest is None else max(newest, self._newest)

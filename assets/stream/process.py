@@ -65,7 +65,9 @@ class Processor:
             bodies: the events' bodies in the same order.
         """
         decoded = self._decoder.decode(bodies)
-        events = positions.with_columns(reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date())
+        events = positions.with_columns(
+            reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date()
+        )
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()
         first, repeats = self._dedupe(_only(cleaned, is_good))
@@ -79,7 +81,10 @@ class Processor:
             silver=silver,
             quarantine=self._conform("quarantine", _quarantined(rejects, bronze)),
             alerts=alerts,
-            duplicates=repeats.filter(pl.col("reason").is_null()).group_by("ingest_date").len("duplicates").sort("ingest_date"),
+            duplicates=repeats.filter(pl.col("reason").is_null())
+            .group_by("ingest_date")
+            .len("duplicates")
+            .sort("ingest_date"),
             unknown_fields=decoded.unknown_fields,
         )
 
@@ -106,25 +111,34 @@ class Processor:
         earlier = self.known.near(self.known.late(rows), timedelta(0))
         is_first = rows.select(pl.struct(key).is_first_distinct()).to_series()
         if earlier.height:
-            is_first &= ~rows.select(pl.struct(key).is_in(earlier.select(pl.struct(key)).to_series().implode())).to_series()
+            is_first &= ~rows.select(
+                pl.struct(key).is_in(earlier.select(pl.struct(key)).to_series().implode())
+            ).to_series()
         first = _only(rows, is_first)
         if first.height == rows.height:
             return first, rows.clear()
-        standing = pl.concat([earlier.select(key + values), first.select(key + values)])
-        repeats = rows.filter(~is_first).join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
+        repeats = rows.filter(~is_first)
+        standing = pl.concat([earlier.select(key + values), first.select(key + values)]).join(
+            repeats, on=key, how="semi"
+        )
+        repeats = repeats.join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
 
     def _alerts(self, rows: pl.DataFrame) -> pl.DataFrame:
         contract = self._contract
-        if not contract.rules:
+        if not contract.rules or rows.is_empty():
             return pl.DataFrame(schema=self._schemas["alerts"])
         rows = rows.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
         known = self.known.near(rows, contract.reach)
         if contract.windows:
             rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
         # Only what an alert adds to its reading is filtered for each rule; lazy, so that the rules share the cores.
-        raised = pl.concat([_raised(rule, rows.lazy(), contract) for rule in contract.rules]).sort("row", maintain_order=True).collect()
+        raised = (
+            pl.concat([_raised(rule, rows.lazy(), contract) for rule in contract.rules])
+            .sort("row", maintain_order=True)
+            .collect()
+        )
         readings = rows.drop(window.name for window in contract.windows)[raised["row"]]
         alerts = self._conform("alerts", readings.hstack(raised.drop("row")))
         if contract.keys == (contract.entity,):
@@ -133,7 +147,11 @@ class Processor:
         alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
         known = known.filter(pl.col("measured_at") >= rows["measured_at"].min())
         shared = alerts.join(known, on=[contract.entity, "measured_at"], how="semi")
-        return alerts.filter(~pl.col("alert_id").is_in(self.known.alert_ids(shared).implode())) if shared.height else alerts
+        return (
+            alerts.filter(~pl.col("alert_id").is_in(self.known.alert_ids(shared).implode()))
+            if shared.height
+            else alerts
+        )
 
     def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.select(self._schemas[layer].names())
@@ -149,7 +167,10 @@ def _raised(rule: Rule, rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
     identity = pl.concat_str(
         pl.lit(f"{rule.id}|{rule.version}"), pl.col(contract.entity), pl.col("measured_at").to_physical(), separator="|"
     )
-    means = (pl.col(window.name) if window.name == rule.column else pl.lit(None, pl.Float64).alias(window.name) for window in contract.windows)
+    means = (
+        pl.col(window.name) if window.name == rule.column else pl.lit(None, pl.Float64).alias(window.name)
+        for window in contract.windows
+    )
     return rows.filter(rule.condition).select(
         "row",
         *means,
@@ -173,7 +194,9 @@ def _with_bodies(events: pl.DataFrame, bodies: Sequence[bytes]) -> pl.DataFrame:
     except pl.exceptions.ComputeError:
         texts = [_text(body) for body in bodies]
     binary = [body if text is None else None for body, text in zip(bodies, texts, strict=True)]
-    return events.with_columns(pl.Series("body", texts, dtype=pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary))
+    return events.with_columns(
+        pl.Series("body", texts, dtype=pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)
+    )
 
 
 def _text(body: bytes) -> str | None:

@@ -89,6 +89,7 @@ def rebuild(
             f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
             f"Run `pulselake drain {contract.stream}` first."
         )
+    is_newest = store.is_newest(day)
     of_day, earlier = pl.col("ingest_date") == day, pl.col("ingest_date") < day
     with tempfile.TemporaryDirectory(prefix="pulselake-rebuild-") as folder:
         spool = _Spool(Path(folder))
@@ -116,17 +117,27 @@ def rebuild(
             spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
         )
         after = {
-            table.table.layer: store.replace_day(table, day, spool.frames(table), event_dates, duplicates)
+            table.table.layer: store.replace_day(
+                table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest
+            )
             for table in tables
         }
     return Rebuilt(day, before, after, event_dates, new_alerts)
 
 
 def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
-    """The ingest dates whose quarantined readings would not all be quarantined for the same reason again."""
+    """The ingest dates to rebuild, in order, so that a fix reaches what it changes in quarantine.
+
+    From the first day whose quarantined readings would not all be quarantined for the same reason again: readings of
+    the days after it may repeat what the fix lets in, or be averaged with it.
+    """
     store = StreamStore(contract, lake)
     rows = store.quarantine.scan().filter(pl.col("reason") != "conflicting_duplicate").collect()
-    return [day for (day,), of_day in sorted(rows.group_by("ingest_date")) if _changes(contract, of_day)]
+    first = next((day for (day,), of_day in sorted(rows.group_by("ingest_date")) if _changes(contract, of_day)), None)
+    if first is None:
+        return []
+    days = store.bronze.scan().select(pl.col("ingest_date").unique().sort()).collect().to_series()
+    return days.filter(days >= first).to_list()
 
 
 def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:

@@ -216,12 +216,13 @@ class Session:
         self._on_progress(self._totals)
 
     def _is_done(self, idle_since: float) -> bool:
-        idle = time.monotonic() - idle_since
-        if self._limits.until_caught_up and idle > self._limits.trigger_s:
-            reached = {partition: tail.last for partition, tail in self._source.state().tails.items()}
-            held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
-            return all(held.get(partition, -1) >= last for partition, last in reached.items())
-        return idle >= self._limits.idle_timeout_s
+        patience = self._limits.trigger_s if self._limits.until_caught_up else self._limits.idle_timeout_s
+        if time.monotonic() - idle_since < patience:
+            return False
+        # Silence may also mean that the connection is not up yet.
+        reached = {partition: tail.last for partition, tail in self._source.state().tails.items()}
+        held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
+        return all(held.get(partition, -1) >= last for partition, last in reached.items())
 
 
 def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:

@@ -24,6 +24,7 @@ Offsets = dict[int, int]
 """For each partition the last sequence number that a table contains."""
 
 _CREATED_AT = "created_at"
+_COMMITS = "commits"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class StreamStore:
 
     def open(self, partitions: Iterable[int]) -> None:
         """Creates the tables where they are missing and reads how far each has come."""
-        ids = [self._id(partition) for partition in partitions] + [self._id(_CREATED_AT)]
+        ids = [self._id(partition) for partition in partitions] + [self._id(_CREATED_AT), self._id(_COMMITS)]
         self._log = {table.name: table.ensure().transactions(ids) for table in self.tables}
 
     def offsets(self, table: LakeTable) -> Offsets:
@@ -99,6 +100,8 @@ class StreamStore:
             if table is self.silver:
                 dates = rows["event_date"].unique().to_list()
                 new |= self._duplicates(outcomes)
+            # Every commit names this one, so that a second writer is noticed whatever partitions it reads.
+            new[self._id(_COMMITS)] = self._log[table.name].get(self._id(_COMMITS), 0) + 1
             table.append(rows, transactions=new, expected=self._log[table.name], event_dates=dates)
             self._log[table.name] |= new
 
@@ -113,12 +116,23 @@ class StreamStore:
         return _newest(self.bronze.scan(), "pulled_at")
 
     def replace_day(
-        self, table: LakeTable, day: date, frames: Iterable[pl.DataFrame], event_dates: Iterable[date], duplicates: int
+        self,
+        table: LakeTable,
+        day: date,
+        frames: Iterable[pl.DataFrame],
+        event_dates: Iterable[date],
+        duplicates: int,
+        *,
+        is_newest: bool,
     ) -> int:
-        """Replaces a table's rows of one ingest date; refused if a session moved the table's offsets meanwhile."""
+        """Replaces a table's rows of one ingest date; refused if a session moved the table's offsets meanwhile.
+
+        Args:
+            is_newest: whether the day had a writer when its rows were read; see `is_newest`.
+        """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
         # moment; naming those of a table that moves on with a later day would set them back.
-        fence = self._log[table.name] if self._is_newest(day) else {}
+        fence = self._log[table.name] if is_newest else {}
         is_silver = table is self.silver
         return table.replace(
             frames,
@@ -128,7 +142,8 @@ class StreamStore:
             event_dates=event_dates if is_silver else (),
         )
 
-    def _is_newest(self, day: date) -> bool:
+    def is_newest(self, day: date) -> bool:
+        """Whether sessions may still write to an ingest date."""
         newest = self.bronze.scan().select(pl.col("ingest_date").max()).collect().item()
         return newest is None or day >= newest
 

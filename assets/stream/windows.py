@@ -32,10 +32,13 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
             known.select(*columns, pulled_at=pl.lit(None, new.schema["pulled_at"]), row=pl.lit(None, pl.Int64)),
             new.select(*columns, "pulled_at", row=pl.int_range(pl.len(), dtype=pl.Int64)),
         ]
-    ).sort(entity, _TIME, maintain_order=True)  # several times faster where readings come in the order of time
+    )
+    # Twice as fast as sorting by both at once where readings come in the order of time.
+    rows = rows.sort(_TIME, maintain_order=True).sort(entity, maintain_order=True)
     late = _late(rows, entity)
-    means = [_mean(rows, window, entity, late) for window in windows]
-    return rows.select("row", *means).drop_nulls("row").sort("row").drop("row")
+    means = rows.select("row", *(_mean(rows, window, entity, late) for window in windows)).drop_nulls("row")
+    unset = pl.zeros(new.height, pl.Float64, eager=True)
+    return pl.DataFrame([unset.scatter(means["row"], means[window.name]).alias(window.name) for window in windows])
 
 
 def _mean(rows: pl.DataFrame, window: Window, entity: str, late: pl.DataFrame) -> pl.Series:

@@ -23,8 +23,10 @@ def only_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def offline(tmp_path: Path) -> Iterator[Site]:
     """A site whose hub does not run."""
+    data = tmp_path / "hub"
+    data.mkdir()
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Site(tmp_path, instance, RunningHub(HUBS))
+        yield Site(tmp_path, instance, RunningHub(HUBS, data))
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.store import StreamStore
@@ -23,6 +25,10 @@ from tests.emulator.hub import RunningHub
 HUBS = ("glucose_readings:2", "device_readings:1", "alerts:1")
 SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
 PATIENCE_S = 60.0
+
+_ORIGIN = RemoteRepositoryOrigin(
+    InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="orchestration.definitions")), "__repository__"
+)
 
 
 @dataclass
@@ -78,7 +84,9 @@ class Site:
 
     def record(self, job: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
         """A run that another process is said to be at."""
-        return self.instance.create_run_for_job(defs.resolve_job_def(job), status=status)
+        return self.instance.create_run_for_job(
+            defs.resolve_job_def(job), status=status, remote_job_origin=_ORIGIN.get_job_origin(job)
+        )
 
     def rows(self, layer: str) -> pl.DataFrame:
         """A table of the glucose stream, in a fixed order."""

@@ -20,7 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(minutes=10)
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d|[+-]\d\d)?")
 RULES = (
     ("glucose_high", "warning", 115.0, lambda value, mean: value > 115),
@@ -127,10 +127,14 @@ def _members(body: bytes) -> list[Any]:
         raise ValueError(constant)
 
     try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=refuse, parse_int=_digits)
     except (ValueError, RecursionError):
         return [_NotJson]
     return document if isinstance(document, list) and document else [document]
+
+
+def _digits(digits: str) -> float:
+    return int(digits) if len(digits) < 4000 else float(digits)
 
 
 def _object(member: Any) -> Mapping[str, Any]:
@@ -244,6 +248,8 @@ def _from_text(text: str) -> datetime | None:
         ahead = timedelta(0)
     else:
         digits = zone[1:].replace(":", "").ljust(4, "0")
+        if int(digits[:2]) > 23 or int(digits[2:]) > 59:
+            return None
         ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:])) * (-1 if zone[0] == "-" else 1)
     return local + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6])) - ahead
 

@@ -1,0 +1,185 @@
+"""Any bytes in: no exception out, every event accounted for, and the same rows however they are cut into batches."""
+
+import json
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from assets.devices.assets import CONTRACT as DEVICES
+from assets.devices.contract import DevicePayload
+from assets.glucose.contract import GlucosePayload
+from assets.stream.contract import Contract
+from assets.stream.decode import Decoded, Decoder
+from tests.stream import oracle
+from tests.stream.batches import as_rows, differences, micro_batches, process
+from tests.stream.oracle import GLUCOSE, Domain
+from tests.stream.scenarios import CONTRACT, NOON, PLAIN, body, reading, troubled_bodies
+
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+CASES = [(CONTRACT, GLUCOSE), (DEVICES, oracle.DEVICES)]
+
+numbers = st.one_of(
+    st.integers(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False),
+    st.sampled_from([0, -0.0, 70, 115, 1000, 2**63, 10**30, 1e300, 1e400, 5e-324]),
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8))
+anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
+moments = st.one_of(
+    st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).strftime(PLAIN)),
+    st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).isoformat()),
+    st.integers(-40, 12).map(lambda minutes: int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)),
+    st.just("yesterday"),
+)
+levels = st.one_of(st.sampled_from([53, 69.9, 70, 100, 105, 115, 115.1, 250.5, "Low", "High", "99.5", 0, -1, 1001]), anything)
+glucose = st.fixed_dictionaries(
+    {"patient_id": st.integers(1, 2), "device_id": st.integers(1, 2), "glucose_level": levels, "timestamp": moments},
+    optional={"unit": st.sampled_from(["mg/dL", "mmol/L", "stone", None]), "location": anything, "extra": anything},
+)
+reports = st.fixed_dictionaries(
+    {
+        "device_id": st.integers(1, 2),
+        "timestamp": moments,
+        "battery_level": st.one_of(st.integers(-1, 101), anything),
+        "firmware_version": st.sampled_from(["1.2.3", "1.2", "v1.2.3", 5]),
+        "connectivity_status": st.sampled_from(["Connected", "Disconnected", "lost", None]),
+        "error_codes": st.sampled_from(["", "Err1", "Err9"]),
+    },
+    optional={"extra": anything},
+)
+
+
+def nearly(members: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
+    """Good members, members with one field replaced or removed, and things that are no member at all."""
+    names = st.sampled_from(["patient_id", "device_id", "glucose_level", "timestamp", "battery_level", "x"])
+    replaced = st.builds(lambda member, name, value: member | {name: value}, members, names, anything)
+    removed = st.builds(lambda member, name: {k: v for k, v in member.items() if k != name}, members, names)
+    return st.one_of(members, members, members, replaced, removed, anything)
+
+
+def texts(members: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    whole = st.one_of(members, members, st.lists(members, max_size=4)).map(lambda value: json.dumps(value).encode())
+    plain = st.one_of(members, st.lists(members, max_size=4)).map(
+        lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
+    cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], whole, st.integers(0, 10_000))
+    flipped = st.builds(lambda text, at, byte: _with(text, at, byte), whole, st.integers(0, 10_000), st.integers(0, 255))
+    return st.one_of(whole, whole, whole, plain, cut, flipped, st.binary(max_size=20))
+
+
+def _with(text: bytes, at: int, byte: int) -> bytes:
+    return text[: at % len(text)] + bytes([byte]) + text[at % len(text) + 1 :]
+
+
+glucose_bodies, device_bodies = texts(nearly(glucose)), texts(nearly(reports))
+
+
+def total(decoded: Decoded) -> int:
+    return decoded.readings.height + decoded.rejects.height
+
+
+@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.binary()), max_size=12))
+@examples(200)
+def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(bodies: list[bytes]) -> None:
+    for payload in (GlucosePayload, DevicePayload):
+        decoder = Decoder(payload)
+        decoded = decoder.decode(bodies)
+        assert total(decoded) == sum(decoded.reading_counts)
+        assert len(decoded.reading_counts) == len(bodies)
+        assert min(decoded.reading_counts, default=1) >= 1
+        assert decoded.readings.schema == decoder.schema
+        places = Counter([*decoded.readings.select("event", "event_index").rows(), *decoded.rejects.select("event", "event_index").rows()])
+        right = {(event, index) for event, count in enumerate(decoded.reading_counts) for index in range(count)}
+        assert places == Counter(dict.fromkeys(right, 1))
+
+
+class Explaining(Decoder):
+    """Looks at every body member by member, as the decoder does with what it refuses at first."""
+
+    def _values(self, bodies: Any, unknown: Counter[str]) -> list[Any]:
+        return [list(self._examine(each, unknown)) for each in bodies]
+
+
+@given(st.lists(st.one_of(glucose_bodies, device_bodies), max_size=8))
+@examples(200)
+def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes]) -> None:
+    for payload in (GlucosePayload, DevicePayload):
+        fast, slow = Decoder(payload).decode(bodies), Explaining(payload).decode(bodies)
+        assert fast.readings.equals(slow.readings)
+        assert fast.rejects.equals(slow.rejects)
+        assert (fast.reading_counts, fast.unknown_fields) == (slow.reading_counts, slow.unknown_fields)
+
+
+@pytest.mark.parametrize(("contract", "domain"), CASES, ids=["glucose", "devices"])
+def test_whatever_comes_becomes_what_the_oracle_says(contract: Contract, domain: Domain) -> None:
+    bodies = glucose_bodies if domain.has_rules else device_bodies
+
+    @given(st.lists(st.lists(bodies, max_size=6), min_size=1, max_size=4))
+    @examples(120)
+    def holds(batches: list[list[bytes]]) -> None:
+        events = micro_batches(*batches)
+        outcome = process(events, contract)
+        assert differences(outcome, sum(events, []), domain) == []
+        accounted = outcome.silver.height + outcome.quarantine.height + int(outcome.duplicates["duplicates"].sum())
+        assert accounted == outcome.bronze["reading_count"].sum()
+        assert outcome.silver.select(domain.key).is_unique().all()
+        assert outcome.alerts.is_empty() or outcome.alerts["alert_id"].is_unique().all()
+
+    holds()
+
+
+@given(st.lists(st.lists(glucose_bodies, max_size=6), min_size=1, max_size=5))
+@examples(80)
+def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(batches: list[list[bytes]]) -> None:
+    events = micro_batches(*batches)
+    assert as_rows(process(events)) == as_rows(process([sum(events, [])]))
+
+
+@given(st.data())
+@examples(50)
+def test_late_and_repeated_readings_over_many_micro_batches_match_the_oracle(data: st.DataObject) -> None:
+    some = st.builds(
+        lambda minutes, value, device: body(reading(minutes, value, device=device)),
+        st.integers(0, 25),
+        st.sampled_from([60, 100, 105, 106, 116, 300]),
+        st.integers(1, 2),
+    )
+    batches = data.draw(st.lists(st.lists(some, min_size=1, max_size=8), min_size=2, max_size=6))
+    events = micro_batches(*batches)
+    assert differences(process(events), sum(events, [])) == []
+    assert as_rows(process(events)) == as_rows(process([sum(events[:2], []), sum(events[2:], [])]))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
+@examples(12)
+def test_a_fleets_day_gives_the_oracles_rows_however_it_is_cut(sizes: list[int]) -> None:
+    bodies = troubled_bodies(200)
+    assume(sum(sizes) > 20)
+    cuts, first = [], 0
+    for size in sizes:
+        cuts.append(bodies[first : first + size])
+        first += size
+    events = micro_batches(*cuts)
+    outcome = process(events)
+    assert differences(outcome, sum(events, [])) == []
+    assert as_rows(outcome) == as_rows(process([sum(events, [])]))
+
+
+@given(glucose, st.sampled_from(["extra", "zone", "Ünit"]), anything)
+@examples(50)
+def test_unknown_fields_change_nothing_but_their_count(member: dict[str, Any], name: str, value: Any) -> None:
+    plain = process(micro_batches([json.dumps(member).encode()]))
+    more = process(micro_batches([json.dumps(member | {name: value}).encode()]))
+    assert plain.silver.equals(more.silver)
+    assert plain.quarantine.select(pl.exclude("body")).equals(more.quarantine.select(pl.exclude("body")))

@@ -1,0 +1,246 @@
+"""Days made anew from bronze: the rows that streaming wrote, or those that a fixed clean function would have written."""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from assets.stream.decode import TEXT
+from assets.stream.rebuild import NotCaughtUpError, days_to_replay, rebuild
+from assets.stream.store import StreamStore
+from resources.lake import ConcurrentWriteError, Lake, LakeTable
+from resources.table import Table
+from tests.stream.hubs import MemoryHub
+from tests.stream.scenarios import (
+    AT_THE_END,
+    CONTRACT,
+    NOON,
+    body,
+    hub_with,
+    lake_in,
+    parts,
+    reading,
+    run_session,
+    shuffled,
+    ticking,
+    troubled_bodies,
+)
+from tests.stream.tables import assert_exact, assert_follows_bronze, everything, rows
+
+DAY = timedelta(days=1)
+DAYS = [NOON.date() + number * DAY for number in range(3)]
+
+
+def three_days(lake: Lake) -> MemoryHub:
+    """Shuffled readings of a week, in sessions on three days, each of several micro-batches."""
+    bodies = shuffled(
+        [*troubled_bodies(240, start=NOON - 6 * DAY), *troubled_bodies(120, seed=2)]
+        + [body(reading(minutes, value=100 + minutes, device=device)) for minutes in range(30) for device in (10, 11)]
+    )
+    hub = MemoryHub(take=9)
+    for number, part in enumerate(parts(bodies, len(bodies) // 6 + 1)):
+        for partition in (0, 1):
+            hub.send(part[partition::2], NOON + number * DAY / 2, partition)
+        run_session(lake, hub, limits=AT_THE_END, clock=ticking(NOON + (number // 2) * DAY + (number % 2) * DAY / 4))
+    return hub
+
+
+def test_a_rebuilt_day_has_the_rows_that_streaming_wrote(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    hub = three_days(lake)
+    assert_exact(lake, hub)
+    streamed = everything(lake)
+    counts = {day: StreamStore(CONTRACT, lake).duplicates(day) for day in DAYS}
+    for day in (DAYS[1], DAYS[0], DAYS[2], DAYS[2]):
+        rebuilt = rebuild(CONTRACT, lake, day)
+        assert rebuilt.before == rebuilt.after
+        assert rebuilt.new_alerts.is_empty()
+        assert everything(lake) == streamed
+    assert {day: StreamStore(CONTRACT, lake).duplicates(day) for day in DAYS} == counts
+    assert run_session(lake, hub, clock=ticking(NOON + 3 * DAY)).events == 0
+    assert_exact(lake, hub)
+
+
+def test_a_damaged_day_is_restored_and_the_other_days_are_not_touched(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    three_days(lake)
+    streamed = everything(lake)
+    for table in (CONTRACT.tables.silver, CONTRACT.tables.quarantine, CONTRACT.tables.alerts):
+        lake.table(table).delta().delete(f"ingest_date = '{DAYS[1]}'")
+    rebuilt = rebuild(CONTRACT, lake, DAYS[1])
+    assert rebuilt.before == {"silver": 0, "quarantine": 0, "alerts": 0}
+    assert everything(lake) == streamed
+    of_day = pl.col("ingest_date") == DAYS[1]
+    assert rebuilt.event_dates == tuple(rows(lake, "silver").filter(of_day)["event_date"].unique().sort())
+    assert rebuilt.new_alerts.height == rebuilt.after["alerts"] > 0
+
+
+def test_a_day_that_bronze_does_not_have_stays_empty(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    run_session(lake, hub_with(troubled_bodies(30)))
+    before = everything(lake)
+    assert rebuild(CONTRACT, lake, date(2026, 11, 1)).after == {"silver": 0, "quarantine": 0, "alerts": 0}
+    assert everything(lake) == before
+
+
+def strict_clean(decoded: pl.DataFrame) -> pl.DataFrame:
+    """The clean function before its fix: values as text are refused."""
+    is_text = pl.col("glucose_level" + TEXT).is_not_null()
+    return CONTRACT.clean(decoded).with_columns(reason=pl.when(is_text).then(pl.lit("bad_type:glucose_level")).otherwise("reason"))
+
+
+BEFORE_THE_FIX = replace(CONTRACT, clean=strict_clean)
+
+
+def test_a_replay_after_a_fix_moves_readings_from_quarantine_to_silver_and_raises_no_alert_twice(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    hub = hub_with([body(reading(0, "300")), body(reading(1, 200)), b"not json", body(reading(2, "Low"))])
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    old_alerts = set(rows(lake, "alerts")["alert_id"])
+    assert rows(lake, "quarantine").height == 3
+    assert days_to_replay(BEFORE_THE_FIX, lake) == []
+    assert days_to_replay(CONTRACT, lake) == [NOON.date()]
+    rebuilt = rebuild(CONTRACT, lake, NOON.date())
+    assert_exact(lake, hub)
+    assert rows(lake, "quarantine")["reason"].to_list() == ["not_json"]
+    assert rows(lake, "silver").height == 3
+    assert old_alerts <= set(rows(lake, "alerts")["alert_id"])
+    assert set(rebuilt.new_alerts["alert_id"]) == set(rows(lake, "alerts")["alert_id"]) - old_alerts
+    assert days_to_replay(CONTRACT, lake) == []
+
+
+def test_a_replay_reaches_the_days_after_it_whose_readings_repeat_or_follow_what_was_fixed(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    hub = hub_with([body(reading(0, "300"))], partitions=1)
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    hub.send([body(reading(0, 300)), body(reading(5, 101))], NOON + DAY)
+    run_session(lake, hub, contract=BEFORE_THE_FIX, clock=ticking(NOON + DAY))
+    for day in days_to_replay(CONTRACT, lake):
+        rebuild(CONTRACT, lake, day)
+    assert_exact(lake, hub)
+    assert days_to_replay(CONTRACT, lake) == []
+
+
+def test_a_conflicting_duplicate_alone_is_no_reason_to_replay(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    run_session(lake, hub_with([body(reading(0, 100)), body(reading(0, 101))]))
+    assert rows(lake, "quarantine")["reason"].to_list() == ["conflicting_duplicate"]
+    assert days_to_replay(CONTRACT, lake) == []
+
+
+def test_a_rebuild_while_bronze_is_ahead_is_refused(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(30))
+    run_session(lake, hub)
+    bronze = lake.table(CONTRACT.tables.bronze)
+    last = rows(lake, "bronze").filter(partition=0).tail(1).with_columns(pl.col("sequence_number") + 1)
+    bronze.append(last, transactions={"glucose_readings/0": last["sequence_number"].item()})
+    before = everything(lake)
+    with pytest.raises(NotCaughtUpError, match="drain"):
+        rebuild(CONTRACT, lake, NOON.date())
+    assert everything(lake) == before
+
+
+@dataclass(frozen=True)
+class InterruptedLake(Lake):
+    """Something else happens just before the table of a layer is replaced."""
+
+    layer: str = ""
+    event: object = None
+
+    def table(self, table: Table) -> LakeTable:
+        plain = super().table(table)
+        return InterruptedTable(plain.table, plain.uri, plain.storage_options, self.layer, self.event)
+
+
+@dataclass
+class InterruptedTable(LakeTable):
+    layer: str
+    event: object
+
+    def replace(self, *arguments, **options) -> int:
+        if self.table.layer == self.layer and callable(self.event):
+            self.event()
+        return super().replace(*arguments, **options)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("layer", ["quarantine", "alerts", "silver"])
+def test_a_rebuild_that_dies_between_two_tables_is_completed_by_the_next_one(tmp_path: Path, layer: str) -> None:
+    def die() -> None:
+        raise Killed
+
+    lake = lake_in(tmp_path)
+    hub = hub_with([body(reading(0, "300")), body(reading(1, 200)), b"not json", body(reading(2, "Low"))])
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    with pytest.raises(Killed):
+        rebuild(CONTRACT, InterruptedLake(lake.root, layer=layer, event=die), NOON.date())
+    rebuild(CONTRACT, lake, NOON.date())
+    assert_exact(lake, hub)
+
+
+@pytest.mark.parametrize("layer", ["quarantine", "alerts", "silver"])
+def test_a_rebuild_of_today_gives_way_to_a_session_that_writes_today(tmp_path: Path, layer: str) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60))
+    run_session(lake, hub)
+
+    def session() -> None:
+        hub.send(troubled_bodies(60, seed=3), NOON)
+        run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=1)))
+
+    with pytest.raises(ConcurrentWriteError):
+        rebuild(CONTRACT, InterruptedLake(lake.root, layer=layer, event=session), NOON.date())
+    rebuild(CONTRACT, lake, NOON.date())
+    assert_exact(lake, hub)
+
+
+@pytest.mark.parametrize("layer", ["quarantine", "alerts", "silver"])
+def test_a_rebuild_of_yesterday_and_a_session_of_today_do_not_disturb_each_other(tmp_path: Path, layer: str) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=20)
+    run_session(lake, hub)
+    hub.send(troubled_bodies(60, seed=2), NOON + DAY)
+    run_session(lake, hub, clock=ticking(NOON + DAY))
+
+    def session() -> None:
+        hub.send(troubled_bodies(60, seed=3), NOON + DAY)
+        run_session(lake, hub, clock=ticking(NOON + DAY + timedelta(minutes=1)))
+
+    rebuild(CONTRACT, InterruptedLake(lake.root, layer=layer, event=session), NOON.date())
+    assert run_session(lake, hub, clock=ticking(NOON + DAY + timedelta(minutes=2))).caught_up_events == 0
+    assert_exact(lake, hub)
+
+
+def test_a_rebuild_that_began_before_midnight_loses_nothing_that_came_until_midnight(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60))
+    run_session(lake, hub)
+
+    def sessions_until_after_midnight() -> None:
+        for number, at in enumerate([datetime(2026, 11, 23, 23, 59, tzinfo=NOON.tzinfo), NOON + DAY]):
+            hub.send(troubled_bodies(60, seed=number + 7), at)
+            run_session(lake, hub, clock=ticking(at))
+
+    with pytest.raises(ConcurrentWriteError):
+        rebuild(CONTRACT, InterruptedLake(lake.root, layer="silver", event=sessions_until_after_midnight), NOON.date())
+    for day in DAYS[:2]:
+        rebuild(CONTRACT, lake, day)
+    assert_exact(lake, hub)
+
+
+def test_a_session_that_runs_while_yesterday_is_rebuilt_with_a_fix_goes_on(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300")), body(reading(1, 200))])
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    hub.send([body(reading(minutes + 30, 100)) for minutes in range(20)], NOON + DAY)
+    hub.take = 1
+    done = []
+
+    def rebuild_once() -> bool:
+        if not done:
+            done.append(rebuild(CONTRACT, lake, NOON.date()))
+        return False
+
+    run_session(lake, hub, clock=ticking(NOON + DAY), should_stop=rebuild_once)
+    assert_follows_bronze(lake)

@@ -1,0 +1,97 @@
+"""Trailing means against a loop that looks at every reading, and what the loop could not show: exactness."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets.stream.contract import Window
+from assets.stream.windows import trailing_means
+
+START = datetime(2026, 11, 23, tzinfo=UTC)
+TEN_MINUTES = Window("mean", "value", timedelta(minutes=10))
+UTC_US = pl.Datetime("us", "UTC")
+
+Reading = tuple[int, int, float, int]
+"""Patient, seconds since the start, value, number of the micro-batch that evaluated it (0: known before)."""
+
+
+def means(readings: list[Reading], windows: tuple[Window, ...] = (TEN_MINUTES,)) -> pl.DataFrame:
+    frame = pl.DataFrame(
+        [
+            (patient, START + timedelta(seconds=second), value, START + timedelta(seconds=batch), batch > 0)
+            for patient, second, value, batch in readings
+        ],
+        schema={"patient": pl.Int64, "measured_at": UTC_US, "value": pl.Float64, "pulled_at": UTC_US, "is_new": pl.Boolean},
+        orient="row",
+    )
+    return trailing_means(frame.filter(~pl.col("is_new")), frame.filter("is_new"), windows, "patient")
+
+
+def looked_up(readings: list[Reading], reach: int = 600) -> list[float]:
+    found = []
+    for patient, end, _, batch in readings:
+        if batch:
+            within = [
+                round(value * 1_000_000)
+                for other, second, value, known in readings
+                if other == patient and end - reach < second <= end and known <= batch
+            ]
+            found.append(sum(within) / (len(within) * 1_000_000))
+    return found
+
+
+readings = st.lists(
+    st.tuples(st.integers(1, 2), st.integers(0, 1500), st.floats(0.1, 1000), st.integers(0, 4)), min_size=1, max_size=40
+)
+
+
+@given(readings)
+@settings(deadline=None, max_examples=200)
+def test_means_are_those_of_all_readings_known_when_a_reading_was_evaluated(some: list[Reading]) -> None:
+    assert means(some).to_series().to_list() == looked_up(some)
+
+
+def test_the_window_is_open_at_its_beginning_and_closed_at_its_end() -> None:
+    assert means([(1, 0, 10.0, 1), (1, 1, 20.0, 1), (1, 600, 60.0, 1), (1, 601, 90.0, 1)])["mean"].to_list() == [
+        10,
+        15,
+        40,
+        75,
+    ]
+
+
+def test_readings_of_one_moment_share_one_mean() -> None:
+    assert means([(1, 5, 10.0, 1), (1, 5, 20.0, 1), (2, 5, 99.0, 1)])["mean"].to_list() == [15, 15, 99]
+
+
+def test_the_order_of_arrival_does_not_change_a_mean_by_a_bit() -> None:
+    some = [(1, second, Random(second).uniform(40, 400), 1) for second in range(0, 600, 7)]
+    in_order = means(some)["mean"]
+    for seed in range(20):
+        order = list(range(len(some)))
+        Random(seed).shuffle(order)
+        shuffled = means([some[index] for index in order])["mean"]
+        assert [shuffled[order.index(index)] for index in range(len(some))] == in_order.to_list()
+
+
+def test_equal_readings_average_to_themselves_exactly() -> None:
+    for value in (105.0, 105.1, 0.1, 99.1001, 1000.0):
+        same = means([(1, second, value, 1) for second in range(0, 600, 10)])["mean"].to_list()
+        assert {round(mean, 6) for mean in same} == {value}
+        assert all(first == second for first, second in pairwise(same))
+
+
+def test_several_windows_each_have_their_own_length() -> None:
+    some = [(1, second, float(second), 1) for second in range(0, 1500, 100)]
+    frame = means(some, (TEN_MINUTES, Window("short", "value", timedelta(minutes=3))))
+    assert frame.columns == ["mean", "short"]
+    assert frame["mean"].to_list() == looked_up(some)
+    assert frame["short"].to_list() == looked_up(some, reach=180)
+
+
+def test_no_reading_has_no_mean() -> None:
+    assert means([(1, 0, 1.0, 0)]).height == 0
