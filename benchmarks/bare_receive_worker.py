@@ -42,9 +42,12 @@ def run(connection_string: str, hub: str, events: int, threads: int) -> dict[str
     count = Count(events)
     options = {"prefetch": BATCH, "max_batch_size": BATCH, "starting_position": "-1"}
     began, began_cpu = time.monotonic(), time.process_time()
-    partitions: list[dict[str, str]] = [{}] if threads == 1 else [{"partition_id": each} for each in client.get_partition_ids()]
+    partitions: list[dict[str, str]] = (
+        [{}] if threads == 1 else [{"partition_id": each} for each in client.get_partition_ids()]
+    )
     receiving = [
-        threading.Thread(target=client.receive_batch, args=(count.add,), kwargs=options | partition) for partition in partitions
+        threading.Thread(target=client.receive_batch, args=(count.add,), kwargs=options | partition)
+        for partition in partitions
     ]
     for thread in receiving:
         thread.start()

@@ -69,6 +69,7 @@ def run(
     """One session; times in seconds, from the first events in hand to the last commit and for the whole of it."""
     if with_dagster:
         _load_dagster()
+    start_rss_mb = _peak_rss_mb()
     namespace = EventHubsNamespace(connection_string)
     source = WatchedSource(namespace.source(hub))
     limits = SessionLimits(until_caught_up=until_caught_up, max_duration_s=max_duration_s)
@@ -89,8 +90,13 @@ def run(
         "receiving_s": store.commits[-1][0] - source.first_at,
         "whole_s": ended - began,
         "cpu_s": time.process_time() - began_cpu,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "start_rss_mb": start_rss_mb,
+        "peak_rss_mb": _peak_rss_mb(),
     }
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _load_dagster() -> None:

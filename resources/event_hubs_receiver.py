@@ -20,7 +20,7 @@ from resources.event_source import HubUnavailableError, Pulled
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 60_000
-MAX_BUFFERED_BYTES = 64 << 20
+MAX_BUFFERED_BYTES = 16 << 20
 OPEN_TIMEOUT_S = 30.0
 # An outage shorter than this is bridged by reconnecting; after a longer one the session ends and a new one starts.
 GIVE_UP_AFTER_S = 20.0
@@ -74,7 +74,8 @@ class _PartitionConsumer(EventHubConsumer):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"partition {self.partition} could not be opened in {OPEN_TIMEOUT_S:.0f} s")
         self._client_of_link = cast(Any, self._handler)
-        self.socket = self._client_of_link._connection._transport.sock
+        transport = self._client_of_link._connection._transport
+        transport.sock = self.socket = ReadAhead(transport.sock)
         self.socket.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
 
     def poll(self, *, is_readable: bool, now: float) -> None:
@@ -166,14 +167,16 @@ class EventHubsReceiver:
     def _run(self) -> None:
         failing_since: float | None = None
         while not self._stopping:
+            opened_at = None
             try:
                 for consumer in self._consumers:
                     consumer.open()
-                failing_since = None
+                opened_at = time.monotonic()
                 self._receive()
             except Exception as error:
                 now = time.monotonic()
-                failing_since = failing_since or now
+                if failing_since is None or (opened_at is not None and now - opened_at > GIVE_UP_AFTER_S):
+                    failing_since = now
                 if now - failing_since > GIVE_UP_AFTER_S or not _is_retryable(error):
                     with self._changed:
                         self._failure = error

@@ -48,7 +48,7 @@ class Known:
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
         entity = self._contract.entity
-        last = new.select(entity).join(self._last, on=entity, how="left", maintain_order="left")["last"]
+        last = new[[entity]].join(self._last, on=entity, how="left", maintain_order="left")["last"]
         is_late = (new[_TIME] <= last).fill_null(False)
         return new.filter(is_late if self._floor is None else is_late | (new[_TIME] <= self._floor))
 
@@ -80,9 +80,9 @@ class Known:
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
-        added = silver.select(self._columns)
+        added = silver[self._columns]
         self._readings = pl.concat([self._readings, added])
-        self._alerts = pl.concat([self._alerts, alerts.select("alert_id", _TIME)])
+        self._alerts = pl.concat([self._alerts, alerts[["alert_id", _TIME]]])
         self._last = (
             pl.concat([self._last, self._last_times(added)]).group_by(self._contract.entity).agg(pl.col("last").max())
         )

@@ -21,16 +21,19 @@ def only_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def offline(tmp_path: Path) -> Iterator[Site]:
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site whose hub does not run."""
     data = tmp_path / "hub"
     data.mkdir()
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Site(tmp_path, instance, RunningHub(HUBS, data))
+        site = Site(tmp_path, instance, RunningHub(HUBS, data), monkeypatch)
+        yield site
+    for hub in site.started:
+        hub.stop()
 
 
 @pytest.fixture
-def site(offline: Site) -> Iterator[Site]:
+def site(offline: Site) -> Site:
     """A site with its hub running."""
-    with offline.hub:
-        yield offline
+    offline.start(offline.hub)
+    return offline

@@ -10,15 +10,16 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+import pytest
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.store import StreamStore
 from orchestration.definitions import defs
-from resources.dagster_resources import HubsResource, LakeResource
-from resources.event_source import HubState
+from resources.event_source import EventSource
 from resources.lake import Lake
+from resources.settings import Settings
 from tests.emulator.clients import send
 from tests.emulator.hub import RunningHub
 
@@ -33,47 +34,51 @@ _ORIGIN = RemoteRepositoryOrigin(
 
 @dataclass
 class Site:
-    """One installation; the hub is started by the tests that need it."""
+    """One installation, by the settings in the environment; the hub is started by the tests that need it."""
 
     folder: Path
     instance: dg.DagsterInstance
     hub: RunningHub
-    idle_timeout_s: float = 0.4
-    sent: int = field(default=0, init=False)
+    environment: pytest.MonkeyPatch
+    started: list[RunningHub] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.set(PULSELAKE_HOME=str(self.folder), PULSELAKE_IDLE_TIMEOUT_S="0.4")
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.environment.setenv(name, value)
+
+    def start(self, hub: RunningHub) -> None:
+        """Starts a hub that all that follows is about."""
+        self.started.append(hub)
+        self.hub = hub.start()
+        self.set(EVENTHUB_CONNECTION_STRING=hub.connection_string)
 
     @property
     def lake(self) -> Lake:
-        return Lake(str(self.folder / "lake"))
+        return Settings().open_lake()
 
     @property
     def store(self) -> StreamStore:
         return StreamStore(CONTRACT, self.lake)
 
     @property
-    def resources(self) -> dict[str, Any]:
-        hubs = HubsResource(connection_string=self.hub.connection_string, idle_timeout_s=self.idle_timeout_s)
-        return {"lake": LakeResource(root=self.lake.root), "hubs": hubs}
+    def source(self) -> EventSource:
+        return Settings().event_hubs_namespace().source(CONTRACT.stream)
 
     def send(self, bodies: Iterable[bytes], partition: int = 0) -> None:
-        bodies = list(bodies)
-        self.sent += len(bodies)
-        send(self.hub.connection_string, bodies, str(partition), "glucose_readings")
-
-    def hub_state(self) -> HubState:
-        hubs: HubsResource = self.resources["hubs"]
-        return hubs.source("glucose_readings").state()
+        send(self.hub.connection_string, bodies, str(partition), CONTRACT.stream)
 
     def tick(self, sensor: str) -> Any:
         """One evaluation of a sensor: what it requests, or why it requests nothing."""
-        context = dg.build_sensor_context(instance=self.instance, definitions=defs, resources=self.resources)
-        with context:
+        with dg.build_sensor_context(instance=self.instance, definitions=defs, resources=defs.resources) as context:
             return defs.resolve_sensor_def(sensor).evaluate_tick(context)
 
     def run(self, job: str, *, only: Sequence[str] = (), **options: Any) -> dg.ExecuteInProcessResult:
         """One run in this process; a failure is in the result."""
         return defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
-            resources=self.resources,
             raise_on_error=False,
             asset_selection=[dg.AssetKey(name.split("/")) for name in only] or None,
             **options,

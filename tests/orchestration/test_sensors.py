@@ -11,6 +11,7 @@ from assets.stream.asset import INGEST_DATES
 from assets.stream.session import HubRecreatedError
 from orchestration.jobs import OFFSETS_TAG
 from orchestration.sensors import IN_FLIGHT, RANGE_END, RANGE_START
+from tests.emulator.hub import RunningHub
 from tests.orchestration.site import GOLD, SESSION, Site, reading, readings, today, wait_until
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import run_session, ticking
@@ -117,18 +118,13 @@ def test_a_recreated_hub_gives_a_clear_error_and_loses_nothing(site, tmp_path):
     original = site.hub
     original.stop()
     (tmp_path / "new").mkdir()
-    site.hub = type(original)(original.hubs, data=tmp_path / "new")
-    with site.hub:
-        site.send(readings(2))
-        with pytest.raises(Exception) as raised:  # noqa: PT011  (Dagster wraps it)
-            site.tick(SENSOR)
-        error = raised.value.__cause__
-        assert isinstance(error, HubRecreatedError)
-        assert "Event hub 'glucose_readings' was recreated" in str(error)
-        assert "Nothing was read or written" in str(error)
-        assert not site.run_session().success
+    site.start(RunningHub(original.hubs, tmp_path / "new"))
+    site.send(readings(2))
+    with pytest.raises(HubRecreatedError, match=r"'glucose_readings' was recreated.*Nothing was read or written"):
+        site.tick(SENSOR)
+    assert not site.run_session().success
     assert {layer: site.rows(layer).equals(rows) for layer, rows in before.items()} == dict.fromkeys(before, True)
-    site.hub = original.start()
+    site.start(original)
     site.send(readings(1, first=datetime.now(UTC)))
     assert len(site.tick(SENSOR).run_requests) == 1
 

@@ -1,0 +1,24 @@
+"""The devices of a measurement: a process that sends glucose events at a steady rate."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.backlog import FAULTS, PATIENTS, SEED
+from benchmarks.workers import serve
+from generator.publisher import publish
+from generator.streams import glucose_events
+from resources.event_hubs import EventHubsNamespace
+
+
+def run(connection_string: str, hub: str, rate: float, seconds: float) -> dict[str, Any]:
+    """Sends for so many seconds."""
+    with EventHubsNamespace(connection_string).producer(hub) as producer:
+        events = glucose_events(
+            start=datetime.now(UTC), rate=rate, patients=PATIENTS, seed=SEED, faults=FAULTS, gaps=0, seconds=seconds
+        )
+        published = publish(events, producer)
+    return {"events": published.events, "seconds": published.seconds}
+
+
+if __name__ == "__main__":
+    serve(run)

@@ -1,0 +1,149 @@
+"""What exactly-once rests on in Delta Lake's Python library."""
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+pytestmark = pytest.mark.contract
+
+ROWS = pl.DataFrame({"day": ["a", "b"], "value": [1, 2]})
+
+
+def transaction(version: int, app: str = "stream/0", **metadata: str) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(app, version)], custom_metadata=metadata or None)
+
+
+def new_table(folder: Path) -> str:
+    write_deltalake(str(folder), ROWS, partition_by=["day"], commit_properties=transaction(5))
+    return str(folder)
+
+
+def test_the_version_of_an_unknown_application_is_none_and_zero_is_a_version(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    write_deltalake(table, ROWS, mode="append", commit_properties=transaction(0, "other"))
+    delta = DeltaTable(table)
+    assert [delta.transaction_version(app) for app in ("stream/0", "other", "unknown")] == [5, 0, None]
+
+
+def test_a_replayed_transaction_is_accepted_so_that_the_writer_has_to_compare(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    for version in (5, 3):
+        write_deltalake(table, ROWS, mode="append", commit_properties=transaction(version))
+    delta = DeltaTable(table)
+    assert (delta.transaction_version("stream/0"), delta.count()) == (3, 6)
+
+
+def test_a_handle_that_is_behind_may_not_commit_the_same_application(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    stale, other = DeltaTable(table), DeltaTable(table)
+    write_deltalake(other, ROWS, mode="append", commit_properties=transaction(6))
+    with pytest.raises(CommitFailedError, match="[Cc]oncurrent transaction"):
+        write_deltalake(stale, ROWS, mode="append", commit_properties=transaction(6))
+    assert DeltaTable(table).count() == 4
+
+
+def test_a_handle_that_is_behind_may_append_for_another_application(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    stale, other = DeltaTable(table), DeltaTable(table)
+    write_deltalake(other, ROWS, mode="append", commit_properties=transaction(6))
+    write_deltalake(stale, ROWS, mode="append", commit_properties=transaction(1, "stream/1"))
+    assert DeltaTable(table).count() == 6
+
+
+def test_a_replaced_partition_conflicts_with_an_append_that_names_the_same_application(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    stale, other = DeltaTable(table), DeltaTable(table)
+    write_deltalake(other, ROWS, mode="append", commit_properties=transaction(6))
+    with pytest.raises(CommitFailedError):
+        write_deltalake(
+            stale, ROWS.head(1), mode="overwrite", predicate="day = 'a'", commit_properties=transaction(5)
+        )
+
+
+def test_a_replaced_partition_lets_an_append_to_another_partition_pass(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    stale = DeltaTable(table)
+    write_deltalake(table, ROWS.tail(1), mode="append", commit_properties=transaction(6))
+    write_deltalake(stale, ROWS.head(1), mode="overwrite", predicate="day = 'a'")
+    delta = DeltaTable(table)
+    assert (delta.transaction_version("stream/0"), delta.count()) == (6, 3)
+
+
+def test_an_empty_append_commits_its_transactions(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    write_deltalake(table, ROWS.clear(), mode="append", commit_properties=transaction(9))
+    delta = DeltaTable(table)
+    assert (delta.transaction_version("stream/0"), delta.count(), delta.version()) == (9, 2, 1)
+
+
+def test_transactions_survive_replacing_compacting_checkpoint_clean_up_and_vacuum(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    for value in range(3):
+        write_deltalake(table, ROWS.with_columns(value=pl.lit(value, pl.Int64)), mode="append")
+    write_deltalake(table, ROWS.head(1), mode="overwrite", predicate="day = 'a'")
+    delta = DeltaTable(table)
+    delta.optimize.compact()
+    delta.create_checkpoint()
+    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 hours"})
+    delta.cleanup_metadata()
+    delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    assert DeltaTable(table).transaction_version("stream/0") == 5
+
+
+def test_rows_that_do_not_satisfy_the_predicate_are_refused(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    with pytest.raises(DeltaError):
+        write_deltalake(table, ROWS, mode="overwrite", predicate="day = 'a'")
+    assert DeltaTable(table).count() == 2
+
+
+def test_an_error_while_rows_are_made_commits_nothing(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    good = ROWS.head(1).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+    def batches():
+        yield from good.to_batches()
+        raise OSError("the source went away")
+
+    with pytest.raises(Exception, match="the source went away"):
+        write_deltalake(table, pa.RecordBatchReader.from_batches(good.schema, batches()), mode="append")
+    assert (DeltaTable(table).version(), DeltaTable(table).count()) == (0, 2)
+
+
+def test_custom_metadata_stands_in_the_history_beside_the_version(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    write_deltalake(table, ROWS, mode="append", commit_properties=transaction(6, event_dates="2026-11-23"))
+    assert [(commit["version"], commit.get("event_dates")) for commit in DeltaTable(table).history(5)] == [
+        (1, "2026-11-23"),
+        (0, None),
+    ]
+
+
+def test_a_history_ends_where_the_log_was_cleaned_up(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    for _ in range(3):
+        write_deltalake(table, ROWS, mode="append")
+    DeltaTable(table).create_checkpoint()
+    for version in range(3):
+        (tmp_path / "_delta_log" / f"{version:020}.json").unlink()
+    assert [commit["version"] for commit in DeltaTable(table).history(10)] == [3]
+
+
+def test_a_number_with_decimals_is_cut_without_a_word_in_a_column_of_integers(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    write_deltalake(table, pl.DataFrame({"day": ["a"], "value": [2.9]}), mode="append")
+    assert pl.read_delta(table)["value"].to_list().count(2) == 2
+
+
+def test_a_table_that_is_not_there_is_told_apart_from_other_errors(tmp_path: Path) -> None:
+    with pytest.raises(TableNotFoundError):
+        DeltaTable(str(tmp_path / "none"))
+
+
+def test_names_of_files_are_percent_encoded(tmp_path: Path) -> None:
+    table = new_table(tmp_path / "a b")
+    assert all("a%20b" in uri for uri in DeltaTable(table).file_uris())

@@ -1,0 +1,156 @@
+"""What all crash tests share: a sender that never gives up, processes that are killed, and the last look at the tables."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.session import HubRecreatedError, Session, SessionLimits
+from generator.streams import glucose_events
+from resources.event_hubs import EventHubsNamespace, EventHubsSource
+from resources.event_hubs_publisher import EventHubsPublisher
+from resources.event_source import HubUnavailableError
+from resources.lake import Lake
+from tests.stream.hubs import MemoryPublisher
+from tests.stream.tables import assert_exact, bronze_events
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 10
+EVENTS_PER_SEND = 20
+PAUSE_S = 0.1
+
+
+class Sender:
+    """Sends events all the time, in a thread; what the hub did not confirm is sent again, so it may stand there twice."""
+
+    def __init__(self, connection_string: str) -> None:
+        self._hub = EventHubsNamespace(connection_string)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.confirmed: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=5)
+        common = {"start": start, "spacing": timedelta(minutes=2), "patients": 5}
+        events = glucose_events(**common, faults=0.1, repeats=0.05, late=0.05)
+        while not self._stop.is_set():
+            producer = self._hub.producer(CONTRACT.stream, retry_total=0)
+            try:
+                with EventHubsPublisher(producer, CONTRACT.stream) as publisher:
+                    self._send(publisher, events)
+            except HubUnavailableError:
+                self._stop.wait(PAUSE_S)
+
+    def _send(self, publisher: EventHubsPublisher, events: Iterator[object]) -> None:
+        while not self._stop.is_set():
+            if not (batch := self._unconfirmed):
+                batch = self._unconfirmed = [(event.body, event.key) for event in islice(events, EVENTS_PER_SEND)]  # type: ignore[attr-defined]
+            bodies = [body for body, _ in batch]
+            publisher.publish(bodies, [key for _, key in batch])
+            self.confirmed += bodies
+            self._unconfirmed = []
+            self._stop.wait(PAUSE_S)
+
+    _unconfirmed: list[tuple[bytes, str]] = []
+
+
+class Worker:
+    """A process that is killed and started again."""
+
+    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._command, self._log, self._environment = command, log, dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=os.environ | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def wait_for_line(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), self._log.read_text()[-2000:]
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            code = self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process = None
+            assert code == -signal.SIGKILL, self._log.read_text()[-2000:]
+
+
+def session_worker(connection_string: str, lake: Lake, log: Path) -> Worker:
+    return Worker([sys.executable, "-m", "tests.crash.session_worker", connection_string, lake.root], log)
+
+
+def source_of(connection_string: str) -> EventHubsSource:
+    return EventHubsNamespace(connection_string).source(CONTRACT.stream)
+
+
+def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes]) -> None:
+    """Lets one last session work undisturbed; then every table must be exact."""
+    source = source_of(connection_string)
+    limits = SessionLimits(trigger_s=0.05, until_caught_up=True)
+    Session(CONTRACT, lake, source, MemoryPublisher(), limits=limits).run()
+    assert_exact(lake, source)
+    stored = Counter(event.body for event in bronze_events(lake))
+    lost = Counter(confirmed) - stored
+    assert not lost, f"{sum(lost.values())} confirmed events are not in bronze"
+    assert len(confirmed) > 1000
+
+
+def carrying(name: str, value: str) -> list[psutil.Process]:
+    """Processes with a variable in their environment: all that a daemon started, however far from it they are."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(name) == value:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def none_left(name: str, value: str) -> Iterator[None]:
+    """Kills by its id whatever carries the variable when the block ends."""
+    try:
+        yield
+    finally:
+        while left := [process for process in carrying(name, value) if process.status() != psutil.STATUS_ZOMBIE]:
+            for process in left:
+                process.kill()
+            psutil.wait_procs(left, timeout=10)
+
+
+__all__ = ["HubRecreatedError", "KILLS", "Sender", "Worker", "carrying", "drain_and_verify", "none_left", "session_worker", "source_of"]

@@ -1,0 +1,66 @@
+"""Dagster's daemon is killed ten times at random moments while its sensors start sessions and events flow."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from assets.glucose.assets import CONTRACT
+from orchestration.backlog import backlog
+from resources.lake import Lake
+from tests.crash.scene import KILLS, ROOT, Sender, Worker, carrying, drain_and_verify, none_left, source_of
+from tests.emulator.hub import RunningHub
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.service]
+
+COMMAND = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
+FIRST_SESSION_WITHIN_S = 60
+RECOVERED_WITHIN_S = 90
+
+
+def wait_until(what: str, is_true, seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, f"{what} not within {seconds} s:\n{log.read_text()[-3000:]}"
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(280)
+def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
+    home, log, moments = tmp_path / "dagster", tmp_path / "daemon.log", Random(20261125)
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    lake = Lake(str(tmp_path / "lake"))
+    with RunningHub(("glucose_readings:2", "device_readings:1", "alerts:1")) as hub, none_left("DAGSTER_HOME", str(home)):
+        environment = {
+            "DAGSTER_HOME": str(home),
+            "PULSELAKE_HOME": str(tmp_path),
+            "PULSELAKE_LAKE": lake.root,
+            "EVENTHUB_CONNECTION_STRING": hub.connection_string,
+            "PULSELAKE_IDLE_TIMEOUT_S": "1",
+            "PULSELAKE_MAX_SESSION_S": "4",
+        }
+        daemon = Worker(COMMAND, log, environment)
+
+        def committed() -> int:
+            return lake.table(CONTRACT.tables.silver).version() or 0
+
+        with Sender(hub.connection_string) as sender:
+            daemon.start()
+            wait_until("a first session", committed, FIRST_SESSION_WITHIN_S, log)
+            for _ in range(KILLS):
+                time.sleep(moments.uniform(0.5, 9.0))
+                daemon.kill()
+                daemon.start()
+            before = committed()
+            wait_until("a session after the last kill", lambda: committed() > before, RECOVERED_WITHIN_S, log)
+        source = source_of(hub.connection_string)
+        wait_until("the end of the backlog", lambda: not backlog(CONTRACT, lake, source).events, RECOVERED_WITHIN_S, log)
+        daemon.kill()
+        for process in carrying("DAGSTER_HOME", str(home)):
+            process.kill()
+            process.wait(10)
+        drain_and_verify(hub.connection_string, lake, sender.confirmed)

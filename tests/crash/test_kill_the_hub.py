@@ -1,0 +1,40 @@
+"""The process of the hub is killed ten times at random moments while events flow and sessions run."""
+
+import gc
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from resources.lake import Lake
+from tests.crash.scene import KILLS, Sender, drain_and_verify, session_worker
+from tests.emulator.hub import RunningHub
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.slow,
+    pytest.mark.service,
+    # The SDK leaves the sockets of lost connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
+    lake, moments, data = Lake(str(tmp_path / "lake")), Random(20261124), tmp_path / "hub"
+    data.mkdir()
+    with RunningHub(("glucose_readings:3",), data=data) as hub:
+        worker = session_worker(hub.connection_string, lake, tmp_path / "worker.log")
+        worker.start()
+        try:
+            with Sender(hub.connection_string) as sender:
+                for _ in range(KILLS):
+                    time.sleep(moments.uniform(0.5, 4.0))
+                    hub.kill()
+                    time.sleep(moments.uniform(0.0, 0.5))
+                    hub.start()
+                time.sleep(moments.uniform(2.0, 3.0))
+        finally:
+            worker.kill()
+        drain_and_verify(hub.connection_string, lake, sender.confirmed)
+    gc.collect()

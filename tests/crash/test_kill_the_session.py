@@ -1,0 +1,26 @@
+"""The process of a session is killed ten times at random moments while events flow."""
+
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from resources.lake import Lake
+from tests.crash.scene import KILLS, Sender, drain_and_verify, session_worker
+from tests.emulator.hub import RunningHub
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.service]
+
+
+def test_a_session_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
+    lake, moments = Lake(str(tmp_path / "lake")), Random(20261123)
+    with RunningHub(("glucose_readings:3",)) as hub:
+        worker = session_worker(hub.connection_string, lake, tmp_path / "worker.log")
+        with Sender(hub.connection_string) as sender:
+            for _ in range(KILLS):
+                worker.start()
+                worker.wait_for_line()
+                time.sleep(moments.uniform(0.8, 3.0))
+                worker.kill()
+        drain_and_verify(hub.connection_string, lake, sender.confirmed)

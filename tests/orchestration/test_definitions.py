@@ -1,0 +1,147 @@
+"""The whole system's names and what every asset must say of itself; a change here is a change for users."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+import pytest
+
+from orchestration.definitions import defs
+from orchestration.system import STREAMS
+
+GRAPH = defs.resolve_asset_graph()
+EXECUTABLE = sorted(GRAPH.executable_asset_keys)
+KINDS = {"alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
+
+
+def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]:
+    return sorted(key.to_user_string() for key in keys)
+
+
+def test_assets():
+    assert names(GRAPH.get_all_asset_keys()) == [
+        "alerts/device_readings",
+        "alerts/glucose_readings",
+        "bronze/device_readings",
+        "bronze/glucose_readings",
+        "gold/device_health",
+        "gold/glucose_daily",
+        "gold/glucose_moving_average",
+        "gold/patient_comparison",
+        "gold/report_alerts_by_rule_and_day",
+        "gold/report_arrival_delay",
+        "gold/report_data_quality",
+        "gold/report_device_attention",
+        "gold/report_glucose_control_ranking",
+        "gold/report_patient_day_overview",
+        "gold/report_quarantine_by_reason",
+        "hub/alerts",
+        "hub/device_readings",
+        "hub/glucose_readings",
+        "quarantine/device_readings",
+        "quarantine/glucose_readings",
+        "silver/device_readings",
+        "silver/glucose_readings",
+    ]
+
+
+def test_only_hubs_are_outside():
+    assert names(GRAPH.get_all_asset_keys() - set(EXECUTABLE)) == [
+        "hub/alerts",
+        "hub/device_readings",
+        "hub/glucose_readings",
+    ]
+
+
+def test_checks():
+    of_each_stream = [
+        "bronze/{}:sequence_continuity",
+        "quarantine/{}:quarantine_share",
+        "silver/{}:counts_reconcile",
+        "silver/{}:freshness",
+        "silver/{}:keys_unique",
+    ]
+    expected = sorted(name.format(stream.name) for name in of_each_stream for stream in STREAMS)
+    assert names(GRAPH.asset_check_keys) == expected
+
+
+def test_jobs():
+    assert sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")) == [
+        "device_readings_gold",
+        "device_readings_session",
+        "glucose_readings_gold",
+        "glucose_readings_session",
+        "housekeeping",
+        "reports",
+    ]
+
+
+def test_sensors():
+    repository = defs.get_repository_def()
+    assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
+        "device_readings_gold_sensor": 30,
+        "device_readings_sensor": 5,
+        "glucose_readings_gold_sensor": 30,
+        "glucose_readings_sensor": 5,
+    }
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+
+
+def test_schedules():
+    schedules = defs.get_repository_def().schedule_defs
+    assert {schedule.name: schedule.cron_schedule for schedule in schedules} == {
+        "housekeeping_schedule": "17 * * * *",
+        "reports_schedule": "*/15 * * * *",
+    }
+    assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
+
+
+@pytest.mark.parametrize("key", EXECUTABLE, ids=dg.AssetKey.to_user_string)
+def test_every_asset_says_what_it_is_whose_and_how_private(key):
+    asset = GRAPH.get(key)
+    assert asset.description
+    assert asset.owners == ["team:data-engineering"]
+    assert asset.group_name in {"glucose_readings", "device_readings", "reports"}
+    assert asset.kinds
+    assert asset.kinds <= KINDS
+    # Reports are made of several streams, so of patients too.
+    assert asset.tags["phi"] == ("false" if asset.group_name == "device_readings" else "true")
+
+
+def test_silver_has_a_freshness_policy():
+    assert names(key for key in EXECUTABLE if GRAPH.get(key).freshness_policy) == [
+        "silver/device_readings",
+        "silver/glucose_readings",
+    ]
+
+
+@pytest.mark.parametrize("key", EXECUTABLE, ids=dg.AssetKey.to_user_string)
+def test_lineage_starts_at_a_hub(key):
+    sources = {ancestor for ancestor in GRAPH.get_ancestor_asset_keys(key) if not GRAPH.get(ancestor).parent_keys}
+    assert sources
+    assert {source.path[0] for source in sources} == {"hub"}
+
+
+def test_alerts_end_at_their_hub():
+    assert names(GRAPH.get(dg.AssetKey(["hub", "alerts"])).parent_keys) == [
+        "alerts/device_readings",
+        "alerts/glucose_readings",
+    ]
+
+
+def test_every_job_runs_in_one_process():
+    jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert {job.executor_def.name for job in jobs} == {"in_process"}
+
+
+def test_two_writers_of_a_table_share_a_pool():
+    pools = {name: set(GRAPH.get(dg.AssetKey(name.split("/"))).pools or ()) for name in names(EXECUTABLE)}
+    assert pools == {
+        name: {
+            "reports"
+            if "report_" in name
+            else name.replace("/", "__")
+            if name.startswith("gold/")
+            else name.split("/")[1]
+        }
+        for name in pools
+    }

@@ -1,0 +1,238 @@
+"""Event Hubs by the real SDK against a real hub: order, positions, outages, rivals and sizes."""
+
+import gc
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import pytest
+from azure.eventhub import EventData
+
+from resources import event_hubs_receiver
+from resources.event_hubs import EventHubsNamespace, EventHubsSource
+from resources.event_hubs_publisher import EventHubsPublisher
+from resources.event_hubs_receiver import EventHubsReceiver
+from resources.event_source import HubUnavailableError, Pulled, Tail
+from tests.emulator.clients import producer
+from tests.emulator.hub import RunningHub
+
+pytestmark = [
+    pytest.mark.service,
+    # The SDK leaves the sockets of connections that failed to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+NAMES = ("order:3", "state:3", "positions:1", "kinds:1", "large:2", "keys:4", "stolen:2", "full:2", "empty:2")
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[RunningHub]:
+    with RunningHub(NAMES) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+def namespace(hub: RunningHub) -> EventHubsNamespace:
+    return EventHubsNamespace(hub.connection_string)
+
+
+def source(hub: RunningHub, name: str) -> EventHubsSource:
+    return namespace(hub).source(name)
+
+
+def publish(hub: RunningHub, name: str, bodies: Sequence[bytes], keys: Sequence[str] = ()) -> None:
+    with namespace(hub).publisher(name) as publisher:
+        publisher.publish(bodies, keys or [str(number) for number in range(len(bodies))])
+
+
+def take(receiver: EventHubsReceiver, count: int) -> list[Pulled]:
+    """Takes until there are that many events."""
+    taken: list[Pulled] = []
+    while sum(len(pulled.bodies) for pulled in taken) < count:
+        new = receiver.take(PATIENCE_S)
+        assert new, f"{taken} and no more"
+        taken += new
+    return taken
+
+
+def by_partition(taken: Sequence[Pulled]) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    for pulled in taken:
+        found.setdefault(pulled.partition, []).extend(pulled.bodies)
+    return found
+
+
+def numbered(count: int) -> list[bytes]:
+    return [str(number).encode() for number in range(count)]
+
+
+def test_each_partition_is_received_in_order_and_completely(hub: RunningHub) -> None:
+    publish(hub, "order", numbered(10_000))
+    with source(hub, "order").receive({}) as receiver:
+        taken = take(receiver, 10_000)
+    assert sorted(int(body) for bodies in by_partition(taken).values() for body in bodies) == list(range(10_000))
+    for partition, bodies in by_partition(taken).items():
+        own = [pulled for pulled in taken if pulled.partition == partition]
+        assert [number for pulled in own for number in pulled.sequence_numbers] == list(range(len(bodies)))
+        times = [at for pulled in own for at in pulled.enqueued_ms]
+        assert all(earlier <= later for earlier, later in pairwise(times))
+    assert all(len(pulled.bodies) == len(pulled.sequence_numbers) == len(pulled.enqueued_ms) for pulled in taken)
+
+
+def test_the_state_of_a_hub_is_its_identity_and_what_each_partition_holds(hub: RunningHub) -> None:
+    assert source(hub, "state").state().tails == {0: Tail(0, -1), 1: Tail(0, -1), 2: Tail(0, -1)}
+    with producer(hub.connection_string, "state") as sender:
+        sender.send_batch([EventData("x")] * 5, partition_id="1")
+    first, second = source(hub, "state").state(), source(hub, "state").state()
+    assert first.tails[1] == Tail(0, 4)
+    assert first == second
+    assert first.created_at_ms > 1_700_000_000_000
+
+
+@pytest.mark.parametrize(("after", "expected"), [(None, 10), (-1, 10), (0, 9), (6, 3)])
+def test_receiving_starts_behind_the_given_sequence_number(hub: RunningHub, after: int | None, expected: int) -> None:
+    if source(hub, "positions").state().tails[0].last < 0:
+        publish(hub, "positions", numbered(10))
+    with source(hub, "positions").receive({} if after is None else {0: after}) as receiver:
+        taken = by_partition(take(receiver, expected))
+    assert taken == {0: numbered(10)[-expected:]}
+
+
+def test_nothing_new_is_an_empty_answer(hub: RunningHub) -> None:
+    with source(hub, "empty").receive({}) as receiver:
+        assert receiver.take(0.01) == []
+
+
+def test_bodies_in_parts_and_of_other_kinds_arrive_as_bytes(hub: RunningHub) -> None:
+    with producer(hub.connection_string, "kinds") as sender:
+        sender.send_batch([EventData([b"two ", b"parts"]), EventData(b""), EventData("täxt"), EventData(b"\xff\x00")])
+    with source(hub, "kinds").receive({}) as receiver:
+        taken = by_partition(take(receiver, 4))
+    assert taken == {0: [b"two parts", b"", "täxt".encode(), b"\xff\x00"]}
+
+
+def test_large_and_small_bodies_are_published_whole(hub: RunningHub) -> None:
+    sizes = [0, 1, 255, 256, 400_000, 700_000, 1_000_000, 3, 400_000, 65_536]
+    bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
+    publish(hub, "large", bodies, ["one key"] * len(bodies))
+    with source(hub, "large").receive({}) as receiver:
+        taken = by_partition(take(receiver, len(bodies)))
+    assert list(taken.values()) == [bodies]
+
+
+def test_a_body_that_the_hub_cannot_hold_is_refused_by_size(hub: RunningHub) -> None:
+    with pytest.raises(HubUnavailableError, match=r"'empty'.*3000000 bytes is larger than.*Send smaller bodies"):
+        publish(hub, "empty", [b"x" * 3_000_000])
+
+
+def test_events_of_one_key_stay_in_one_partition_and_in_order(hub: RunningHub) -> None:
+    keys = [f"patient {number % 13}" for number in range(2000)]
+    bodies = [f"{key}:{number}".encode() for number, key in enumerate(keys)]
+    with namespace(hub).publisher("keys") as publisher:
+        for first in range(0, 2000, 500):
+            publisher.publish(bodies[first : first + 500], keys[first : first + 500])
+        publisher.publish([], [])
+    with source(hub, "keys").receive({}) as receiver:
+        taken = by_partition(take(receiver, 2000))
+    places: dict[bytes, set[int]] = {}
+    for partition, found in taken.items():
+        for body in found:
+            places.setdefault(body.partition(b":")[0], set()).add(partition)
+    assert {len(partitions) for partitions in places.values()} == {1}
+    assert len(taken) > 1
+    for key in places:
+        own = [int(body.partition(b":")[2]) for found in taken.values() for body in found if body.startswith(key + b":")]
+        assert own == sorted(own)
+
+
+def test_an_unknown_hub_is_named_with_what_to_do(hub: RunningHub) -> None:
+    message = r"'nowhere'.*pulselake hub.*EVENTHUB_CONNECTION_STRING"
+    with pytest.raises(HubUnavailableError, match=message):
+        source(hub, "nowhere").state()
+    with pytest.raises(HubUnavailableError, match=message):
+        with EventHubsPublisher(namespace(hub).producer("nowhere", retry_total=0), "nowhere"):
+            pass
+
+
+def test_a_hub_that_cannot_be_reached_is_named_with_what_to_do() -> None:
+    nowhere = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=x;SharedAccessKey=y;UseDevelopmentEmulator=true"
+    with pytest.raises(HubUnavailableError, match=r"'glucose_readings'.*pulselake hub"):
+        EventHubsNamespace(nowhere).source("glucose_readings").state()
+
+
+def test_without_any_address_the_settings_to_make_are_named() -> None:
+    with pytest.raises(HubUnavailableError, match=r"EVENTHUB_CONNECTION_STRING.*pulselake hub"):
+        EventHubsNamespace().source("glucose_readings").state()
+
+
+def test_the_receiver_that_comes_last_takes_over_and_the_one_before_it_ends(hub: RunningHub) -> None:
+    publish(hub, "stolen", numbered(20))
+    hubs = source(hub, "stolen")
+    with hubs.receive({}) as first:
+        take(first, 20)
+        with hubs.receive({}) as second:
+            take(second, 20)
+            with pytest.raises(HubUnavailableError, match=r"(?s)stolen.*New receiver.*What was pulled is kept"):
+                while True:
+                    assert first.take(PATIENCE_S) == [], "the first receiver reads on"
+            publish(hub, "stolen", numbered(5))
+            assert sum(len(bodies) for bodies in by_partition(take(second, 5)).values()) == 5
+
+
+def test_a_short_outage_is_bridged_without_losing_or_doubling_an_event() -> None:
+    with RunningHub(("hub:2",)) as hub:
+        publish(hub, "hub", numbered(500))
+        with source(hub, "hub").receive({}) as receiver:
+            taken = take(receiver, 500)
+            for outage in range(2):
+                hub.kill()
+                hub.start()
+                publish(hub, "hub", [f"{outage}:{number}".encode() for number in range(300)])
+                taken += take(receiver, 300)
+            numbers = [(pulled.partition, number) for pulled in taken for number in pulled.sequence_numbers]
+            tails = source(hub, "hub").state().tails
+    assert sorted(numbers) == [(partition, n) for partition, tail in tails.items() for n in range(tail.last + 1)]
+    assert len(set(numbers)) == 1100
+
+
+def test_what_arrived_before_an_outage_is_handed_out_before_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_hubs_receiver, "GIVE_UP_AFTER_S", 0)
+    with RunningHub(("hub:1",)) as hub:
+        publish(hub, "hub", numbered(50))
+        with source(hub, "hub").receive({}) as receiver:
+            arrived = threading.Event()
+            while not arrived.is_set():
+                with receiver._changed:
+                    receiver._changed.wait_for(lambda: len(receiver._consumers[0].bodies) == 50, PATIENCE_S)
+                    arrived.set()
+            hub.kill()
+            receiver._thread.join(PATIENCE_S)
+            assert by_partition(receiver.take(0)) == {0: numbered(50)}
+            with pytest.raises(HubUnavailableError, match="receiving stopped"):
+                receiver.take(0)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_BUFFERED_EVENTS", 1000), ("MAX_BUFFERED_BYTES", 20_000)])
+def test_a_backlog_waits_in_the_hub_and_not_in_memory(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(event_hubs_receiver, limit, value)
+    monkeypatch.setattr(event_hubs_receiver, "PREFETCH", 300)
+    if source(hub, "full").state().tails[0].last < 0:
+        publish(hub, "full", [str(number).encode().rjust(20) for number in range(20_000)])
+    with source(hub, "full").receive({}) as receiver:
+        with receiver._changed:
+            assert receiver._changed.wait_for(receiver._is_full, PATIENCE_S)
+        most, numbers = 0, []
+        while len(numbers) < 20_000:
+            taken = receiver.take(PATIENCE_S)
+            most = max(most, sum(len(pulled.bodies) for pulled in taken))
+            numbers += [(pulled.partition, number) for pulled in taken for number in pulled.sequence_numbers]
+        assert len(set(numbers)) == len(numbers) == 20_000
+    assert most < 10_000, "a poll may exceed the limit by what the sockets hold"

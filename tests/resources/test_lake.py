@@ -1,0 +1,285 @@
+"""The lake writes exactly once, refuses what does not fit and stays small, in a folder and on Azure's storage."""
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from itertools import count
+from pathlib import Path
+
+import dataframely as dy
+import polars as pl
+import psutil
+import pytest
+from deltalake.exceptions import TableNotFoundError
+
+from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
+from resources.table import Table
+from tests.services.azurite import ACCOUNT, Azurite
+from tests.stream.scenarios import EAGER, NOON, hub_with, run_session, ticking, troubled_bodies
+from tests.stream.tables import assert_exact
+
+MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
+APP = "stream/0"
+
+
+class Rows(dy.Schema):
+    """One number of one day. Key: number."""
+
+    number = dy.Int64(nullable=False)
+    text = dy.String()
+    ingest_date = dy.Date(nullable=False)
+
+
+NUMBERS = Table("silver/numbers", Rows, ("ingest_date",))
+names = (f"lake{number}" for number in count())
+
+
+@pytest.fixture(params=["folder", pytest.param("azure", marks=pytest.mark.service)])
+def lake(request: pytest.FixtureRequest) -> Iterator[Lake]:
+    """An empty lake: a folder, or a container of the storage emulator."""
+    if request.param == "folder":
+        yield Lake(str(request.getfixturevalue("tmp_path")))
+        return
+    azurite: Azurite = request.getfixturevalue("azurite")
+    azurite.create_container(name := next(names))
+    yield Lake(f"abfss://{name}@{ACCOUNT}.dfs.core.windows.net/lake/", azurite.storage_options)
+
+
+def frame(*numbers: int, day: date = MONDAY) -> pl.DataFrame:
+    rows = [(number, str(number), day) for number in numbers]
+    return pl.DataFrame(rows, schema=NUMBERS.schema, orient="row")
+
+
+def numbers(table: LakeTable) -> list[int]:
+    return table.scan().select(pl.col("number").sort()).collect().to_series().to_list()
+
+
+def test_a_table_that_was_not_created_is_empty_and_has_no_version(lake: Lake) -> None:
+    table = lake.table(NUMBERS)
+    assert (table.exists(), table.version(), table.transactions([APP])) == (False, None, {})
+    assert table.scan().collect().schema == NUMBERS.schema
+    with pytest.raises(TableNotFoundError):
+        table.append(frame(1), transactions={})
+
+
+def test_a_created_table_is_empty_described_and_stays_when_it_is_ensured_again(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={})
+    assert numbers(table.ensure()) == [1]
+    assert table.delta().metadata().description == "One number of one day. Key: number."
+    assert table.delta().metadata().partition_columns == ["ingest_date"]
+
+
+def test_rows_and_transactions_are_one_commit(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    assert table.append(frame(1, 2), transactions={APP: 7, "stream/1": 0}) == 2
+    assert table.version() == 1
+    assert table.transactions([APP, "stream/1", "stream/2"]) == {APP: 7, "stream/1": 0}
+
+
+def test_no_rows_still_commit_their_transactions(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    assert table.append(frame(), transactions={APP: 3}) == 0
+    assert table.transactions([APP]) == {APP: 3}
+
+
+@pytest.mark.parametrize(("expected", "is_refused"), [({APP: 7}, False), ({APP: 6}, True), ({}, True)])
+def test_an_append_is_refused_unless_the_log_stands_where_it_is_expected(
+    lake: Lake, expected: dict[str, int], is_refused: bool
+) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={APP: 7})
+    if is_refused:
+        with pytest.raises(ConcurrentWriteError, match="silver/numbers.*'stream/0' stands at 7"):
+            table.append(frame(2), transactions={APP: 8}, expected=expected)
+        assert numbers(table) == [1]
+    else:
+        table.append(frame(2), transactions={APP: 8}, expected=expected)
+        assert numbers(table) == [1, 2]
+
+
+def test_an_offset_that_must_be_unknown_is_refused_where_it_is_zero(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={APP: 0})
+    with pytest.raises(ConcurrentWriteError):
+        table.append(frame(2), transactions={APP: 0}, expected={})
+
+
+class Raced(LakeTable):
+    """A table to which another writer appends between the comparison and the commit."""
+
+    def _compare(self, delta, expected) -> None:
+        super()._compare(delta, expected)
+        if not getattr(self, "is_done", False):
+            self.is_done = True
+            LakeTable(self.table, self.uri, self.storage_options).append(frame(99), transactions={APP: 8})
+
+
+@pytest.mark.parametrize("write", ["append", "replace"])
+def test_a_writer_that_was_faster_makes_the_other_one_fail(lake: Lake, write: str) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={APP: 7})
+    raced = Raced(table.table, table.uri, table.storage_options)
+    writes: dict[str, Callable[[], int]] = {
+        "append": lambda: raced.append(frame(2), transactions={APP: 8}, expected={APP: 7}),
+        "replace": lambda: raced.replace(
+            [frame(2)], f"ingest_date = '{MONDAY}'", transactions={APP: 7}, expected={APP: 7}
+        ),
+    }
+    with pytest.raises(ConcurrentWriteError, match="another writer was faster"):
+        writes[write]()
+    assert numbers(table) == [1, 99]
+    assert table.transactions([APP]) == {APP: 8}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        frame(1).drop("text"),
+        frame(1).with_columns(more=1),
+        frame(1).select("text", "number", "ingest_date"),
+        frame(1).with_columns(number=pl.lit(2.9)),
+        frame(1).with_columns(pl.col("number").cast(pl.Int32)),
+        frame(1).with_columns(text=pl.lit("a", pl.Categorical)),
+    ],
+    ids=["a column less", "a column more", "another order", "a fraction", "a smaller type", "categories"],
+)
+def test_a_frame_of_another_shape_is_refused_and_nothing_is_written(tmp_path: Path, wrong: pl.DataFrame) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    table.append(frame(5), transactions={APP: 5})
+    with pytest.raises(SchemaError, match="nothing was written"):
+        table.append(wrong, transactions={APP: 6})
+    with pytest.raises(Exception, match="nothing was written"):
+        table.replace([frame(6), wrong], None, transactions={APP: 6})
+    assert (numbers(table), table.transactions([APP])) == ([5], {APP: 5})
+
+
+def test_a_replaced_day_leaves_other_days_and_transactions_as_they_are(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1, 2), transactions={APP: 5})
+    table.append(frame(3, day=TUESDAY), transactions={"stream/1": 6})
+    assert table.replace([frame(10), frame(11, 12)], f"ingest_date = '{MONDAY}'", transactions={"count": 3}) == 3
+    assert numbers(table) == [3, 10, 11, 12]
+    assert table.transactions([APP, "stream/1", "count"]) == {APP: 5, "stream/1": 6, "count": 3}
+
+
+def test_a_day_can_be_replaced_by_nothing_and_a_table_as_a_whole(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={APP: 5})
+    table.append(frame(2, day=TUESDAY), transactions={})
+    assert table.replace([], f"ingest_date = '{MONDAY}'") == 0
+    assert numbers(table) == [2]
+    assert table.replace([frame(7), frame(8, day=TUESDAY)], None) == 2
+    assert numbers(table) == [7, 8]
+    assert table.transactions([APP]) == {APP: 5}
+
+
+def test_a_replacement_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    process, piece = psutil.Process(), 100_000
+    most = 0
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        nonlocal most
+        for first in range(0, 80 * piece, piece):
+            numbers = pl.int_range(first, first + piece, eager=True)
+            text = pl.Series(["x" * 100]).new_from_index(0, piece)
+            yield pl.DataFrame({"number": numbers, "text": text, "ingest_date": MONDAY}, schema=NUMBERS.schema)
+            most = max(most, process.memory_info().rss)
+
+    before = process.memory_info().rss
+    assert table.replace(pieces(), None) == 80 * piece
+    assert most - before < 500 << 20, "the pieces together are 1 GB"
+
+
+def test_an_error_between_two_pieces_leaves_the_old_rows(lake: Lake) -> None:
+    def pieces() -> Iterator[pl.DataFrame]:
+        yield frame(8)
+        raise ZeroDivisionError("the transformation failed")
+
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={APP: 5})
+    with pytest.raises(Exception, match="the transformation failed"):
+        table.replace(pieces(), None)
+    assert numbers(table) == [1]
+
+
+def test_touched_dates_are_those_of_later_commits_each_with_its_last_one(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(1), transactions={}, event_dates=[MONDAY])
+    table.append(frame(2), transactions={}, event_dates=[MONDAY, TUESDAY])
+    table.append(frame(3), transactions={})
+    table.replace([frame(4)], None, event_dates=[TUESDAY])
+    assert table.touched_since(0) == {MONDAY: 2, TUESDAY: 4}
+    assert table.touched_since(1) == {MONDAY: 2, TUESDAY: 4}
+    assert table.touched_since(2) == {TUESDAY: 4}
+    assert table.touched_since(4) == {}
+
+
+def test_touched_dates_are_unknown_before_the_first_look_and_where_the_log_has_gone(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for number in range(4):
+        table.append(frame(number), transactions={}, event_dates=[MONDAY])
+    assert table.touched_since(None) is None
+    assert table.touched_since(9) is None
+    table.delta().create_checkpoint()
+    for version in range(3):
+        (Path(table.uri) / "_delta_log" / f"{version:020}.json").unlink()
+    assert table.touched_since(0) is None
+    assert table.touched_since(3) == {MONDAY: 4}
+
+
+def test_maintenance_keeps_rows_and_transactions_and_leaves_few_files(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    for number in range(25):
+        table.append(frame(number), transactions={APP: number}, expected={APP: number - 1} if number else {})
+    assert len(table.delta().file_uris()) == 25
+    table.maintain([("ingest_date", "=", MONDAY.isoformat())])
+    assert len(table.delta().file_uris()) == 1
+    assert numbers(table) == list(range(25))
+    assert table.transactions([APP]) == {APP: 24}
+    table.append(frame(99), transactions={APP: 25}, expected={APP: 24})
+    assert numbers(table)[-1] == 99
+
+
+def test_maintenance_compacts_the_given_day_only_and_only_if_it_has_many_files(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for number in range(6):
+        table.append(frame(number, day=MONDAY), transactions={})
+        table.append(frame(number, day=TUESDAY), transactions={})
+    monday = [("ingest_date", "=", MONDAY.isoformat())]
+    table.maintain(monday, small_files=6)
+    assert len(table.delta().file_uris()) == 12
+    table.maintain(monday, small_files=5)
+    files = table.delta().file_uris()
+    assert (len(files), sum(f"ingest_date={MONDAY}" in file for file in files)) == (7, 1)
+
+
+def test_maintenance_bounds_the_log_once_its_entries_are_old(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for number in range(30):
+        table.append(frame(number), transactions={APP: number})
+    table.delta().alter.set_table_properties({"delta.logRetentionDuration": "interval 0 hours"})
+    table.maintain()
+    table.append(frame(30), transactions={APP: 30})
+    table.maintain()
+    assert len(list((Path(table.uri) / "_delta_log").glob("*.json"))) <= 5
+    assert numbers(table) == list(range(31))
+    assert table.transactions([APP]) == {APP: 30}
+
+
+def test_a_running_reader_is_not_disturbed_by_maintenance(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for number in range(25):
+        table.append(frame(number), transactions={})
+    reader = table.scan()
+    table.maintain()
+    assert reader.collect().height == 25
+
+
+def test_sessions_are_exact_wherever_the_lake_is(lake: Lake) -> None:
+    hub = hub_with(troubled_bodies(80), take=30)
+    run_session(lake, hub, limits=EAGER)
+    hub.send(troubled_bodies(40, seed=2), NOON)
+    totals = run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=1)))
+    assert totals.events == 44
+    assert_exact(lake, hub)
