@@ -11,9 +11,7 @@ PARTS = ("engine", "drain", "latency", "memory")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures Pulselake on this machine.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; default: all")
-    parser.add_argument(
-        "--quick", action="store_true", help="small and short: shows that it works, not what it reaches"
-    )
+    parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")

@@ -27,7 +27,9 @@ class Echo:
             return
         batch = self._producer.create_batch(partition_id=context.partition_id)
         for event in events:
-            batch.add(EventData(STAMP.pack(int(event.enqueued_time.timestamp() * 1000))))
+            enqueued_at = event.enqueued_time
+            assert enqueued_at is not None
+            batch.add(EventData(STAMP.pack(round(enqueued_at.timestamp() * 1000))))
         self._producer.send_batch(batch)
         with self._lock:
             self.events += len(events)

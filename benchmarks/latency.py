@@ -207,27 +207,17 @@ def _show(figures: Figures) -> None:
     ]
     show(f"Latency at {RATE:,.0f} events/s, s", ("", "count", "p50", "p99", "max"), rows)
     rss = session["rss"]
-    names = list(tables["after_session"])
+    after, upkept = tables["after_session"], tables["after_upkeep"]
     show(
         "Memory and files",
         ("", "measured", "wanted"),
         [
-            [
-                "p50 / p99, s",
-                _pair(session["latency"]["p50"], session["latency"]["p99"]),
-                f"≤ {TARGET_P50_S} / {TARGET_P99_S}",
-            ],
+            ["p50, s", f"{session['latency']['p50']:.2f}", f"≤ {TARGET_P50_S}"],
+            ["p99, s", f"{session['latency']['p99']:.2f}", f"≤ {TARGET_P99_S}"],
             ["RSS in the first / second half, MB", f"{rss['first_half_mb']:.0f} / {rss['second_half_mb']:.0f}", "flat"],
             ["RSS slope, MB a minute", f"{rss['slope_mb_per_minute']:+.1f}", "0"],
             ["CPU of the session, cores", f"{session['cpu_s'] / session['whole_s']:.2f}", ""],
-            *(
-                [
-                    f"{name}: files, log files",
-                    _counts(tables["after_session"][name]),
-                    f"then {_counts(tables['after_upkeep'][name])}",
-                ]
-                for name in names
-            ),
+            *([f"{name}: files, log files", _counts(after[name]), f"then {_counts(upkept[name])}"] for name in after),
             ["upkeep after the session, s", f"{tables['upkeep_s']:.1f}", ""],
         ],
     )
@@ -235,10 +225,6 @@ def _show(figures: Figures) -> None:
 
 def _seconds(quantiles: Figures) -> list[str]:
     return [f"{quantiles['count']:,}", *(f"{quantiles[name]:.3f}" for name in ("p50", "p99", "max"))]
-
-
-def _pair(first: float, second: float) -> str:
-    return f"{first:.2f} / {second:.2f}"
 
 
 def _counts(files: Figures) -> str:

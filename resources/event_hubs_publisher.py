@@ -89,8 +89,8 @@ class EventHubsPublisher:
             added = len(body) + _OVERHEAD_BYTES
             if added > room:
                 raise HubUnavailableError(
-                    f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the {batch.max_size_in_bytes} "
-                    "bytes that it accepts. Send smaller bodies."
+                    f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the "
+                    f"{batch.max_size_in_bytes} bytes that it accepts. Send smaller bodies."
                 )
             if size + added > room:
                 self._client.send_batch(_filled(batch, bodies[start:end]))
@@ -109,7 +109,7 @@ class _Sections(bytes):
 
 
 def _filled(batch: EventDataBatch, bodies: Sequence[bytes]) -> EventDataBatch:
-    parts = []
+    parts: list[bytes] = []
     for body in bodies:
         size = len(body)
         parts += (_HEADERS.pack(_BINARY_SECTION, size + len(_BINARY_SECTION) + 4, _BINARY_SECTION, size), body)
