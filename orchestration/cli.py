@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from generator.publisher import Progress, Published
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(), Console(stderr=True)
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
 @app.command()
@@ -69,9 +70,12 @@ def generate(
 ) -> None:
     """Send readings of synthetic patients to a stream's hub."""
     from generator.publisher import publish as send
+    from generator.streams import STREAMS as GENERATED
     from generator.streams import events
 
     found, settings = _stream(stream), _settings()
+    if found.short not in GENERATED:
+        _fail(f"The generator knows no stream '{stream}'. It makes: {', '.join(GENERATED)}.")
     now = datetime.now(UTC)
     if backlog is None:
         made = events(
@@ -161,7 +165,7 @@ def drain(
 def replay(
     stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
 ) -> None:
-    """Process quarantined readings again after a fix; only days whose outcome changes are rebuilt."""
+    """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
     from orchestration.work import replay as process_again
 
@@ -271,13 +275,14 @@ def _settings() -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
-        _fail("\n".join(f"Setting {_variable(str(each['loc'][0]))}: {each['msg']}" for each in error.errors()))
+        _fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
 
 
-def _variable(setting: str) -> str:
+def _setting_error(setting: str, message: str) -> str:
     from resources.settings import PREFIX
 
-    return setting if setting.isupper() else f"{PREFIX}{setting.upper()}"
+    variable = setting if setting.isupper() else f"{PREFIX}{setting.upper()}"
+    return f"Setting {variable}: {message.removeprefix('Value error, ')}."
 
 
 def _stream(name: str) -> "Stream":
@@ -290,7 +295,7 @@ def _stream(name: str) -> "Stream":
 
 
 def _fail(message: str) -> NoReturn:
-    err.print(f"[red]{message}[/]", highlight=False)
+    err.print(f"[red]{escape(message)}[/]", highlight=False)
     raise typer.Exit(1)
 
 
@@ -321,7 +326,7 @@ class _explained:
         if issubclass(kind, explained):
             _fail(str(error))
         if kind.__module__.startswith("azure.eventhub"):
-            _fail(f"{str(error).splitlines()[0]} Is the hub running? Locally: `pulselake hub`.")
+            _fail(f"{str(error).splitlines()[0].rstrip('. ')}. Is the hub running? Locally: `pulselake hub`.")
 
 
 def _sent(progress: "Progress") -> None:

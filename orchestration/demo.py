@@ -57,8 +57,8 @@ class Summary:
         found = []
         for each in self.streams:
             name = each.stream.name
-            sent = self.published[name]
-            if each.rows["bronze"] != sent.events + sent.resent:
+            sent = self.published.get(name)
+            if sent is not None and each.rows["bronze"] != sent.events + sent.resent:
                 found.append(f"{name}: {sent.events} events were sent, {each.rows['bronze']} are in bronze")
             found += [
                 f"{name}: check {finding.name} failed: {dict(finding.counts)}"

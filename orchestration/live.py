@@ -104,6 +104,11 @@ def environment(settings: Settings) -> dict[str, str]:
     """What children need to see the same settings."""
     return {
         "PULSELAKE_HOME": str(settings.root),
+        # Empty is unset: what stands in a file .env must not lead the children elsewhere.
+        "PULSELAKE_LAKE": settings.lake or "",
+        "PULSELAKE_HUBS": ",".join(f"{stream}={hub}" for stream, hub in settings.hubs.items()),
+        "EVENTHUB_CONNECTION_STRING": settings.event_hubs or "",
+        "EVENTHUB_NAMESPACE": settings.namespace or "",
         "PULSELAKE_HUB_PORT": str(settings.hub_port),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),

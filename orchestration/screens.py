@@ -1,8 +1,11 @@
 """What commands print: tables for people."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from orchestration.demo import Summary
@@ -23,17 +26,20 @@ def show_status(out: Console, streams: list[StreamStatus]) -> None:
     )
     for each in streams:
         if each.lag is None:
-            lag.add_row(each.stream.name, "?", f"[red]{each.problem}[/]", "", "", "")
+            lag.add_row(each.stream.name, *"?????")
             continue
         for partition in each.lag.partitions:
             numbers = (partition.partition, partition.hub, partition.bronze, partition.silver, partition.events)
             lag.add_row(each.stream.name, *(f"{number:,}" for number in numbers))
     out.print(lag)
-    rows = Grid(
-        "stream", "last micro-batch", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"
-    )
+    for problem in dict.fromkeys(each.problem for each in streams if each.problem):
+        out.print(f"[red]{problem}[/]", highlight=False)
     for each in streams:
-        last = f"{each.last_pulled_at:%Y-%m-%d %H:%M:%S} UTC" if each.last_pulled_at else "never"
+        if each.problem:
+            out.print(f"[red]{escape(each.problem)}[/]", highlight=False)
+    rows = Grid("stream", "last (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left")
+    for each in streams:
+        last = f"{each.last_pulled_at:%m-%d %H:%M:%S}" if each.last_pulled_at else "never"
         rows.add_row(
             each.stream.name, last, *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts"))
         )
@@ -48,8 +54,8 @@ def show_summary(out: Console, summary: Summary) -> None:
     grid = Grid(
         "", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left"
     )
-    sent = [summary.published[each.stream.name] for each in summary.streams]
-    grid.add_row("events sent", *(f"{each.events:,}" for each in sent))
+    sent = [summary.published.get(each.stream.name) for each in summary.streams]
+    grid.add_row("events sent", *(f"{each.events:,}" if each else "none" for each in sent))
     for layer in ("bronze", "silver", "quarantine", "alerts"):
         grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in summary.streams))
     grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in summary.streams))
@@ -73,15 +79,19 @@ def show_summary(out: Console, summary: Summary) -> None:
         )
     for problem in summary.problems:
         out.print(f"[red]{problem}[/]")
-    home = summary.settings.root
     out.print("\n[bold]Where to look next[/]")
-    out.print(f"  PULSELAKE_HOME='{home}' pulselake sql \"SELECT * FROM gold.glucose_daily LIMIT 10\"", highlight=False)
-    out.print(
-        f"  PULSELAKE_HOME='{home}' pulselake sql      (shell over all tables; .tables lists them)", highlight=False
-    )
-    out.print(
-        f"  PULSELAKE_HOME='{home}' pulselake dev      (the same tables live, with the Dagster UI)", highlight=False
-    )
+    command = f"PULSELAKE_HOME='{_short(summary.settings.root)}' {_short(Path(sys.executable).with_name('pulselake'))}"
+    for arguments in (
+        'sql "SELECT * FROM gold.glucose_daily LIMIT 10"',
+        "sql      # a shell over all tables; .tables lists them",
+        "dev      # the same tables live, with the Dagster UI",
+    ):
+        out.print(f"  {command} {arguments}", highlight=False, soft_wrap=True)
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:

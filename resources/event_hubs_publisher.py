@@ -126,6 +126,6 @@ def unavailable(hub: str, error: Exception) -> HubUnavailableError:
     """The SDK's error with the hub's name and what to do next."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return HubUnavailableError(
-        f"Event hub '{hub}': {reason} Check that the hub exists and runs (locally: `pulselake hub`) "
+        f"Event hub '{hub}': {reason.rstrip('. ')}. Check that the hub exists and runs (locally: `pulselake hub`) "
         "and that EVENTHUB_CONNECTION_STRING or EVENTHUB_NAMESPACE names it; nothing was lost."
     )

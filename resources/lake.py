@@ -230,17 +230,17 @@ class LakeTable:
                 touched[date.fromisoformat(day)] = commit["version"]
         return touched
 
-    def maintain(self, predicate: list[tuple[str, str, str]] | None = None, *, small_files: int = 20) -> None:
+    def maintain(self, compact: list[tuple[str, str, str]] | None = None, *, small_files: int = 20) -> None:
         """Keeps the number of files and of log entries bounded: compact, checkpoint, expire the log, vacuum.
 
         Args:
-            predicate: the partitions to compact, for instance ``[("ingest_date", "=", "2026-11-23")]``; all if None.
-            small_files: compact only when a partition has more files than this.
+            compact: the partitions to compact, for instance ``[("ingest_date", "=", "2026-11-23")]``; none if None.
+            small_files: compact only when they have more files than this.
         """
         delta = self.delta()
-        if len(delta.file_uris(file_pruning_predicate=predicate)) > small_files:
+        if compact is not None and len(delta.file_uris(file_pruning_predicate=compact)) > small_files:
             delta.optimize.compact(
-                partition_filters=predicate,
+                partition_filters=compact,
                 post_commithook_properties=_HOOKS,
             )
         delta.create_checkpoint()

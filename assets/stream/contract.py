@@ -4,7 +4,7 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal

@@ -116,6 +116,7 @@ def rebuild(
         new_alerts = (
             spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
         )
+        on_new_alerts(new_alerts)
         after = {
             table.table.layer: store.replace_day(
                 table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest
