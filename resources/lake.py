@@ -5,7 +5,7 @@ a replayed transaction, hence the caller compares `offsets()` with what it is ab
 opened the same version is refused by Delta itself. What the rows mean belongs to `assets`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -47,23 +47,29 @@ class Lake:
     Attributes:
         root: a folder or an ``abfss://container@account.dfs.core.windows.net/path`` URI.
         storage_options: what deltalake and Polars need to open it; empty for a folder.
+        token: gives a bearer token for each opening, where there is no key among the options.
     """
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: Callable[[], str] | None = field(default=None, repr=False)
 
     def table(self, table: Table) -> "LakeTable":
         """The handle of a table, which need not exist yet."""
-        return LakeTable(table, f"{self.root.rstrip('/')}/{table.name}", dict(self.storage_options))
+        return LakeTable(table, f"{self.root.rstrip('/')}/{table.name}", self)
+
+    def options(self) -> dict[str, str]:
+        """The storage options of an opening, with a token that is valid now."""
+        return {**self.storage_options, **({"bearer_token": self.token()} if self.token else {})}
 
 
 @dataclass
 class LakeTable:
-    """One Delta table. A handle serves one writer at a time; `refresh` moves it to the newest version."""
+    """One Delta table. It keeps no state: each call sees the newest version."""
 
     table: Table
     uri: str
-    storage_options: dict[str, str] = field(repr=False)
+    lake: Lake = field(repr=False)
 
     @cached_property
     def _schema(self) -> pl.Schema:
@@ -80,7 +86,7 @@ class LakeTable:
 
     def exists(self) -> bool:
         """Whether the table was created."""
-        return DeltaTable.is_deltatable(self.uri, storage_options=self.storage_options)
+        return DeltaTable.is_deltatable(self.uri, storage_options=self.lake.options())
 
     def delta(self, version: int | None = None) -> DeltaTable:
         """A fresh handle at the newest or the given version.
@@ -89,7 +95,7 @@ class LakeTable:
             TableNotFoundError: the table was not created yet.
         """
         kind = DeltaTable if "://" in self.uri else _LocalDeltaTable
-        return kind(self.uri, version=version, storage_options=self.storage_options)
+        return kind(self.uri, version=version, storage_options=self.lake.options())
 
     def ensure(self) -> "LakeTable":
         """Creates the table, empty, if it is not there."""
@@ -100,7 +106,7 @@ class LakeTable:
                 mode="ignore",
                 partition_by=list(self.table.partition_by),
                 configuration=dict(CONFIGURATION),
-                storage_options=self.storage_options,
+                storage_options=self.lake.options(),
                 description=self.table.description,
             )
         return self
@@ -108,7 +114,7 @@ class LakeTable:
     def scan(self, version: int | None = None) -> pl.LazyFrame:
         """The table's rows at its newest or the given version; an empty frame where it was not created yet."""
         try:
-            return pl.scan_delta(self.delta(version), storage_options=self.storage_options or None).select(
+            return pl.scan_delta(self.delta(version), storage_options=self.lake.options() or None).select(
                 self._schema.names()
             )
         except TableNotFoundError:

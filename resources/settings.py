@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from resources.azure_token import AzureToken
 from resources.event_hubs import DEFAULT_CONSUMER_GROUP, EventHubsNamespace
 from resources.lake import Lake
 
@@ -30,6 +31,11 @@ class AzureStorage(BaseSettings):
     client_secret: str | None = Field(default=None, repr=False)
     endpoint: str | None = None
     allow_http: str | None = None
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether a key, a token or a service principal is set."""
+        return bool(self.account_key or self.sas_token or self.client_secret)
 
     def options(self) -> dict[str, str]:
         """What is set, as storage options."""
@@ -123,7 +129,8 @@ class Settings(BaseSettings):
     def open_lake(self) -> Lake:
         """The lake."""
         if self.lake and "://" in self.lake:
-            return Lake(self.lake, AzureStorage().options())
+            storage = AzureStorage()
+            return Lake(self.lake, storage.options(), None if storage.has_secret else AzureToken())
         return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
 
     def hub(self, stream: str) -> str:

@@ -60,6 +60,17 @@ class QuarantineRows(dy.Schema):
     ingest_date = dy.Date(nullable=False)
 
 
+POSITION_COLUMNS = frozenset(
+    {"measured_at", "received_at", "partition", "sequence_number", "event_index", "event_date", "ingest_date"}
+)
+"""What every silver and alert row says of where it comes from and when."""
+ALERT_COLUMNS = frozenset({"alert_id", "rule", "rule_version", "severity", "threshold"})
+
+
+class ContractError(ValueError):
+    """The declaration of a stream contradicts itself."""
+
+
 @dataclass(frozen=True)
 class Window:
     """A trailing mean in event time: over (t - length, t] of all readings known at evaluation, t included.
@@ -137,6 +148,30 @@ class Contract:
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
     phi: bool = True
+
+    def __post_init__(self) -> None:
+        """Finds mistakes in a declaration when it is loaded, not at the first event.
+
+        Raises:
+            ContractError: the message names the stream, the mistake and the remedy.
+        """
+        silver, windows = set(self.silver.columns()), {window.name for window in self.windows}
+        payload = {each.name for each in msgspec.structs.fields(self.payload)}
+        needed = (
+            ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
+            ("silver", POSITION_COLUMNS | {*self.keys, self.entity, *self.values}, silver, "declare it in the rows"),
+            (
+                "alerts",
+                POSITION_COLUMNS | ALERT_COLUMNS | {self.entity},
+                set(self.alerts.columns()),
+                "declare it in the rows",
+            ),
+            ("a window", {window.column for window in self.windows}, silver, "average a silver column"),
+            ("a rule", {rule.column for rule in self.rules}, silver | windows, "compare a silver column or a window"),
+        )
+        for where, names, known, remedy in needed:
+            if missing := sorted(names - known):
+                raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
 
     @cached_property
     def tables(self) -> "StreamTables":

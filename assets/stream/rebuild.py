@@ -76,7 +76,7 @@ def rebuild(
         contract: the stream.
         lake: where its tables are.
         day: the ingest date.
-        on_new_alerts: called with alerts that were not there before, ahead of their commit.
+        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not.
@@ -116,7 +116,8 @@ def rebuild(
         new_alerts = (
             spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
         )
-        on_new_alerts(new_alerts)
+        if new_alerts.height:
+            on_new_alerts(new_alerts)
         after = {
             table.table.layer: store.replace_day(
                 table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest

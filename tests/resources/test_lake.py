@@ -111,14 +111,14 @@ class Raced(LakeTable):
         super()._compare(delta, expected)
         if not getattr(self, "is_done", False):
             self.is_done = True
-            LakeTable(self.table, self.uri, self.storage_options).append(frame(99), transactions={APP: 8})
+            LakeTable(self.table, self.uri, self.lake).append(frame(99), transactions={APP: 8})
 
 
 @pytest.mark.parametrize("write", ["append", "replace"])
 def test_a_writer_that_was_faster_makes_the_other_one_fail(lake: Lake, write: str) -> None:
     table = lake.table(NUMBERS).ensure()
     table.append(frame(1), transactions={APP: 7})
-    raced = Raced(table.table, table.uri, table.storage_options)
+    raced = Raced(table.table, table.uri, table.lake)
     writes: dict[str, Callable[[], int]] = {
         "append": lambda: raced.append(frame(2), transactions={APP: 8}, expected={APP: 7}),
         "replace": lambda: raced.replace(

@@ -1,0 +1,93 @@
+"""`pulselake` as its users start it: a process with a home, a port and an environment of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.processes import free_port, is_open
+from tests.orchestration.site import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PULSELAKE = [sys.executable, "-m", "orchestration.cli"]
+TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class CommandLine:
+    """Commands that share one home; where they are started holds no settings."""
+
+    folder: Path
+    port: int
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PULSELAKE_", "EVENTHUB_", "DAGSTER_HOME"))
+        }
+        own = {
+            "PYTHONPATH": str(ROOT),
+            "PULSELAKE_HOME": str(self.home),
+            "PULSELAKE_HUB_PORT": str(self.port),
+            "PULSELAKE_IDLE_TIMEOUT_S": "1",
+            "COLUMNS": "120",
+        }
+        return inherited | own | settings
+
+    def run(self, *arguments: object, code: int = 0, **settings: str) -> Finished:
+        """Runs a command to its end; its exit code is as expected and no stack trace is shown."""
+        command = [*PULSELAKE, *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**settings),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        command = [*PULSELAKE, *map(str, arguments)]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def start_hub(self) -> subprocess.Popen[str]:
+        hub = self.start("hub")
+        wait_until(lambda: is_open(self.port) or hub.poll() is not None, "the hub's start")
+        assert hub.poll() is None, hub.communicate()
+        return hub
+
+
+def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> Finished:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert "Traceback" not in err, err
+    return Finished(process.returncode, out, err)
+
+
+def command_line(folder: Path) -> CommandLine:
+    return CommandLine(folder, free_port())

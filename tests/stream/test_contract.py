@@ -1,0 +1,39 @@
+"""Mistakes in the declaration of a stream are found when it is loaded."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import dataframely as dy
+import msgspec
+import pytest
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.contract import ContractError, Rule, Window
+
+
+class WithoutTime(msgspec.Struct):
+    """A payload that says no time."""
+
+    patient_id: int
+
+
+class WithoutPosition(dy.Schema):
+    """Rows that do not say where they come from."""
+
+    patient_id = dy.Int64()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"payload": WithoutTime}, "the payload lacks timestamp"),
+        ({"silver": WithoutPosition}, "silver lacks .*sequence_number"),
+        ({"alerts": WithoutPosition}, "alerts lacks alert_id"),
+        ({"keys": ("patient_id", "pump_id")}, "silver lacks pump_id"),
+        ({"windows": (Window("mean", "insulin", timedelta(minutes=1)),)}, "a window lacks insulin"),
+        ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
+    ],
+)
+def test_a_contradiction_names_the_stream_the_mistake_and_the_remedy(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ContractError, match=f"Stream 'glucose_readings': {named}"):
+        replace(CONTRACT, **change)  # type: ignore[arg-type]
