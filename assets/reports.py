@@ -7,22 +7,9 @@ from typing import Any
 import dagster as dg
 
 from assets.stream.asset import table_key
-from resources.analytics import Analytics
 from resources.dagster_resources import LakeResource
-from resources.lake import Lake
-from resources.reports import Report, build_report, report_table
+from resources.reports import Report, write_report
 from resources.table import Table
-
-
-def write_report(lake: Lake, tables: Sequence[Table], report: Report) -> int:
-    """Runs a report and replaces the rows of its table.
-
-    Returns:
-        The number of rows written.
-    """
-    analytics = Analytics(lake, tables)
-    target = lake.table(report_table(analytics, report)).ensure()
-    return target.replace([build_report(analytics, report)], None)
 
 
 def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:

@@ -11,17 +11,18 @@ from resources.lake import Lake
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """One partition: the hub's last sequence number and how far bronze and silver have come; -1 for nothing yet."""
+    """One partition: the hub's first and last sequence number, how far bronze and silver have come; -1 for nothing."""
 
     partition: int
+    first: int
     hub: int
     bronze: int
     silver: int
 
     @property
     def events(self) -> int:
-        """Events that are not in silver yet."""
-        return self.hub - min(self.bronze, self.silver)
+        """Events that are not in silver yet: in the hub, or left between bronze and silver by a crash."""
+        return max(0, self.hub - max(self.bronze, self.first - 1)) + max(0, self.bronze - self.silver)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Backlog:
     @property
     def events(self) -> int:
         """Events that are not in silver yet."""
-        return sum(max(0, partition.events) for partition in self.partitions)
+        return sum(partition.events for partition in self.partitions)
 
     @property
     def offsets(self) -> str:
@@ -55,7 +56,7 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     bronze, silver = store.offsets(store.bronze), store.offsets(store.silver)
     return Backlog(
         tuple(
-            PartitionLag(partition, tail.last, bronze.get(partition, -1), silver.get(partition, -1))
+            PartitionLag(partition, tail.first, tail.last, bronze.get(partition, -1), silver.get(partition, -1))
             for partition, tail in sorted(hub.tails.items())
         )
     )

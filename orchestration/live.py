@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import dagster as dg
+
 from generator.publisher import Published, publish
 from generator.streams import events
 from orchestration.processes import Children, graphql, is_open, python
+from orchestration.sensors import IN_FLIGHT
 from orchestration.system import ROOT
 from resources.settings import Settings
 
@@ -87,6 +90,7 @@ def start_hub(children: Children, settings: Settings) -> None:
 def start_dagster(children: Children, settings: Settings) -> None:
     """Starts Dagster's daemon and web page and waits until the definitions are loaded."""
     prepare_dagster_home(settings)
+    cancel_runs(settings)
     command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(settings.web_port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
     children.wait_until(
@@ -100,19 +104,44 @@ def prepare_dagster_home(settings: Settings) -> None:
     shutil.copyfile(ROOT / "dagster.yaml", settings.dagster_home / "dagster.yaml")
 
 
+def cancel_runs(settings: Settings) -> None:
+    """Marks runs as cancelled that an earlier Dagster of this home left behind: nobody is at work on them any more."""
+    with _instance(settings) as instance:
+        for run in _started_runs(instance):
+            instance.report_run_canceled(run, message="It ended together with the Dagster that had started it.")
+
+
+def announce_cancellation(settings: Settings) -> None:
+    """Marks what is at work as being cancelled: then the interrupt that follows is an end and not a failure."""
+    with _instance(settings) as instance:
+        for run in _started_runs(instance):
+            instance.report_run_canceling(run)
+
+
+def _instance(settings: Settings) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(settings.dagster_home))
+
+
+def _started_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    at_work = [status for status in IN_FLIGHT if status is not dg.DagsterRunStatus.QUEUED]
+    return [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(statuses=at_work))]
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """What children need to see the same settings."""
     return {
         "PULSELAKE_HOME": str(settings.root),
         # Empty is unset: what stands in a file .env must not lead the children elsewhere.
-        "PULSELAKE_LAKE": settings.lake or "",
+        "PULSELAKE_LAKE": settings.open_lake().root,
         "PULSELAKE_HUBS": ",".join(f"{stream}={hub}" for stream, hub in settings.hubs.items()),
         "EVENTHUB_CONNECTION_STRING": settings.event_hubs or "",
         "EVENTHUB_NAMESPACE": settings.namespace or "",
+        "EVENTHUB_CONSUMER_GROUP": settings.consumer_group,
         "PULSELAKE_HUB_PORT": str(settings.hub_port),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s),
+        "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -126,4 +155,7 @@ def running(settings: Settings) -> Iterator[Children]:
     with Children(settings.root / "logs") as children:
         start_hub(children, settings)
         start_dagster(children, settings)
-        yield children
+        try:
+            yield children
+        finally:
+            announce_cancellation(settings)

@@ -110,15 +110,21 @@ def graphql(port: int, query: str) -> dict[str, object] | None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+    """Interrupts a child and all that it started, as Ctrl-C in a terminal would; what goes on regardless is killed."""
+    deadline = time.monotonic() + STOP_AFTER_S
+    is_left = _signal_group(process, signal.SIGINT)
+    while is_left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        process.poll()
+        is_left = _signal_group(process, 0)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Whether there was anything to signal; 0 only asks."""
     try:
-        process.wait(STOP_AFTER_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    # What the child itself started is in its session and goes with it.
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
     except ProcessLookupError:
-        return
+        return False
+    return True

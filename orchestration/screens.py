@@ -3,16 +3,18 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from orchestration.demo import Summary
-from orchestration.status import StreamStatus
+if TYPE_CHECKING:
+    from orchestration.demo import Summary
+    from orchestration.status import StreamStatus
 
 
-def show_status(out: Console, streams: list[StreamStatus]) -> None:
+def show_status(out: Console, streams: "list[StreamStatus]") -> None:
     """Lag, last micro-batch, quarantine and alerts of every stream."""
     lag = Grid(
         "stream",
@@ -49,7 +51,7 @@ def show_status(out: Console, streams: list[StreamStatus]) -> None:
         _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
 
 
-def show_summary(out: Console, summary: Summary) -> None:
+def show_summary(out: Console, summary: "Summary") -> None:
     """The end of the demo: every event accounted for."""
     grid = Grid(
         "", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left"

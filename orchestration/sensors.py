@@ -28,6 +28,12 @@ IN_FLIGHT = [
 ]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
+# Dagster's monitoring fails a run that lasts longer. Without it the record of a run whose machine went down would be
+# in flight for ever, and no other would be started.
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+SESSION_GRACE_S = 120
+GOLD_MAX_RUNTIME_S = 1800
+
 Requests = Iterator[dg.RunRequest | dg.SkipReason]
 
 
@@ -51,7 +57,9 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         now = datetime.now(UTC)
         decision = decide(behind.events, "events behind", runs, now)
         if decision.start:
-            yield dg.RunRequest(partition_key=now.date().isoformat(), tags={OFFSETS_TAG: behind.offsets})
+            longest = int(hubs.settings().max_session_s) + SESSION_GRACE_S
+            tags = {OFFSETS_TAG: behind.offsets, MAX_RUNTIME_TAG: str(longest)}
+            yield dg.RunRequest(partition_key=now.date().isoformat(), tags=tags)
         else:
             yield dg.SkipReason(decision.reason)
 
@@ -75,7 +83,12 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             yield dg.SkipReason(decision.reason)
             return
         for start, end in ranges(dates)[:MAX_RANGES]:
-            yield dg.RunRequest(tags={RANGE_START: start.isoformat(), RANGE_END: end.isoformat()})
+            tags = {
+                RANGE_START: start.isoformat(),
+                RANGE_END: end.isoformat(),
+                MAX_RUNTIME_TAG: str(GOLD_MAX_RUNTIME_S),
+            }
+            yield dg.RunRequest(tags=tags)
 
     return sensor
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import polars as pl
 
 from assets.gold import DailyGold
-from assets.reports import write_report
-from assets.stream.rebuild import Rebuilt, days_to_replay, rebuild
-from assets.stream.session import Session, SessionLimits, Totals, publish_alerts
+from assets.stream.rebuild import Rebuilt
+from assets.stream.rebuild import replay as replay_quarantine
+from assets.stream.outlet import publish_alerts
+from assets.stream.session import Session, SessionLimits, Totals
 from orchestration.system import ALERTS_HUB, SQL, Stream, tables
 from resources.lake import Lake
-from resources.reports import reports
+from resources.reports import reports, write_report
 from resources.settings import Settings
 
 
@@ -111,9 +112,6 @@ def replay(stream: Stream, settings: Settings, on_progress: Callable[[Rebuilt], 
         with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
             publish_alerts(stream.contract, publisher, new_alerts)
 
-    done = []
-    for day in days_to_replay(stream.contract, lake):
-        done.append(rebuild(stream.contract, lake, day, publish))
-        on_progress(done[-1])
+    done = replay_quarantine(stream.contract, lake, publish, on_progress)
     refresh_gold(stream, lake)
     return done

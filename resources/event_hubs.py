@@ -47,7 +47,7 @@ class EventHubsNamespace:
 
     def publisher(self, hub: str) -> "EventHubsPublisher":
         """The hub to write to; close it, or use it in a `with`."""
-        return EventHubsPublisher(self.producer(hub), hub)
+        return EventHubsPublisher(self.producer(hub, retry_total=1), hub)
 
     def consumer(self, hub: str, **options: Any) -> EventHubConsumerClient:
         """A consumer client of the SDK."""
@@ -115,5 +115,6 @@ class EventHubsSource:
 
 
 def _tail(properties: Mapping[str, Any]) -> Tail:
-    last = -1 if properties["is_empty"] else properties["last_enqueued_sequence_number"]
-    return Tail(properties["beginning_sequence_number"], last)
+    first = properties["beginning_sequence_number"]
+    # Emptied by retention it ends before its first event to come; never written to it ends at -1.
+    return Tail(first, first - 1 if properties["is_empty"] else properties["last_enqueued_sequence_number"])

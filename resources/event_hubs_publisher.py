@@ -6,6 +6,7 @@ SDK is pinned by tests/contract.
 """
 
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ _BINARY_SECTION = b"\x00\x53\x75\xb0"
 # An event in a batch is a section that holds the event's message, which is a section that holds its body.
 _HEADERS = struct.Struct(">4sI4sI")
 _OVERHEAD_BYTES = _HEADERS.size
+# The SDK copies a batch six times on its way out: of this size the copies stay in the processor's cache.
+_FULL_BYTES = 256 << 10
 
 
 class EventHubsPublisher:
@@ -30,21 +33,26 @@ class EventHubsPublisher:
 
     def __init__(self, client: EventHubProducerClient, hub: str) -> None:
         self._client, self._hub = client, hub
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"publish {hub}")
+        self._opening: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Opens a sender for each partition, so that the first event does not wait seconds for its connection.
+        """Begins to open a sender for each partition: the first event need not wait seconds for its connection."""
+        self._opening = threading.Thread(target=self._open_all, name=f"open {self._hub}")
+        self._opening.start()
+        return self
 
-        Raises:
-            HubUnavailableError: the hub cannot be reached or does not exist.
-        """
+    def _open_all(self) -> None:
         try:
             self._client.create_batch()
-            with ThreadPoolExecutor(max_workers=8) as pool:
-                list(pool.map(self._open, self._partitions))
-        except EventHubError as error:
-            self._client.close()
-            raise unavailable(self._hub, error) from error
-        return self
+            list(self._pool.map(self._open, self._partitions))
+        except EventHubError:
+            # A hub that is away matters only to who publishes, and tells that one.
+            return
+
+    def _wait_for_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.join()
 
     def _open(self, partition: str) -> None:
         self._client._start_producer(partition, None)
@@ -54,6 +62,11 @@ class EventHubsPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._wait_for_opening()
+        self._pool.shutdown()
         self._client.close()
 
     @cached_property
@@ -66,9 +79,11 @@ class EventHubsPublisher:
         Raises:
             HubUnavailableError: the hub did not accept all of them, or a body is larger than the hub accepts.
         """
+        self._wait_for_opening()
         try:
-            for partition, chosen in self._by_partition(bodies, keys).items():
-                self._send(partition, chosen)
+            chosen = self._by_partition(bodies, keys)
+            # Each partition has a connection of its own: while the hub stores one's batch, another's is made.
+            list(self._pool.map(self._send, chosen.keys(), chosen.values()))
         except EventHubError as error:
             raise unavailable(self._hub, error) from error
 
@@ -92,7 +107,7 @@ class EventHubsPublisher:
                     f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the "
                     f"{batch.max_size_in_bytes} bytes that it accepts. Send smaller bodies."
                 )
-            if size + added > room:
+            if size and size + added > min(room, _FULL_BYTES):
                 self._client.send_batch(_filled(batch, bodies[start:end]))
                 batch, start, size = self._client.create_batch(partition_id=partition), end, 0
             size += added

@@ -157,14 +157,27 @@ class EventHubsReceiver:
             self._changed.wait_for(lambda: self._failure or any(c.bodies for c in self._consumers), timeout)
             pulled = [consumer.hand_over() for consumer in self._consumers if consumer.bodies]
             if not pulled and self._failure:
+                stolen = "another session of this stream took over; run one at a time. "
                 raise HubUnavailableError(
-                    f"Event hub '{self._client.eventhub_name}': receiving stopped: {self._failure}. "
+                    f"Event hub '{self._client.eventhub_name}': receiving stopped: "
+                    f"{stolen if 'stolen' in str(self._failure) else f'{self._failure}. '}"
                     "What was pulled is kept; the rest is pulled again by the next session."
                 ) from self._failure
             self._changed.notify_all()
         return pulled
 
     def _run(self) -> None:
+        try:
+            self._receive_until_stopped()
+        except Exception as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+        finally:
+            for consumer in self._consumers:
+                consumer.close()
+
+    def _receive_until_stopped(self) -> None:
         failing_since: float | None = None
         while not self._stopping:
             opened_at = None
@@ -178,13 +191,8 @@ class EventHubsReceiver:
                 if failing_since is None or (opened_at is not None and now - opened_at > GIVE_UP_AFTER_S):
                     failing_since = now
                 if now - failing_since > GIVE_UP_AFTER_S or not _is_retryable(error):
-                    with self._changed:
-                        self._failure = error
-                        self._changed.notify_all()
-                    break
+                    raise
                 self._reconnect()
-        for consumer in self._consumers:
-            consumer.close()
 
     def _receive(self) -> None:
         while not self._stopping:

@@ -11,7 +11,7 @@ class HubUnavailableError(ConnectionError):
 
 
 class Tail(NamedTuple):
-    """What a partition holds: the sequence numbers of its oldest and newest event; `last` is -1 where it is empty."""
+    """What a partition holds: the sequence numbers of its oldest and newest event; empty if `last` is below `first`."""
 
     first: int
     last: int

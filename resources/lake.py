@@ -177,7 +177,7 @@ class LakeTable:
         predicate: str | None,
         *,
         transactions: Mapping[str, int] | None = None,
-        expected: Mapping[str, int] | None = None,
+        expected: Mapping[str, int | None] | None = None,
         event_dates: Iterable[date] = (),
     ) -> int:
         """Replaces the rows that the predicate selects, in one commit and in memory bounded by the largest frame.
@@ -186,7 +186,7 @@ class LakeTable:
             frames: the new rows, piece by piece; all must satisfy the predicate.
             predicate: over partition columns, for instance ``ingest_date = '2026-11-23'``; None selects all rows.
             transactions: app transactions to set in the same commit.
-            expected: what the table's log must hold for those of its app ids now.
+            expected: what the table's log must hold for these app ids now; None for unknown to the log.
             event_dates: the dates that the old and the new rows touch.
 
         Returns:

@@ -4,6 +4,7 @@ A file starts with a comment: the first line says what the report answers, the f
 reads. Results hold only types that Delta and Power BI know, whatever DuckDB would make of a sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import dataframely as dy
 import polars as pl
 
 from resources.analytics import Analytics, QueryError
+from resources.lake import Lake
 from resources.table import Table
 
 _COLUMNS = {
@@ -71,6 +73,17 @@ def report_table(analytics: Analytics, report: Report) -> Table:
     columns = {name: _COLUMNS[type_] for name, type_ in schema.items()}
     rows = type(f"Report_{report.name}", (dy.Schema,), members | columns)
     return Table(f"gold/report_{report.name}", rows)
+
+
+def write_report(lake: Lake, tables: Sequence[Table], report: Report) -> int:
+    """Runs a report and replaces the rows of its table.
+
+    Returns:
+        The number of rows written.
+    """
+    analytics = Analytics(lake, tables)
+    target = lake.table(report_table(analytics, report)).ensure()
+    return target.replace([build_report(analytics, report)], None)
 
 
 def _read(file: Path) -> Report:

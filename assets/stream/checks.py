@@ -32,8 +32,8 @@ def evaluate(store: StreamStore, day: date, now: datetime) -> list[Finding]:
     )
     findings = [
         _reconcile(bronze, silver, quarantine, store.duplicates(day)),
-        _continuity(bronze),
-        _unique_keys(silver, [*store.contract.keys, "measured_at"]),
+        _continuity(store.bronze.scan(), day),
+        _unique_keys(store.silver.scan(), day, [*store.contract.keys, "measured_at"]),
         _quarantine_share(bronze, quarantine),
     ]
     return [*findings, _freshness(silver, now)] if day == now.date() else findings
@@ -41,8 +41,11 @@ def evaluate(store: StreamStore, day: date, now: datetime) -> list[Finding]:
 
 DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     ("silver", "counts_reconcile"): "Readings in bronze = silver + quarantine + duplicates, of one ingest date.",
-    ("bronze", "sequence_continuity"): "Bronze has every sequence number of every partition once, of one ingest date.",
-    ("silver", "keys_unique"): "No two readings share a key, of one ingest date.",
+    (
+        "bronze",
+        "sequence_continuity",
+    ): "Bronze has every sequence number of every partition once, on one ingest date and since the one before.",
+    ("silver", "keys_unique"): "No reading of one ingest date shares its key with another, of whatever date.",
     ("quarantine", "quarantine_share"): f"At most {MAX_QUARANTINE_SHARE:.0%} of the readings are in quarantine.",
     ("silver", "freshness"): f"The newest reading was received within {MAX_SILENCE.seconds // 60} minutes.",
 }
@@ -66,13 +69,20 @@ def _reconcile(bronze: pl.LazyFrame, silver: pl.LazyFrame, quarantine: pl.LazyFr
     return _finding("silver", "counts_reconcile", difference == 0, counts | {"difference": difference})
 
 
-def _continuity(bronze: pl.LazyFrame) -> Finding:
+def _continuity(all_bronze: pl.LazyFrame, day: date) -> Finding:
+    """Compares with the day before too: between two sessions at midnight nothing may be lost either."""
     number = pl.col("sequence_number")
+    before = all_bronze.filter(pl.col("ingest_date") < day)
+    last_day = before.filter(pl.col("ingest_date") == before.select(pl.col("ingest_date").max()).collect().item())
     found = (
-        bronze.group_by("partition")
-        .agg(events=pl.len(), distinct=number.n_unique(), span=number.max() - number.min() + 1)
+        all_bronze.filter(pl.col("ingest_date") == day)
+        .group_by("partition")
+        .agg(events=pl.len(), distinct=number.n_unique(), first=number.min(), last=number.max())
+        .join(last_day.group_by("partition").agg(before=number.max()), on="partition", how="left")
+        .with_columns(start=pl.col("before").fill_null(pl.col("first") - 1) + 1)
         .select(
-            missing=(pl.col("span") - pl.col("distinct")).sum(), doubled=(pl.col("events") - pl.col("distinct")).sum()
+            missing=(pl.col("last") - pl.col("start") + 1 - pl.col("distinct")).clip(0).sum(),
+            doubled=(pl.col("events") - pl.col("distinct") + (pl.col("start") - pl.col("first")).clip(0)).sum(),
         )
         .collect()
         .row(0)
@@ -81,8 +91,19 @@ def _continuity(bronze: pl.LazyFrame) -> Finding:
     return _finding("bronze", "sequence_continuity", missing == doubled == 0, {"missing": missing, "doubled": doubled})
 
 
-def _unique_keys(silver: pl.LazyFrame, key: list[str]) -> Finding:
-    repeated = silver.group_by(key).len().filter(pl.col("len") > 1).select(pl.len()).collect(engine="streaming").item()
+def _unique_keys(all_silver: pl.LazyFrame, day: date, key: list[str]) -> Finding:
+    """Compares with rows of other ingest dates too: a late repeat comes in on another day."""
+    is_of_day = pl.col("ingest_date") == day
+    dates = all_silver.filter(is_of_day).select(pl.col("event_date").unique()).collect().to_series()
+    repeated = (
+        all_silver.filter(pl.col("event_date").is_in(dates.implode()))
+        .group_by(key)
+        .agg(rows=pl.len(), is_of_day=is_of_day.any())
+        .filter((pl.col("rows") > 1) & pl.col("is_of_day"))
+        .select(pl.len())
+        .collect(engine="streaming")
+        .item()
+    )
     return _finding("silver", "keys_unique", repeated == 0, {"repeated_keys": int(repeated)})
 
 

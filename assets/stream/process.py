@@ -30,6 +30,10 @@ POSITIONS = pl.Schema(
 """What is known of an event besides its body."""
 
 
+MAX_REPEATED_BODY_BYTES = 4096
+"""A larger body is written to quarantine once for each event, however many of its members are there."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The rows of one micro-batch.
@@ -210,4 +214,8 @@ def _is_utf_8(body: bytes) -> bool:
 
 def _quarantined(rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
     rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects]).sort("event", "event_index")
-    return rows.hstack(bronze[rows["event"]])
+    rows = rows.hstack(bronze[rows["event"]])
+    # An array of many bad members would be multiplied by its own length: a large body stands once, in its first row.
+    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
+    is_kept = (size <= MAX_REPEATED_BODY_BYTES) | pl.col("event").is_first_distinct()
+    return rows.with_columns(pl.when(is_kept).then(pl.col("body", "body_bytes")))

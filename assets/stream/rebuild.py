@@ -84,7 +84,7 @@ def rebuild(
     """
     store = StreamStore(contract, lake)
     store.open(store.bronze.scan().select("partition").unique().collect().to_series().to_list())
-    if any(True for _ in store.behind()):
+    if store.is_behind():
         raise NotCaughtUpError(
             f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
             f"Run `pulselake drain {contract.stream}` first."
@@ -101,7 +101,7 @@ def rebuild(
         )
         processor = Processor(contract, known)
         duplicates = 0
-        for events in read_events(store.bronze.scan().filter(of_day)):
+        for events in read_events(store.complete(day)):
             outcome = processor.process(events.positions, events.bodies)
             spool.add(outcome)
             known.forget()
@@ -127,6 +127,28 @@ def rebuild(
     return Rebuilt(day, before, after, event_dates, new_alerts)
 
 
+def replay(
+    contract: Contract,
+    lake: Lake,
+    on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None,
+    on_progress: Callable[[Rebuilt], None] = lambda _: None,
+) -> list[Rebuilt]:
+    """Rebuilds the ingest dates that a fix changes, and finishes a replay that was interrupted.
+
+    Raises:
+        NotCaughtUpError, ConcurrentWriteError: see `rebuild`; run it again to finish.
+    """
+    store = StreamStore(contract, lake)
+    done = []
+    if days := days_to_replay(contract, lake):
+        store.mark_replay(days[0])
+        for day in days:
+            done.append(rebuild(contract, lake, day, on_new_alerts))
+            on_progress(done[-1])
+        store.mark_replay(None)
+    return done
+
+
 def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     """The ingest dates to rebuild, in order, so that a fix reaches what it changes in quarantine.
 
@@ -134,8 +156,12 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     the days after it may repeat what the fix lets in, or be averaged with it.
     """
     store = StreamStore(contract, lake)
-    rows = store.quarantine.scan().filter(pl.col("reason") != "conflicting_duplicate").collect()
-    first = next((day for (day,), of_day in sorted(rows.group_by("ingest_date")) if _changes(contract, of_day)), None)
+    quarantine = store.quarantine.scan()
+    quarantined = quarantine.select(pl.col("ingest_date").unique().sort()).collect().to_series().to_list()
+    changed = (
+        day for day in quarantined if _changes(contract, quarantine.filter(pl.col("ingest_date") == day).collect())
+    )
+    first = store.replay_due_from or next(changed, None)
     if first is None:
         return []
     days = store.bronze.scan().select(pl.col("ingest_date").unique().sort()).collect().to_series()
@@ -144,7 +170,8 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
 
 def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:
     """Processes quarantined events alone, without what is known of others: enough to see whether a reason changed."""
-    events = quarantined.unique(["partition", "sequence_number"]).sort("partition", "sequence_number")
+    first = quarantined.sort("partition", "sequence_number", "event_index")
+    events = first.unique(["partition", "sequence_number"], keep="first", maintain_order=True)
     empty = {table.layer: table.schema for table in contract.tables}
     known = Known(
         contract, lambda: pl.LazyFrame(schema=empty["silver"]), lambda: pl.LazyFrame(schema=empty["alerts"]), None
@@ -157,7 +184,9 @@ def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:
         positions.with_columns(pl.col("pulled_at").cast(positions.schema["received_at"])), bodies
     )
     key = ["partition", "sequence_number", "event_index", "reason"]
-    return bool(quarantined.join(outcome.quarantine, on=key, how="anti").height)
+    # Whether a reading contradicts another one is not seen here.
+    alone = quarantined.filter(pl.col("reason") != "conflicting_duplicate")
+    return bool(alone.join(outcome.quarantine, on=key, how="anti").height)
 
 
 def _count(rows: pl.LazyFrame) -> int:

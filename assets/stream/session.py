@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from assets.stream.contract import Contract
+from assets.stream.outlet import AlertOutlet
 from assets.stream.process import POSITIONS, Outcome, Processor
 from assets.stream.store import Events, StreamStore
 from resources.event_source import EventSource, HubState, Publisher, Pulled
@@ -123,9 +124,10 @@ class Session:
         clock: Clock = lambda: datetime.now(UTC),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._contract, self._source, self._publisher, self._limits = contract, source, publisher, limits
+        self._contract, self._source, self._limits = contract, source, limits
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
         self.store = StreamStore(contract, lake)
+        self._outlet = AlertOutlet(self.store, publisher)
         self._totals = Totals()
         self._pending: list[Outcome] = []
         self._committed_at = time.monotonic()
@@ -138,7 +140,8 @@ class Session:
             What was done; every pulled event is committed.
 
         Raises:
-            HubUnavailableError: the hub could not be reached, or not any more; what was pulled is committed.
+            HubUnavailableError: the hub could not be reached, or not any more, or the alerts hub did not take alerts;
+                what was pulled is committed.
             HubRecreatedError: the hub holds less than what was read from it.
         """
         hub = self._source.state()
@@ -146,12 +149,15 @@ class Session:
         check_identity(self._source.name, hub, self.store)
         self._totals = replace(self._totals, expired_events=_expired(hub, self.store.offsets(self.store.bronze)))
         processor = Processor(self._contract, self.store.known())
+        if self.store.has_unpublished():
+            self._outlet.retry(at_once=True)
         self._catch_up(processor)
         try:
             self._stream(processor, hub)
         finally:
-            # On an error of the hub too: what was processed is complete and its alerts are out.
+            # On an error of the hub too: what was processed is complete.
             self._commit(processor, hub)
+        self._outlet.finish()
         return self._totals
 
     def _catch_up(self, processor: Processor) -> None:
@@ -159,8 +165,8 @@ class Session:
         for events in self.store.behind():
             outcome = processor.process(events.positions, events.bodies)
             # What is stored was published before.
-            publish_alerts(self._contract, self._publisher, self.store.beyond(self.store.alerts, outcome.alerts))
-            self.store.commit([outcome])
+            self._outlet.publish(self.store.beyond(self.store.alerts, outcome.alerts))
+            self.store.commit([outcome], are_published=self._outlet.is_open)
             processor.known.forget()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
@@ -193,7 +199,7 @@ class Session:
         pulled_at = self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         events = to_events(pulled, pulled_at)
         outcome = processor.process(events.positions, events.bodies)
-        publish_alerts(self._contract, self._publisher, outcome.alerts)
+        self._outlet.publish(outcome.alerts)
         self._pending.append(outcome)
         self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
 
@@ -207,8 +213,9 @@ class Session:
     def _commit(self, processor: Processor, hub: HubState) -> None:
         if not self._pending:
             return
-        self.store.commit(self._pending, hub_created_at_ms=hub.created_at_ms)
+        self.store.commit(self._pending, are_published=self._outlet.is_open, hub_created_at_ms=hub.created_at_ms)
         self._pending = []
+        self._outlet.retry()
         processor.known.forget()
         self._committed_at = time.monotonic()
         reached = self.store.offsets(self.store.silver)
@@ -220,20 +227,9 @@ class Session:
         if time.monotonic() - idle_since < patience:
             return False
         # Silence may also mean that the connection is not up yet.
-        reached = {partition: tail.last for partition, tail in self._source.state().tails.items()}
         held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
-        return all(held.get(partition, -1) >= last for partition, last in reached.items())
-
-
-def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:
-    """Sends alerts as one JSON object each, in order for each entity."""
-    if alerts.is_empty():
-        return
-    payload = contract.alert_payload(alerts)
-    instants = [name for name, dtype in payload.schema.items() if isinstance(dtype, pl.Datetime)]
-    texts = payload.with_columns(pl.col(instants).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
-    bodies = texts.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series().to_list()
-    publisher.publish(bodies, alerts[contract.entity].cast(pl.String).to_list())
+        tails = self._source.state().tails.items()
+        return all(tail.last < tail.first or held.get(partition, -1) >= tail.last for partition, tail in tails)
 
 
 def check_identity(name: str, hub: HubState, store: StreamStore) -> None:

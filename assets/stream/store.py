@@ -7,7 +7,7 @@ no rows need not commit: whatever silver has reached, the tables before it have 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cached_property
 
 import polars as pl
@@ -18,13 +18,15 @@ from assets.stream.process import ORDER, POSITIONS, Outcome
 from resources.lake import Lake, LakeTable
 
 CHUNK_EVENTS, CHUNK_BYTES = 100_000, 64 << 20
-"""How many events, and bytes of bodies, are read back from bronze at once; never less than what one second pulled."""
+"""How many events, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
 
 Offsets = dict[int, int]
 """For each partition the last sequence number that a table contains."""
 
 _CREATED_AT = "created_at"
 _COMMITS = "commits"
+_PUBLISHED = "published/"
+_REPLAY = "replay_due_from"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class StreamStore:
 
     def open(self, partitions: Iterable[int]) -> None:
         """Creates the tables where they are missing and reads how far each has come."""
-        ids = [self._id(partition) for partition in partitions] + [self._id(_CREATED_AT), self._id(_COMMITS)]
+        ids = [self._id(_CREATED_AT), self._id(_COMMITS)]
+        for partition in partitions:
+            ids += [self._id(partition), self._id(f"{_PUBLISHED}{partition}")]
         self._log = {table.name: table.ensure().transactions(ids) for table in self.tables}
 
     def offsets(self, table: LakeTable) -> Offsets:
@@ -80,11 +84,26 @@ class StreamStore:
         if missing:
             yield from read_events(self.bronze.scan().filter(pl.any_horizontal(missing)))
 
-    def commit(self, outcomes: Sequence[Outcome], *, hub_created_at_ms: int | None = None) -> None:
+    def is_behind(self) -> bool:
+        """Whether bronze holds events that silver does not."""
+        return self.offsets(self.bronze) != self.offsets(self.silver)
+
+    def complete(self, day: date) -> pl.LazyFrame:
+        """Bronze of an ingest date as far as silver has come; what a session adds meanwhile is not in it."""
+        reached = (
+            (pl.col("partition") == partition) & (pl.col("sequence_number") <= last)
+            for partition, last in self.offsets(self.silver).items()
+        )
+        return self.bronze.scan().filter(pl.col("ingest_date") == day, pl.any_horizontal(pl.lit(False), *reached))
+
+    def commit(
+        self, outcomes: Sequence[Outcome], *, are_published: bool = True, hub_created_at_ms: int | None = None
+    ) -> None:
         """Writes what micro-batches produced; rows that a table already contains are left out.
 
         Args:
             outcomes: of consecutive micro-batches.
+            are_published: whether the alerts hub took these alerts and all before them.
             hub_created_at_ms: the identity of the hub, where the events come from it and not from bronze.
         """
         reached = _last_by_partition(pl.concat([outcome.bronze for outcome in outcomes]))
@@ -97,6 +116,8 @@ class StreamStore:
             dates: list[date] = []
             if table is self.bronze and hub_created_at_ms is not None:
                 new[self._id(_CREATED_AT)] = hub_created_at_ms
+            if table is self.alerts and are_published:
+                new |= {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in reached.items()}
             if table is self.silver:
                 dates = rows["event_date"].unique().to_list()
                 new |= self._duplicates(outcomes)
@@ -110,6 +131,36 @@ class StreamStore:
         offsets = self.offsets(table)
         last = pl.col("partition").replace_strict(offsets, default=-1, return_dtype=pl.Int64) if offsets else pl.lit(-1)
         return rows.filter(pl.col("sequence_number") > last)
+
+    def has_unpublished(self) -> bool:
+        """Whether alerts are stored that the alerts hub did not take."""
+        published = self._published()
+        return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
+
+    def unpublished(self) -> Iterator[pl.DataFrame]:
+        """Stored alerts that the alerts hub did not take, in order, some at a time."""
+        published = self._published()
+        waiting = [
+            (pl.col("partition") == partition) & (pl.col("sequence_number") > published.get(partition, -1))
+            for partition in self._offsets(self.alerts)
+        ]
+        order = ["received_at", "partition", "sequence_number", "event_index"]
+        alerts = self.alerts.scan().filter(pl.any_horizontal(pl.lit(False), *waiting)).sort(order).collect()
+        yield from alerts.iter_slices(CHUNK_EVENTS)
+
+    def mark_published(self) -> None:
+        """Notes that the alerts hub took all that is stored."""
+        new = {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in self._offsets(self.alerts).items()}
+        if new:
+            self.alerts.append(
+                pl.DataFrame(schema=self.alerts.table.schema), transactions=new, expected=self._log[self.alerts.name]
+            )
+            self._log[self.alerts.name] |= new
+
+    def _published(self) -> Offsets:
+        prefix = self._id(_PUBLISHED)
+        log = self._log[self.alerts.name].items()
+        return {int(app_id.removeprefix(prefix)): last for app_id, last in log if app_id.startswith(prefix)}
 
     def last_pulled_at(self) -> datetime | None:
         """The instant of the last micro-batch in bronze."""
@@ -131,14 +182,16 @@ class StreamStore:
             is_newest: whether the day had a writer when its rows were read; see `is_newest`.
         """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
-        # moment; naming those of a table that moves on with a later day would set them back.
+        # moment; naming those of a table that moves on with a later day would set them back. The raised number of
+        # commits ends a running session, which remembers the rows that are replaced here.
         fence = self._log[table.name] if is_newest else {}
+        raised = {self._id(_COMMITS): fence.get(self._id(_COMMITS), 0) + 1} if is_newest else {}
         is_silver = table is self.silver
         return table.replace(
             frames,
             f"ingest_date = '{day.isoformat()}'",
-            transactions=fence | ({self._duplicates_id(day): duplicates} if is_silver else {}),
-            expected=fence,
+            transactions=fence | raised | ({self._duplicates_id(day): duplicates} if is_silver else {}),
+            expected={app_id: fence.get(app_id) for app_id in fence | raised},
             event_dates=event_dates if is_silver else (),
         )
 
@@ -150,6 +203,17 @@ class StreamStore:
     def duplicates(self, day: date) -> int:
         """How many readings that came in on a day repeat earlier ones."""
         return self.silver.transactions([self._duplicates_id(day)]).get(self._duplicates_id(day), 0)
+
+    @property
+    def replay_due_from(self) -> date | None:
+        """The first ingest date of a replay that was begun and not finished."""
+        found = self.quarantine.transactions([self._id(_REPLAY)]).get(self._id(_REPLAY), 0)
+        return date.fromordinal(found) if found else None
+
+    def mark_replay(self, first: date | None) -> None:
+        """Notes where a replay begins, None when it is finished: killed between two days it must be found again."""
+        empty = pl.DataFrame(schema=self.quarantine.table.schema)
+        self.quarantine.append(empty, transactions={self._id(_REPLAY): first.toordinal() if first else 0})
 
     def maintain(self, day: date) -> None:
         """Keeps files and logs of the tables few."""
@@ -179,14 +243,11 @@ class StreamStore:
 
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
-    """Events of bronze in processing order, a bounded number at a time."""
+    """Events of bronze in processing order, some whole micro-batches at a time."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
-    second = pl.col("pulled_at").dt.truncate("1s").alias("second")
-    seconds = (
-        bronze.group_by(second).agg(pl.len(), size.sum().alias("bytes")).sort("second").collect(engine="streaming")
-    )
-    for start, end in _chunks(seconds):
-        rows = bronze.filter(pl.col("pulled_at") >= start, pl.col("pulled_at") < end).sort(ORDER).collect()
+    batches = bronze.group_by("pulled_at").agg(pl.len(), size.sum().alias("bytes")).sort("pulled_at")
+    for first, last in _chunks(batches.collect(engine="streaming")):
+        rows = bronze.filter(pl.col("pulled_at").is_between(first, last)).sort(ORDER).collect()
         bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
         yield Events(rows.select(POSITIONS.names()), bodies)
 
@@ -204,17 +265,17 @@ def _newest(rows: pl.LazyFrame, column: str) -> datetime | None:
     return newest
 
 
-def _chunks(seconds: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
-    start: datetime | None = None
+def _chunks(batches: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
+    held: list[datetime] = []
     events = size = 0
-    for second, count, bytes_ in seconds.iter_rows():
-        if start is not None and (events + count > CHUNK_EVENTS or size + bytes_ > CHUNK_BYTES):
-            yield start, second
-            start, events, size = None, 0, 0
-        start = start or second
+    for pulled_at, count, bytes_ in batches.iter_rows():
+        if held and (events + count > CHUNK_EVENTS or size + bytes_ > CHUNK_BYTES):
+            yield held[0], held[-1]
+            held, events, size = [], 0, 0
+        held.append(pulled_at)
         events, size = events + count, size + bytes_
-    if start is not None:
-        yield start, seconds["second"][-1] + timedelta(seconds=1)
+    if held:
+        yield held[0], held[-1]
 
 
 def _layer(outcome: Outcome, table: LakeTable) -> pl.DataFrame:

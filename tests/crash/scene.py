@@ -1,13 +1,14 @@
 """What all crash tests share: a sender that never gives up, processes that are killed, and the last look at the tables."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -126,6 +127,7 @@ def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes])
     lost = Counter(confirmed) - stored
     assert not lost, f"{sum(lost.values())} confirmed events are not in bronze"
     assert len(confirmed) > 1000
+    gc.collect()
 
 
 def carrying(name: str, value: str) -> list[psutil.Process]:
@@ -133,11 +135,19 @@ def carrying(name: str, value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(name) == value:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
                 found.append(process)
         except psutil.Error:
             continue
     return found
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kills processes by their ids; some may have ended by themselves meanwhile."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait(10)
 
 
 @contextmanager
@@ -146,8 +156,5 @@ def none_left(name: str, value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        while left := [process for process in carrying(name, value) if process.status() != psutil.STATUS_ZOMBIE]:
-            for process in left:
-                process.kill()
-            psutil.wait_procs(left, timeout=10)
-
+        while left := carrying(name, value):
+            end(left)

@@ -1,6 +1,5 @@
 """The process of the hub is killed ten times at random moments while events flow and sessions run."""
 
-import gc
 import time
 from pathlib import Path
 from random import Random
@@ -37,4 +36,3 @@ def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path:
         finally:
             worker.kill()
         drain_and_verify(hub.connection_string, lake, sender.confirmed)
-    gc.collect()

@@ -10,7 +10,13 @@ from resources.lake import Lake
 from tests.crash.scene import KILLS, Sender, drain_and_verify, session_worker
 from tests.emulator.hub import RunningHub
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.service]
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.slow,
+    pytest.mark.service,
+    # The SDK leaves the sockets of lost connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def test_a_session_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
