@@ -1,11 +1,15 @@
 """Gold by event date: which dates new silver rows touch, and how a date is made anew. The figures are the domains'.
 
 A gold table's log says which version of silver each of its dates reflects, so what is pending is known after any crash
-and without a cursor.
+and without a cursor. Its app transactions, all named after the silver table's id, since another table counts anew:
+
+- ``silver/<id>/<date>``: the silver version that the date was made from.
+- ``silver/<id>``, the mark: every date reflects all that touched it up to this version; later commits are looked up.
+- ``silver/<id>/base``: where a mark had to be set without that being so; dates that reflect less are pending.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -13,7 +17,39 @@ import polars as pl
 from resources.lake import Lake, LakeTable
 from resources.table import Table
 
-_SILVER = "silver"
+
+@dataclass(frozen=True)
+class _Standing:
+    """How far a gold table has come, by its own log and by silver's.
+
+    Attributes:
+        silver: what the app ids begin with.
+        version: of silver; what is pending was found at this version or a later one.
+        known: the app transactions that the gold table's log holds.
+        is_usable: whether silver's log reaches back to the mark.
+        pending: the dates to make anew, each with the silver version that touched it last.
+    """
+
+    silver: str
+    version: int
+    known: Mapping[str, int]
+    is_usable: bool
+    pending: Mapping[date, int]
+
+    def reflects(self, day: date) -> str:
+        return f"{self.silver}/{day.isoformat()}"
+
+    def marks(self, done: Collection[date] = ()) -> dict[str, int]:
+        """The mark as far as all dates allow once some are done, where that is further than now."""
+        rest = [self.known.get(self.reflects(day), -1) for day in self.pending if day not in done]
+        if not self.is_usable:
+            return {self.silver: self.version} | ({_base(self.silver): self.version} if rest else {})
+        mark = min([self.version, *rest])
+        return {self.silver: mark} if mark > self.known[self.silver] else {}
+
+    def expected(self, transactions: Mapping[str, int]) -> dict[str, int | None]:
+        """What the log must still hold for those app ids; otherwise another refresh came first."""
+        return {app_id: self.known.get(app_id) for app_id in transactions}
 
 
 @dataclass(frozen=True)
@@ -34,67 +70,129 @@ class DailyGold:
 
     def pending(self, lake: Lake) -> dict[date, int]:
         """The dates to make anew, each with the silver version that touched it last."""
-        silver, gold = lake.table(self.source), lake.table(self.table)
-        version = silver.version()
-        if version is None:
-            return {}
-        touched = silver.touched_since(gold.transactions([_SILVER]).get(_SILVER))
-        if touched is None:
-            dates = silver.scan().select("event_date").unique().collect().to_series().to_list()
-            touched = dict.fromkeys(dates, version)
-        touched = self._with_followers(touched, silver)
-        reflected = gold.transactions([_reflects(day) for day in touched])
-        return {day: last for day, last in sorted(touched.items()) if reflected.get(_reflects(day), -1) < last}
+        standing = self._standing(lake)
+        return dict(standing.pending) if standing else {}
 
     def refresh(self, lake: Lake, dates: Sequence[date]) -> int:
         """Replaces the rows of the given dates, and those only.
 
         Returns:
             The number of rows written.
+
+        Raises:
+            ConcurrentWriteError: another refresh came first; nothing was written. Refresh what is pending then.
         """
-        gold = lake.table(self.table).ensure()
-        silver = lake.table(self.source)
-        version = silver.ensure().delta().version()
-        pending = self.pending(lake)
+        gold, silver = lake.table(self.table).ensure(), lake.table(self.source).ensure()
+        standing = self._standing(lake, dates)
+        # Read after the standing, so whatever another refresh wrote before is older, and what it writes now is noticed.
+        version = silver.delta().version()
+        assert standing is not None, "the source was just created"
         needed = {day - timedelta(days=back) for day in dates for back in range(self.days_back + 1)}
         rows = self.compute(silver.scan(version).filter(pl.col("event_date").is_in(sorted(needed))), sorted(dates))
-        done = {_reflects(day): version for day in dates}
-        if all(day in set(dates) for day in pending):
-            done[_SILVER] = version
+        done = {standing.reflects(day): version for day in dates} | standing.marks(set(dates))
         listed = ", ".join(f"'{day.isoformat()}'" for day in dates)
-        return gold.replace([rows], f"event_date IN ({listed})", transactions=done)
+        return gold.replace(
+            [rows],
+            f"event_date IN ({listed})",
+            transactions=done,
+            expected=standing.expected(done),
+            event_dates=dates,
+        )
+
+    def settle(self, lake: Lake) -> None:
+        """Moves the mark on without new rows: silver's house-keeping commits too, and its log is kept for hours only.
+
+        Raises:
+            ConcurrentWriteError: a refresh came first, and did the same.
+        """
+        standing, gold = self._standing(lake), lake.table(self.table)
+        if standing and gold.exists():
+            _set(gold, standing.marks(), standing.known)
+
+    def _standing(self, lake: Lake, dates: Sequence[date] = ()) -> _Standing | None:
+        """None where silver does not exist yet.
+
+        Args:
+            dates: more dates whose app transactions are wanted.
+        """
+        silver, gold = lake.table(self.source), lake.table(self.table)
+        if (silver_id := silver.id()) is None or (version := silver.version()) is None:
+            return None
+        mark = f"silver/{silver_id}"
+        known = gold.transactions([mark, _base(mark)])
+        touched = silver.touched_since(known.get(mark))
+        is_usable = touched is not None
+        if touched is None:
+            touched = dict.fromkeys(_dates(silver) | _dates(gold), version)
+        elif (base := known.get(_base(mark), -1)) >= known[mark]:
+            touched = dict.fromkeys(_dates(silver) | _dates(gold), base) | touched
+        touched = self._with_followers(touched, silver)
+        found = _Standing(mark, version, known, is_usable, touched)
+        reflected = gold.transactions([found.reflects(day) for day in {*touched, *dates}])
+        pending = {day: last for day, last in sorted(touched.items()) if reflected.get(found.reflects(day), -1) < last}
+        return replace(found, known=known | reflected, pending=pending)
 
     def _with_followers(self, touched: dict[date, int], silver: LakeTable) -> dict[date, int]:
         if not self.days_back or not touched:
             return touched
         newest = silver.scan().select(pl.col("event_date").max()).collect().item()
-        followers = (
-            (day + timedelta(days=ahead), version)
-            for day, version in touched.items()
-            for ahead in range(self.days_back + 1)
-        )
-        found: dict[date, int] = {}
-        for day, version in followers:
-            if newest is not None and day <= newest:
-                found[day] = max(version, found.get(day, -1))
+        found = dict(touched)
+        for day, version in touched.items():
+            for ahead in range(1, self.days_back + 1):
+                follower = day + timedelta(days=ahead)
+                if newest is not None and follower <= newest:
+                    found[follower] = max(version, found.get(follower, -1))
         return found
 
 
 @dataclass(frozen=True)
 class DerivedGold:
-    """A gold table that is made as a whole from another one."""
+    """A gold table that is made as a whole from another one.
+
+    Its app transaction ``source/<id of the source>`` is the version of the source that it reflects.
+    """
 
     table: Table
     source: Table
     compute: Callable[[pl.LazyFrame], pl.DataFrame]
+
+    def is_pending(self, lake: Lake) -> bool:
+        """Whether dates of the source were made anew since, or its log no longer tells."""
+        source = lake.table(self.source)
+        if (source_id := source.id()) is None:
+            return False
+        reflects = _source(source_id)
+        touched = source.touched_since(lake.table(self.table).transactions([reflects]).get(reflects))
+        return touched is None or bool(touched)
 
     def refresh(self, lake: Lake) -> int:
         """Replaces all rows.
 
         Returns:
             The number of rows written.
+
+        Raises:
+            ConcurrentWriteError: another refresh came first; nothing was written.
         """
-        return lake.table(self.table).ensure().replace([self.compute(lake.table(self.source).scan())], None)
+        gold, source = lake.table(self.table).ensure(), lake.table(self.source).ensure()
+        reflects = _source(str(source.id()))
+        known = gold.transactions([reflects])
+        version = source.delta().version()
+        rows = self.compute(source.scan(version))
+        return gold.replace([rows], None, transactions={reflects: version}, expected={reflects: known.get(reflects)})
+
+    def settle(self, lake: Lake) -> None:
+        """Records the newest version where nothing is pending, as `DailyGold.settle` does.
+
+        Raises:
+            ConcurrentWriteError: a refresh came first, and did the same.
+        """
+        source, gold = lake.table(self.source), lake.table(self.table)
+        if (source_id := source.id()) is None or (version := source.version()) is None:
+            return
+        known = gold.transactions([_source(source_id)])
+        if not self.is_pending(lake) and version > known.get(_source(source_id), -1):
+            _set(gold, {_source(source_id): version}, known)
 
 
 def ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
@@ -108,5 +206,18 @@ def ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
     return found
 
 
-def _reflects(day: date) -> str:
-    return f"{_SILVER}/{day.isoformat()}"
+def _base(silver: str) -> str:
+    return f"{silver}/base"
+
+
+def _source(source_id: str) -> str:
+    return f"source/{source_id}"
+
+
+def _dates(table: LakeTable) -> set[date]:
+    return set(table.scan().select(pl.col("event_date").unique()).collect().to_series().to_list())
+
+
+def _set(table: LakeTable, transactions: Mapping[str, int], known: Mapping[str, int]) -> None:
+    if transactions:
+        table.append(pl.DataFrame(schema=table.table.schema), transactions=transactions, expected=known)

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from assets.glucose.assets import CONTRACT
@@ -49,9 +50,9 @@ class WatchedStore(StreamStore):
 
     commits: list[tuple[float, float]]
 
-    def commit(self, outcomes: Sequence[Outcome], *, hub_created_at_ms: int | None = None) -> None:
+    def commit(self, outcomes: Sequence[Outcome], **options: Any) -> None:
         began = time.monotonic()
-        super().commit(outcomes, hub_created_at_ms=hub_created_at_ms)
+        super().commit(outcomes, **options)
         ended = time.monotonic()
         self.commits.append((ended, ended - began))
 
@@ -65,18 +66,21 @@ def run(
     until_caught_up: bool = True,
     max_duration_s: float = 600.0,
     with_dagster: bool = False,
+    urgent_only: bool = False,
 ) -> dict[str, Any]:
     """One session; times in seconds, from the first events in hand to the last commit and for the whole of it."""
     if with_dagster:
         _load_dagster()
     start_rss_mb = _peak_rss_mb()
+    rules = tuple(rule for rule in CONTRACT.rules if rule.severity == "urgent" or not urgent_only)
+    contract = replace(CONTRACT, rules=rules)
     namespace = EventHubsNamespace(connection_string)
     source = WatchedSource(namespace.source(hub))
     limits = SessionLimits(until_caught_up=until_caught_up, max_duration_s=max_duration_s)
     began, began_cpu = time.monotonic(), time.process_time()
     with namespace.publisher(alerts_hub) as publisher:
-        session = Session(CONTRACT, Lake(lake), source, publisher, limits=limits)
-        store = session.store = WatchedStore(CONTRACT, Lake(lake))
+        session = Session(contract, Lake(lake), source, publisher, limits=limits)
+        store = session.store = WatchedStore(contract, Lake(lake))
         store.commits = []
         totals = session.run()
         ended = time.monotonic()

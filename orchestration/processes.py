@@ -10,9 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 STOP_AFTER_S = 20.0
 
@@ -110,21 +113,31 @@ def graphql(port: int, query: str) -> dict[str, object] | None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupts a child and all that it started, as Ctrl-C in a terminal would; what goes on regardless is killed."""
-    deadline = time.monotonic() + STOP_AFTER_S
-    is_left = _signal_group(process, signal.SIGINT)
-    while is_left and time.monotonic() < deadline:
-        time.sleep(0.1)
-        process.poll()
-        is_left = _signal_group(process, 0)
-    _signal_group(process, signal.SIGKILL)
+    """Interrupts a child and the runs that it works at, waits for their ends, and kills what goes on regardless."""
+    runs = _runs_below(process.pid)
+    for interrupted in (*runs, process):
+        with suppress(psutil.NoSuchProcess):
+            interrupted.send_signal(signal.SIGINT)
+    psutil.wait_procs(runs, STOP_AFTER_S)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_AFTER_S)
+    # What the child itself started is in its session and goes with it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    """Whether there was anything to signal; 0 only asks."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def _runs_below(pid: int) -> list[psutil.Process]:
+    """Dagster starts each run by multiprocessing, in a process that ends cleanly only if it is interrupted itself."""
+    with suppress(psutil.NoSuchProcess):
+        return [
+            each for each in psutil.Process(pid).children(recursive=True) if "spawn_main" in " ".join(_command(each))
+        ]
+    return []
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        found: list[str] = process.cmdline()
+        return found
+    return []

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from orchestration.jobs import Job
-from orchestration.system import tables
+from orchestration.system import STREAMS, tables
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.lake import ConcurrentWriteError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -32,8 +33,16 @@ def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> Non
 
 @dg.op(pool="housekeeping")
 def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
-    """Expires replaced files and old log entries of gold tables; sessions do it for the tables that they write."""
+    """Expires replaced files and old log entries of gold tables; sessions do it for the tables that they write.
+
+    Before that gold notes how far it has read the logs of its sources, which are kept for hours only.
+    """
     opened = lake.open()
+    for gold in (gold for stream in STREAMS for gold in stream.gold):
+        try:
+            gold.settle(opened)
+        except ConcurrentWriteError:
+            context.log.info("%s is being refreshed", gold.table.name)
     for table in tables():
         if table.layer == "gold" and (handle := opened.table(table)).exists():
             handle.maintain()

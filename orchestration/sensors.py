@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from assets.gold import ranges
+from assets.gold import DerivedGold, ranges
+from assets.stream.asset import table_key
 from orchestration.backlog import backlog
 from orchestration.jobs import OFFSETS_TAG, Job
 from orchestration.sessions import Runs, decide
@@ -78,10 +79,14 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> Requests:
         dates = pending_dates(stream, lake)
-        decision = decide(len(dates), "event dates to refresh", runs_of(context.instance, job.name), datetime.now(UTC))
+        derived = [] if dates else pending_derived(stream, lake)
+        due, what = (len(derived), "tables to derive") if derived else (len(dates), "event dates to refresh")
+        decision = decide(due, what, runs_of(context.instance, job.name), datetime.now(UTC))
         if not decision.start:
             yield dg.SkipReason(decision.reason)
             return
+        if derived:  # A run ended between the dates and what is derived from them; every other makes both.
+            yield dg.RunRequest(asset_selection=derived, tags={MAX_RUNTIME_TAG: str(GOLD_MAX_RUNTIME_S)})
         for start, end in ranges(dates)[:MAX_RANGES]:
             tags = {
                 RANGE_START: start.isoformat(),
@@ -97,6 +102,13 @@ def pending_dates(stream: Stream, lake: LakeResource) -> list[date]:
     """The event dates of which a gold table is behind silver."""
     opened = lake.open()
     return sorted({day for gold in stream.daily_gold for day in gold.pending(opened)})
+
+
+def pending_derived(stream: Stream, lake: LakeResource) -> list[dg.AssetKey]:
+    """The gold tables that are behind the gold table they are made from."""
+    opened = lake.open()
+    derived = (gold for gold in stream.gold if isinstance(gold, DerivedGold))
+    return [table_key(gold.table.name) for gold in derived if gold.is_pending(opened)]
 
 
 def runs_of(instance: dg.DagsterInstance, job_name: str) -> Runs:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from assets.gold import DailyGold
+from assets.gold import DailyGold, DerivedGold
+from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
-from assets.stream.outlet import publish_alerts
 from assets.stream.session import Session, SessionLimits, Totals
 from orchestration.system import ALERTS_HUB, SQL, Stream, tables
-from resources.lake import Lake
+from resources.lake import ConcurrentWriteError, Lake
 from resources.reports import reports, write_report
 from resources.settings import Settings
 
@@ -78,15 +78,29 @@ def refresh_gold(stream: Stream, lake: Lake) -> dict[str, int]:
 
     Returns:
         Rows written by table; without those that were up to date.
+
+    Raises:
+        ConcurrentWriteError: another refresh of the same table was faster twice.
     """
     written = {}
     for gold in stream.gold:
-        if isinstance(gold, DailyGold):
-            if dates := list(gold.pending(lake)):
-                written[gold.table.name] = gold.refresh(lake, dates)
-        elif written:
-            written[gold.table.name] = gold.refresh(lake)
+        try:
+            rows = _refresh(gold, lake)
+        except ConcurrentWriteError:  # A run of Dagster was faster.
+            rows = _refresh(gold, lake)
+        if rows is not None:
+            written[gold.table.name] = rows
     return written
+
+
+def _refresh(gold: DailyGold | DerivedGold, lake: Lake) -> int | None:
+    if isinstance(gold, DailyGold):
+        if dates := list(gold.pending(lake)):
+            return gold.refresh(lake, dates)
+    elif gold.is_pending(lake):
+        return gold.refresh(lake)
+    gold.settle(lake)
+    return None
 
 
 def refresh_reports(lake: Lake) -> dict[str, int]:

@@ -120,6 +120,13 @@ class LakeTable:
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
 
+    def id(self) -> str | None:
+        """Delta's id of the table: another one once it was removed and created again; None where it does not exist."""
+        try:
+            return str(self.delta().metadata().id)
+        except TableNotFoundError:
+            return None
+
     def version(self) -> int | None:
         """The newest version, None where the table was not created yet."""
         try:

@@ -72,8 +72,9 @@ def _reconcile(bronze: pl.LazyFrame, silver: pl.LazyFrame, quarantine: pl.LazyFr
 def _continuity(all_bronze: pl.LazyFrame, day: date) -> Finding:
     """Compares with the day before too: between two sessions at midnight nothing may be lost either."""
     number = pl.col("sequence_number")
-    before = all_bronze.filter(pl.col("ingest_date") < day)
-    last_day = before.filter(pl.col("ingest_date") == before.select(pl.col("ingest_date").max()).collect().item())
+    last_day = all_bronze.filter(pl.col("ingest_date") < day).filter(
+        pl.col("ingest_date") == pl.col("ingest_date").max()
+    )
     found = (
         all_bronze.filter(pl.col("ingest_date") == day)
         .group_by("partition")

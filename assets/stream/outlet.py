@@ -1,4 +1,4 @@
-"""How alerts leave: at once, in order for each entity; or, when the alerts hub was away, from the table that stores them.
+"""How alerts leave: at once and in order for each entity, or from their table when the alerts hub was away.
 
 An outage of the alerts hub stops no data: alerts are stored all the same, and the alerts table's log says up to where
 they are published.

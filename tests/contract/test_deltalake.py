@@ -59,9 +59,7 @@ def test_a_replaced_partition_conflicts_with_an_append_that_names_the_same_appli
     stale, other = DeltaTable(table), DeltaTable(table)
     write_deltalake(other, ROWS, mode="append", commit_properties=transaction(6))
     with pytest.raises(CommitFailedError):
-        write_deltalake(
-            stale, ROWS.head(1), mode="overwrite", predicate="day = 'a'", commit_properties=transaction(5)
-        )
+        write_deltalake(stale, ROWS.head(1), mode="overwrite", predicate="day = 'a'", commit_properties=transaction(5))
 
 
 def test_a_replaced_partition_lets_an_append_to_another_partition_pass(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
     home.mkdir()
     (home / "dagster.yaml").write_text(impatient(ROOT / "dagster.yaml"))
     lake = Lake(str(tmp_path / "lake"))
-    with RunningHub(("glucose_readings:2", "device_readings:1", "alerts:1")) as hub, none_left("DAGSTER_HOME", str(home)):
+    with (
+        RunningHub(("glucose_readings:2", "device_readings:1", "alerts:1")) as hub,
+        none_left("DAGSTER_HOME", str(home)),
+    ):
         environment = {
             "DAGSTER_HOME": str(home),
             "PULSELAKE_HOME": str(tmp_path),
@@ -71,7 +74,9 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
             before = committed()
             wait_until("a session after the last kill", lambda: committed() > before, RECOVERED_WITHIN_S, log)
         source = source_of(hub.connection_string)
-        wait_until("the end of the backlog", lambda: not backlog(CONTRACT, lake, source).events, RECOVERED_WITHIN_S, log)
+        wait_until(
+            "the end of the backlog", lambda: not backlog(CONTRACT, lake, source).events, RECOVERED_WITHIN_S, log
+        )
         daemon.kill()
         end(carrying("DAGSTER_HOME", str(home)))
         drain_and_verify(hub.connection_string, lake, sender.confirmed)

@@ -64,12 +64,12 @@ class CommandLine:
         assert done.returncode == code, done.stdout + done.stderr
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, **settings: str) -> subprocess.Popen[str]:
         command = [*PULSELAKE, *map(str, arguments)]
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment(**settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -189,6 +189,19 @@ def test_a_failed_gold_run_is_started_again(offline):
     assert requested(offline) == []
 
 
+def test_a_comparison_that_a_run_left_behind_is_requested_alone(offline):
+    stream_in(offline, MemoryHub(), at(1))
+    ((start, end),) = requested(offline)
+    days = ("gold/glucose_daily", "gold/glucose_moving_average")
+    assert offline.run(GOLD, only=days, tags={RANGE_START: start, RANGE_END: end}).success
+    (request,) = offline.tick(GOLD_SENSOR).run_requests
+    assert request.asset_selection == [dg.AssetKey(["gold", "patient_comparison"])]
+    assert request.partition_key is None
+    assert RANGE_START not in request.tags
+    assert offline.run(GOLD, only=["gold/patient_comparison"], tags=request.tags).success
+    assert offline.tick(GOLD_SENSOR).skip_message == "0 event dates to refresh: nothing to do."
+
+
 def test_every_date_that_a_reading_may_have_is_a_partition(offline):
     oldest, newest = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=9)
     stream_in(offline, MemoryHub(), oldest, newest)

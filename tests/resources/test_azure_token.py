@@ -32,6 +32,8 @@ def test_a_token_that_is_nearly_over_is_renewed() -> None:
 
 
 def test_each_opening_of_the_lake_has_a_token_that_is_valid_now() -> None:
-    lake = Lake("abfss://lake@account.dfs.core.windows.net", {"account_name": "account"}, AzureToken(Issuer(valid_s=60)))
+    lake = Lake(
+        "abfss://lake@account.dfs.core.windows.net", {"account_name": "account"}, AzureToken(Issuer(valid_s=60))
+    )
     assert lake.options() == {"account_name": "account", "bearer_token": "token-1"}
     assert lake.options()["bearer_token"] == "token-2"

@@ -65,7 +65,9 @@ def differences(outcome: Outcome, events: Iterable[Event], domain: Domain = GLUC
     for layer in ("silver", "quarantine", "alerts"):
         frame: pl.DataFrame = getattr(outcome, layer)
         stored, right = Counter(frame.rows()), Counter(pl.DataFrame(getattr(truth, layer), schema=frame.schema).rows())
-        found += [f"{layer}: found {row}" for row in stored - right] + [f"{layer}: right {row}" for row in right - stored]
+        found += [f"{layer}: found {row}" for row in stored - right] + [
+            f"{layer}: right {row}" for row in right - stored
+        ]
     return found
 
 

@@ -43,7 +43,9 @@ def bronze_events(lake: Lake, contract: Contract = CONTRACT) -> list[Event]:
 def assert_exact(lake: Lake, source: EventSource, contract: Contract = CONTRACT, domain: Domain = GLUCOSE) -> Expected:
     """Bronze has what the hub holds, each event once; the other tables are what the oracle makes of bronze."""
     events = bronze_events(lake, contract)
-    held = {(number, each) for number, tail in source.state().tails.items() for each in range(tail.first, tail.last + 1)}
+    held = {
+        (number, each) for number, tail in source.state().tails.items() for each in range(tail.first, tail.last + 1)
+    }
     found = Counter((event.partition, event.sequence_number) for event in events)
     doubled, missing = {position for position, count in found.items() if count != 1}, held - found.keys()
     assert not doubled, f"doubled in bronze: {doubled}"
@@ -61,10 +63,11 @@ def assert_follows_bronze(lake: Lake, contract: Contract = CONTRACT, domain: Dom
     for layer in ("quarantine", "silver", "alerts"):
         frame = rows(lake, layer, contract)
         stored, right = Counter(frame.rows()), Counter(pl.DataFrame(getattr(truth, layer), schema=frame.schema).rows())
-        wrong = [f"{layer}: stored {row}" for row in stored - right] + [f"{layer}: right {row}" for row in right - stored]
+        wrong = [f"{layer}: stored {row}" for row in stored - right] + [
+            f"{layer}: right {row}" for row in right - stored
+        ]
         assert not wrong, "\n".join(wrong[:10])
     store = StreamStore(contract, lake)
     counted = {day: store.duplicates(day) for day in bronze["ingest_date"].unique()}
     assert counted == {day: truth.duplicates[day] for day in counted}
     assert len(truth.silver) + len(truth.quarantine) + sum(truth.duplicates.values()) == truth.readings
-

@@ -56,7 +56,10 @@ ALONE: dict[str, tuple[bytes, str]] = {
     "an empty array": (b"[]", "not_an_object"),
     "an array in an array": (b"[" + body(reading(), reading(1)) + b"]", "not_an_object"),
     "an empty object": (b"{}", "missing_field:patient_id"),
-    "a field that is missing": (json.dumps({k: v for k, v in reading().items() if k != "device_id"}).encode(), "missing_field:device_id"),
+    "a field that is missing": (
+        json.dumps({k: v for k, v in reading().items() if k != "device_id"}).encode(),
+        "missing_field:device_id",
+    ),
     "a value that is null": (raw(glucose_level="null"), "missing_field:glucose_level"),
     "a timestamp that is null": (raw(timestamp="null"), "missing_field:timestamp"),
     "an optional field that is null": (raw(location="null", unit="null"), GOOD),
@@ -133,7 +136,10 @@ def test_an_event_lands_where_it_belongs(bad: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("bad", [bad for bad, _ in ALONE.values()], ids=ALONE.keys())
 def test_a_bad_event_does_not_change_what_becomes_of_its_neighbours(bad: bytes) -> None:
-    first, last = body(reading(-100, 300, patient=77)), body(reading(-95, 50, patient=77), reading(-90, 400, patient=77))
+    first, last = (
+        body(reading(-100, 300, patient=77)),
+        body(reading(-95, 50, patient=77), reading(-90, 400, patient=77)),
+    )
     outcome = process_bodies(first, bad, last)
     of_neighbours = outcome.silver.filter(patient_id=77)
     assert of_neighbours.select("sequence_number", "event_index").rows() == [(0, 0), (2, 0), (2, 1)]
@@ -145,13 +151,19 @@ ARRAYS = {
     "members of every wrong kind": ([1, "x", None, True, [], reading(0)], ["not_an_object"] * 5, [0, 1, 2, 3, 4]),
     "only bad members": ([reading(0, -1), reading(0, "x")], ["implausible", "bad_type:glucose_level"], [0, 1]),
     "a repeat within an array": ([reading(0), reading(0), reading(0, 101)], ["conflicting_duplicate"], [2]),
-    "an unknown field in one member": ([reading(0), reading(1, extra=1), reading(2, location=5)], ["bad_type:location"], [2]),
+    "an unknown field in one member": (
+        [reading(0), reading(1, extra=1), reading(2, location=5)],
+        ["bad_type:location"],
+        [2],
+    ),
     "a huge number in one member": ([reading(0), reading(1, patient=10**30)], ["bad_type:patient_id"], [1]),
 }
 
 
 @pytest.mark.parametrize(("members", "reasons", "places"), ARRAYS.values(), ids=ARRAYS.keys())
-def test_the_members_of_an_array_are_judged_one_by_one(members: list[Any], reasons: list[str], places: list[int]) -> None:
+def test_the_members_of_an_array_are_judged_one_by_one(
+    members: list[Any], reasons: list[str], places: list[int]
+) -> None:
     packed = json.dumps(members).encode()
     outcome = process_bodies(packed)
     assert outcome.quarantine.select("event_index", "reason").rows() == list(zip(places, reasons, strict=True))

@@ -56,7 +56,7 @@ class MortalLake(Lake):
 
     def table(self, table: Table) -> LakeTable:
         plain = super().table(table)
-        return MortalTable(plain.table, plain.uri, plain.storage_options, self.life)
+        return MortalTable(plain.table, plain.uri, plain.lake, self.life)
 
 
 @dataclass

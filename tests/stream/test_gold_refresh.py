@@ -1,17 +1,21 @@
 """Which event dates of gold are made anew: those that new silver rows touch, also after a crash and an expired log."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets.glucose.assets import GOLD
+from assets.glucose.assets import CONTRACT, GOLD
 from assets.glucose.gold import glucose_daily, glucose_moving_average, patient_comparison
 from assets.gold import DailyGold, DerivedGold, ranges
-from resources.lake import Lake
-from tests.stream.scenarios import CONTRACT, NOON, body, hub_with, lake_in, reading, run_session, ticking
+from orchestration.system import Stream
+from orchestration.work import refresh_gold
+from resources.lake import ConcurrentWriteError, Lake
+from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking
 from tests.stream.tables import rows
 
 DAILY, MOVING, COMPARISON = GOLD
@@ -39,6 +43,34 @@ def refresh(lake: Lake) -> list[date]:
     dates = list(DAILY.pending(lake))
     DAILY.refresh(lake, dates)
     return dates
+
+
+def expire_log(lake: Lake, keep: int = 1) -> None:
+    """Leaves only the last commits in silver's log, as the house-keeping of a later session does."""
+    silver = lake.table(CONTRACT.tables.silver)
+    silver.delta().create_checkpoint()
+    for entry in sorted((Path(silver.uri) / "_delta_log").glob("*.json"))[:-keep]:
+        entry.unlink()
+
+
+def maintain(lake: Lake) -> None:
+    """House-keeping of silver, which commits without touching a date; it needs files of two sessions."""
+    silver = lake.table(CONTRACT.tables.silver)
+    before = silver.version()
+    silver.maintain([("ingest_date", "!=", "1970-01-01")], small_files=0)
+    assert silver.version() != before
+
+
+def remove_from_silver(lake: Lake, day: date) -> None:
+    silver = lake.table(CONTRACT.tables.silver)
+    rest = silver.scan().filter(pl.col("event_date") != day).collect()
+    silver.replace([rest], None, event_dates=[day])
+
+
+def assert_gold_follows_silver(lake: Lake) -> None:
+    assert_frame_equal(
+        lake.table(DAILY.table).scan().collect(), glucose_daily(rows(lake, "silver")), check_row_order=False
+    )
 
 
 def test_only_dates_that_new_rows_touch_are_pending(tmp_path: Path) -> None:
@@ -85,9 +117,7 @@ def test_a_date_that_is_touched_while_it_is_refreshed_stays_pending(tmp_path: Pa
     DailyGold(DAILY.table, DAILY.source, meanwhile).refresh(lake, DATES)
     assert list(DAILY.pending(lake)) == [DATES[2]]
     refresh(lake)
-    assert_frame_equal(
-        lake.table(DAILY.table).scan().collect(), glucose_daily(rows(lake, "silver")), check_row_order=False
-    )
+    assert_gold_follows_silver(lake)
 
 
 def test_a_refresh_that_dies_before_its_commit_leaves_everything_pending(tmp_path: Path) -> None:
@@ -128,23 +158,177 @@ def test_a_log_that_does_not_reach_back_makes_every_date_pending(tmp_path: Path)
     lake = lake_in(tmp_path)
     stream(lake, DATES)
     refresh(lake)
-    silver = lake.table(CONTRACT.tables.silver)
     stream(lake, [DATES[1]])
     stream(lake, [DATES[2]])
-    silver.delta().create_checkpoint()
-    log = Path(silver.uri) / "_delta_log"
-    for entry in sorted(log.glob("*.json"))[:-1]:
-        entry.unlink()
+    expire_log(lake)
     assert list(DAILY.pending(lake)) == DATES
     refresh(lake)
     assert DAILY.pending(lake) == {}
 
 
-def test_house_keeping_of_silver_makes_no_date_pending(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_refreshes_of_some_dates_while_sessions_commit_come_to_an_end(tmp_path: Path, is_first: bool) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, [DATES[0], DATES[1]])
+    stream(lake, [DATES[3]])
+    if not is_first:
+        refresh(lake)
+        stream(lake, [TODAY])
+        stream(lake, [TODAY])
+        expire_log(lake)
+    pending = list(DAILY.pending(lake))
+    assert pending == [DATES[0], DATES[1], DATES[3]]
+    for day in DATES[:2]:
+        DAILY.refresh(lake, [day])
+        stream(lake, [TODAY])
+        pending.remove(day)
+        assert list(DAILY.pending(lake)) == pending
+    refresh(lake)
+    assert DAILY.pending(lake) == {}
+    assert_gold_follows_silver(lake)
+
+
+def test_dates_that_are_pending_in_turn_do_not_tie_gold_to_old_commits(tmp_path: Path) -> None:
     lake = lake_in(tmp_path)
     stream(lake, DATES)
     refresh(lake)
-    lake.table(CONTRACT.tables.silver).maintain([("ingest_date", "!=", "1970-01-01")], small_files=0)
+    for day, other in [(DATES[0], DATES[3]), (DATES[3], DATES[0])] * 3:
+        stream(lake, [day, other])
+        DAILY.refresh(lake, [day])
+        assert list(DAILY.pending(lake)) == [other]
+    expire_log(lake, keep=2)
+    assert list(DAILY.pending(lake)) == [DATES[0]]
+    refresh(lake)
+    assert_gold_follows_silver(lake)
+
+
+def test_every_date_is_pending_after_silver_was_removed_and_made_anew(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    for _ in range(4):
+        stream(lake, DATES[:2])
+    refresh(lake)
+    shutil.rmtree(lake.table(CONTRACT.tables.silver).uri)
+    stream(lake, [DATES[1]])
+    assert refresh(lake) == DATES[:2]
+    assert_gold_follows_silver(lake)
+    stream(lake, [DATES[0]])
+    assert refresh(lake) == [DATES[0]]
+    assert_gold_follows_silver(lake)
+
+
+def interrupted(gold: DailyGold, lake: Lake) -> DailyGold:
+    """The same table, but when it is computed first, something is streamed and refreshed before it is written."""
+    calls = []
+
+    def compute(silver, dates):
+        result = gold.compute(silver, dates).clone()
+        calls.append(dates)
+        if len(calls) == 1:
+            stream(lake, [DATES[0]], value=200)
+            gold.refresh(lake, list(gold.pending(lake)))
+        return result
+
+    return DailyGold(gold.table, gold.source, compute, gold.days_back)
+
+
+def test_an_older_refresh_does_not_overwrite_a_newer_one(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh(lake)
+    stream(lake, [DATES[0], DATES[3]])
+    with pytest.raises(ConcurrentWriteError, match="Nothing was written"):
+        interrupted(DAILY, lake).refresh(lake, [DATES[0]])
+    assert DAILY.pending(lake) == {}
+    assert_gold_follows_silver(lake)
+
+
+def test_two_first_refreshes_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    with pytest.raises(ConcurrentWriteError, match="Nothing was written"):
+        interrupted(DAILY, lake).refresh(lake, [DATES[0]])
+    assert_gold_follows_silver(lake)
+
+
+def test_the_command_line_refreshes_again_what_another_refresh_overtook(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh_gold(Stream("glucose", CONTRACT, [interrupted(DAILY, lake), COMPARISON]), lake)
+    assert DAILY.pending(lake) == {}
+    assert_gold_follows_silver(lake)
+    assert not COMPARISON.is_pending(lake)
+
+
+def test_gold_that_settles_outlives_the_log_of_silvers_house_keeping(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES[:2])
+    stream(lake, DATES[2:])
+    refresh(lake)
+    maintain(lake)
+    DAILY.settle(lake)
+    stream(lake, [DATES[1]])
+    expire_log(lake)
+    assert list(DAILY.pending(lake)) == [DATES[1]]
+
+
+def test_a_refresh_of_nothing_from_the_command_line_settles(tmp_path: Path) -> None:
+    lake, glucose = lake_in(tmp_path), Stream("glucose", CONTRACT, GOLD)
+    stream(lake, DATES[:2])
+    stream(lake, DATES[2:])
+    assert set(refresh_gold(glucose, lake)) == {gold.table.name for gold in GOLD}
+    maintain(lake)
+    assert refresh_gold(glucose, lake) == {}
+    stream(lake, [DATES[3]])
+    expire_log(lake)
+    assert list(DAILY.pending(lake)) == list(MOVING.pending(lake)) == [DATES[3]]
+
+
+def test_settling_commits_only_where_silver_moved_on_and_hides_nothing(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    for gold in GOLD:
+        gold.settle(lake)
+        assert not lake.table(gold.table).exists()
+    stream(lake, DATES)
+    refresh_gold(Stream("glucose", CONTRACT, GOLD), lake)
+    before = [lake.table(gold.table).version() for gold in GOLD]
+    for gold in GOLD:
+        gold.settle(lake)
+    assert [lake.table(gold.table).version() for gold in GOLD] == before
+    stream(lake, [DATES[1]])
+    maintain(lake)
+    for gold in GOLD:
+        gold.settle(lake)
+    assert list(DAILY.pending(lake)) == [DATES[1]]
+    assert list(MOVING.pending(lake)) == DATES[1:3]
+
+
+def test_a_date_without_rows_any_more_loses_its_gold_rows_also_when_the_log_expired(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh(lake)
+    remove_from_silver(lake, DATES[1])
+    stream(lake, [TODAY])
+    expire_log(lake)
+    assert refresh(lake) == DATES
+    assert_gold_follows_silver(lake)
+
+
+def test_the_newest_date_loses_its_two_day_mean_with_its_rows(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    MOVING.refresh(lake, DATES)
+    remove_from_silver(lake, TODAY)
+    assert list(MOVING.pending(lake)) == [TODAY]
+    MOVING.refresh(lake, [TODAY])
+    assert lake.table(MOVING.table).scan().collect()["event_date"].max() == DATES[2]
+
+
+def test_house_keeping_of_silver_makes_no_date_pending(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES[:2])
+    stream(lake, DATES[2:])
+    refresh(lake)
+    maintain(lake)
     assert DAILY.pending(lake) == {}
 
 
@@ -155,6 +339,37 @@ def test_the_comparison_of_patients_is_made_from_the_days(tmp_path: Path) -> Non
     assert COMPARISON.refresh(lake) == 1
     days = lake.table(DAILY.table).scan().collect()
     assert_frame_equal(lake.table(COMPARISON.table).scan().collect(), patient_comparison(days))
+
+
+def test_a_comparison_that_a_crash_left_behind_is_made_by_the_next_refresh(tmp_path: Path) -> None:
+    lake, glucose = lake_in(tmp_path), Stream("glucose", CONTRACT, GOLD)
+    assert not COMPARISON.is_pending(lake)
+    stream(lake, DATES)
+    refresh_gold(glucose, lake)
+    assert not COMPARISON.is_pending(lake)
+    stream(lake, [TODAY])
+    for gold in (DAILY, MOVING):
+        gold.refresh(lake, list(gold.pending(lake)))
+    assert COMPARISON.is_pending(lake)
+    assert refresh_gold(glucose, lake) == {COMPARISON.table.name: 1}
+    assert lake.table(COMPARISON.table).scan().collect()["reading_count"].to_list() == [10]
+    assert refresh_gold(glucose, lake) == {}
+
+
+def test_house_keeping_of_the_days_makes_no_comparison_pending(tmp_path: Path) -> None:
+    lake, glucose = lake_in(tmp_path), Stream("glucose", CONTRACT, GOLD)
+    stream(lake, DATES)
+    refresh_gold(glucose, lake)
+    lake.table(DAILY.table).maintain()
+    assert not COMPARISON.is_pending(lake)
+
+
+def test_a_comparison_is_made_from_days_that_were_removed_and_made_anew(tmp_path: Path) -> None:
+    lake, glucose = lake_in(tmp_path), Stream("glucose", CONTRACT, GOLD)
+    stream(lake, DATES)
+    refresh_gold(glucose, lake)
+    shutil.rmtree(lake.table(DAILY.table).uri)
+    assert set(refresh_gold(glucose, lake)) == {DAILY.table.name, COMPARISON.table.name}
 
 
 def test_dates_become_ranges_of_consecutive_ones() -> None:

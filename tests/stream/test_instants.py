@@ -19,7 +19,9 @@ def parsed(*values: object) -> list[datetime | None]:
     frame = pl.DataFrame(
         {
             "timestamp": pl.Series([None if isinstance(value, str) else value for value in values], dtype=pl.Float64),
-            "timestamp" + TEXT: pl.Series([value if isinstance(value, str) else None for value in values], dtype=pl.String),
+            "timestamp" + TEXT: pl.Series(
+                [value if isinstance(value, str) else None for value in values], dtype=pl.String
+            ),
         }
     )
     found = instants(frame, "timestamp")
@@ -67,7 +69,14 @@ def test_a_form_of_a_timestamp(value: object, right: datetime | None) -> None:
 
 
 def test_forms_may_be_mixed_in_one_batch() -> None:
-    values = ["2026-11-23 10:00:00", "x", TEN.timestamp() * 1000, "2026-11-23T12:00:00+02:00", None, "2026-11-23T10:00Z"]
+    values = [
+        "2026-11-23 10:00:00",
+        "x",
+        TEN.timestamp() * 1000,
+        "2026-11-23T12:00:00+02:00",
+        None,
+        "2026-11-23T10:00Z",
+    ]
     assert parsed(*values) == [TEN, None, TEN, TEN, None, TEN]
 
 
@@ -75,7 +84,9 @@ def test_an_empty_batch_has_no_instants() -> None:
     assert parsed() == []
 
 
-zones = st.sampled_from(["", "Z", "+00:00", "-00:00", "+0530", "-11", "+23:59", "-1:00", "+24:00", "+05:60", " ", "UTC"])
+zones = st.sampled_from(
+    ["", "Z", "+00:00", "-00:00", "+0530", "-11", "+23:59", "-1:00", "+24:00", "+05:60", " ", "UTC"]
+)
 numbers = st.integers(0, 99).map("{:02}".format)
 texts = st.builds(
     "{}-{}-{}{}{}:{}{}{}{}".format,

@@ -21,7 +21,6 @@ from tests.stream.oracle import GLUCOSE, Domain
 from tests.stream.scenarios import CONTRACT, NOON, PLAIN, body, reading, troubled_bodies
 
 
-
 def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -35,14 +34,20 @@ numbers = st.one_of(
     st.sampled_from([0, -0.0, 70, 115, 1000, 2**63, 10**30, 1e300, 1e400, 5e-324]),
 )
 scalars = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8))
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 moments = st.one_of(
     st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).strftime(PLAIN)),
     st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).isoformat()),
     st.integers(-40, 12).map(lambda minutes: int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)),
     st.just("yesterday"),
 )
-levels = st.one_of(st.sampled_from([53, 69.9, 70, 100, 105, 115, 115.1, 250.5, "Low", "High", "99.5", 0, -1, 1001]), anything)
+levels = st.one_of(
+    st.sampled_from([53, 69.9, 70, 100, 105, 115, 115.1, 250.5, "Low", "High", "99.5", 0, -1, 1001]), anything
+)
 glucose = st.fixed_dictionaries(
     {"patient_id": st.integers(1, 2), "device_id": st.integers(1, 2), "glucose_level": levels, "timestamp": moments},
     optional={"unit": st.sampled_from(["mg/dL", "mmol/L", "stone", None]), "location": anything, "extra": anything},
@@ -74,7 +79,9 @@ def texts(members: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
         lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     )
     cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], whole, st.integers(0, 10_000))
-    flipped = st.builds(lambda text, at, byte: _with(text, at, byte), whole, st.integers(0, 10_000), st.integers(0, 255))
+    flipped = st.builds(
+        lambda text, at, byte: _with(text, at, byte), whole, st.integers(0, 10_000), st.integers(0, 255)
+    )
     return st.one_of(whole, whole, whole, plain, cut, flipped, st.binary(max_size=20))
 
 
@@ -99,7 +106,12 @@ def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(
         assert len(decoded.reading_counts) == len(bodies)
         assert min(decoded.reading_counts, default=1) >= 1
         assert decoded.readings.schema == decoder.schema
-        places = Counter([*decoded.readings.select("event", "event_index").rows(), *decoded.rejects.select("event", "event_index").rows()])
+        places = Counter(
+            [
+                *decoded.readings.select("event", "event_index").rows(),
+                *decoded.rejects.select("event", "event_index").rows(),
+            ]
+        )
         right = {(event, index) for event, count in enumerate(decoded.reading_counts) for index in range(count)}
         assert places == Counter(dict.fromkeys(right, 1))
 
@@ -176,9 +188,18 @@ def test_a_fleets_day_gives_the_oracles_rows_however_it_is_cut(sizes: list[int])
     assert as_rows(outcome) == as_rows(process([sum(events, [])]))
 
 
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
 @given(glucose, st.sampled_from(["extra", "zone", "Ünit"]), anything)
 @examples(50)
 def test_unknown_fields_change_nothing_but_their_count(member: dict[str, Any], name: str, value: Any) -> None:
+    assume(_is_json(value))
     plain = process(micro_batches([json.dumps(member).encode()]))
     more = process(micro_batches([json.dumps(member | {name: value}).encode()]))
     assert plain.silver.equals(more.silver)

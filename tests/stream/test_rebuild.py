@@ -88,13 +88,17 @@ def test_a_day_that_bronze_does_not_have_stays_empty(tmp_path: Path) -> None:
 def strict_clean(decoded: pl.DataFrame) -> pl.DataFrame:
     """The clean function before its fix: values as text are refused."""
     is_text = pl.col("glucose_level" + TEXT).is_not_null()
-    return CONTRACT.clean(decoded).with_columns(reason=pl.when(is_text).then(pl.lit("bad_type:glucose_level")).otherwise("reason"))
+    return CONTRACT.clean(decoded).with_columns(
+        reason=pl.when(is_text).then(pl.lit("bad_type:glucose_level")).otherwise("reason")
+    )
 
 
 BEFORE_THE_FIX = replace(CONTRACT, clean=strict_clean)
 
 
-def test_a_replay_after_a_fix_moves_readings_from_quarantine_to_silver_and_raises_no_alert_twice(tmp_path: Path) -> None:
+def test_a_replay_after_a_fix_moves_readings_from_quarantine_to_silver_and_raises_no_alert_twice(
+    tmp_path: Path,
+) -> None:
     lake = lake_in(tmp_path)
     hub = hub_with([body(reading(0, "300")), body(reading(1, 200)), b"not json", body(reading(2, "Low"))])
     run_session(lake, hub, contract=BEFORE_THE_FIX)
@@ -151,7 +155,7 @@ class InterruptedLake(Lake):
 
     def table(self, table: Table) -> LakeTable:
         plain = super().table(table)
-        return InterruptedTable(plain.table, plain.uri, plain.storage_options, self.layer, self.event)
+        return InterruptedTable(plain.table, plain.uri, plain.lake, self.layer, self.event)
 
 
 @dataclass
@@ -230,7 +234,7 @@ def test_a_rebuild_that_began_before_midnight_loses_nothing_that_came_until_midn
     assert_exact(lake, hub)
 
 
-def test_a_session_that_runs_while_yesterday_is_rebuilt_with_a_fix_goes_on(tmp_path: Path) -> None:
+def test_a_session_that_remembers_rows_that_were_rebuilt_ends_and_the_next_one_goes_on(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300")), body(reading(1, 200))])
     run_session(lake, hub, contract=BEFORE_THE_FIX)
     hub.send([body(reading(minutes + 30, 100)) for minutes in range(20)], NOON + DAY)
@@ -242,5 +246,7 @@ def test_a_session_that_runs_while_yesterday_is_rebuilt_with_a_fix_goes_on(tmp_p
             done.append(rebuild(CONTRACT, lake, NOON.date()))
         return False
 
-    run_session(lake, hub, clock=ticking(NOON + DAY), should_stop=rebuild_once)
+    with pytest.raises(ConcurrentWriteError):
+        run_session(lake, hub, clock=ticking(NOON + DAY), should_stop=rebuild_once)
+    run_session(lake, hub, clock=ticking(NOON + DAY))
     assert_follows_bronze(lake)

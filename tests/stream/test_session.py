@@ -260,7 +260,11 @@ def test_progress_and_totals_hold_counts_and_offsets_and_no_reading(tmp_path: Pa
 
 def test_unknown_fields_are_counted_and_kept_in_bronze_only(tmp_path: Path) -> None:
     lake = lake_in(tmp_path)
-    bodies = [body(reading(0), battery=5, x={"y": 1}), body(reading(1), battery=6), body(reading(2), reading(3, battery=7))]
+    bodies = [
+        body(reading(0), battery=5, x={"y": 1}),
+        body(reading(1), battery=6),
+        body(reading(2), reading(3, battery=7)),
+    ]
     totals = run_session(lake, hub_with(bodies))
     assert totals.unknown_fields == {"battery": 3, "x": 1}
     assert rows(lake, "silver").height == 4
@@ -279,10 +283,14 @@ def test_checks_pass_after_a_session_and_name_what_is_missing_or_doubled(tmp_pat
     lake, hub = lake_in(tmp_path), hub_with([body(reading(minutes)) for minutes in range(30)])
     run_session(lake, hub)
     store = StreamStore(CONTRACT, lake)
-    assert [finding.name for finding in evaluate(store, NOON.date(), NOON - timedelta(minutes=25)) if not finding.passed] == []
+    assert [
+        finding.name for finding in evaluate(store, NOON.date(), NOON - timedelta(minutes=25)) if not finding.passed
+    ] == []
     bronze = rows(lake, "bronze")
     lake.table(CONTRACT.tables.bronze).append(bronze.head(1), transactions={})
-    lake.table(CONTRACT.tables.bronze).append(bronze.tail(1).with_columns(pl.col("sequence_number") + 85), transactions={})
+    lake.table(CONTRACT.tables.bronze).append(
+        bronze.tail(1).with_columns(pl.col("sequence_number") + 85), transactions={}
+    )
     lake.table(CONTRACT.tables.silver).append(rows(lake, "silver").head(3), transactions={})
     findings = {finding.name: finding for finding in evaluate(store, NOON.date(), NOON + timedelta(hours=1))}
     assert {name for name, finding in findings.items() if not finding.passed} == {

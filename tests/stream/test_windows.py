@@ -25,7 +25,13 @@ def means(readings: list[Reading], windows: tuple[Window, ...] = (TEN_MINUTES,))
             (patient, START + timedelta(seconds=second), value, START + timedelta(seconds=batch), batch > 0)
             for patient, second, value, batch in readings
         ],
-        schema={"patient": pl.Int64, "measured_at": UTC_US, "value": pl.Float64, "pulled_at": UTC_US, "is_new": pl.Boolean},
+        schema={
+            "patient": pl.Int64,
+            "measured_at": UTC_US,
+            "value": pl.Float64,
+            "pulled_at": UTC_US,
+            "is_new": pl.Boolean,
+        },
         orient="row",
     )
     return trailing_means(frame.filter(~pl.col("is_new")), frame.filter("is_new"), windows, "patient")
