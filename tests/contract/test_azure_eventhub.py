@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from azure.eventhub import EventData, EventDataBatch, EventHubConsumerClient
@@ -31,7 +32,7 @@ class Probe(EventHubConsumer):
         source = f"amqps://{address.hostname}{address.path}/ConsumerGroups/$Default/Partitions/0"
         how = {"event_position": "-1", "prefetch": 50, "keep_alive": None, "on_event_received": None, **options}
         super().__init__(client, source, amqp_transport=client._amqp_transport, **how)
-        self.messages: list = []
+        self.messages: list[Any] = []
 
     def _message_received(self, message) -> None:
         self.messages.append(message)
@@ -41,7 +42,7 @@ class Probe(EventHubConsumer):
             pass
         return self
 
-    def received(self, count: int) -> list:
+    def received(self, count: int) -> list[Any]:
         for _ in range(200):
             if len(self.messages) >= count:
                 break
@@ -52,8 +53,7 @@ class Probe(EventHubConsumer):
 def test_a_consumer_opens_without_blocking_and_shows_its_socket_link_and_credit(hub: RunningHub) -> None:
     with consumer(hub.connection_string) as client:
         probe = Probe(client, owner_level=0).opened()
-        handler = probe._handler
-        assert handler is not None
+        handler: Any = probe._handler
         assert handler._connection._transport.sock.fileno() > 0
         assert handler._link.get_state() is LinkState.ATTACHED
         handler.do_work(batch=50)

@@ -1,5 +1,6 @@
 """What exactly-once rests on in Delta Lake's Python library."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -41,7 +42,7 @@ def test_a_handle_that_is_behind_may_not_commit_the_same_application(tmp_path: P
     table = new_table(tmp_path)
     stale, other = DeltaTable(table), DeltaTable(table)
     write_deltalake(other, ROWS, mode="append", commit_properties=transaction(6))
-    with pytest.raises(CommitFailedError, match="[Cc]oncurrent transaction"):
+    with pytest.raises(CommitFailedError, match=r"[Cc]oncurrent transaction"):
         write_deltalake(stale, ROWS, mode="append", commit_properties=transaction(6))
     assert DeltaTable(table).count() == 4
 
@@ -103,7 +104,7 @@ def test_an_error_while_rows_are_made_commits_nothing(tmp_path: Path) -> None:
     table = new_table(tmp_path)
     good = ROWS.head(1).to_arrow(compat_level=pl.CompatLevel.oldest())
 
-    def batches():
+    def batches() -> Iterator[pa.RecordBatch]:
         yield from good.to_batches()
         raise OSError("the source went away")
 

@@ -1,4 +1,4 @@
-"""What all crash tests share: a sender that never gives up, processes that are killed, and the last look at the tables."""
+"""What all crash tests share: a sender that never gives up, processes that are killed, a last look at the tables."""
 
 import gc
 import os
@@ -19,6 +19,7 @@ import psutil
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.session import Session, SessionLimits
+from generator.events import Event
 from generator.streams import glucose_events
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import EventHubsPublisher
@@ -34,12 +35,13 @@ PAUSE_S = 0.1
 
 
 class Sender:
-    """Sends events all the time, in a thread; what the hub did not confirm is sent again, so it may stand there twice."""
+    """Sends events all the time, in a thread; what the hub did not confirm is sent again, so it may come twice."""
 
     def __init__(self, connection_string: str) -> None:
         self._hub = EventHubsNamespace(connection_string)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
+        self._unconfirmed: list[Event] = []
         self.confirmed: list[bytes] = []
 
     def __enter__(self) -> Self:
@@ -54,8 +56,7 @@ class Sender:
 
     def _run(self) -> None:
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=5)
-        common = {"start": start, "spacing": timedelta(minutes=2), "patients": 5}
-        events = glucose_events(**common, faults=0.1, repeats=0.05, late=0.05)
+        events = glucose_events(start=start, spacing=timedelta(minutes=2), faults=0.1, repeats=0.05, late=0.05)
         while not self._stop.is_set():
             producer = self._hub.producer(CONTRACT.stream, retry_total=0)
             try:
@@ -64,17 +65,15 @@ class Sender:
             except HubUnavailableError:
                 self._stop.wait(PAUSE_S)
 
-    def _send(self, publisher: EventHubsPublisher, events: Iterator[object]) -> None:
+    def _send(self, publisher: EventHubsPublisher, events: Iterator[Event]) -> None:
         while not self._stop.is_set():
-            if not (batch := self._unconfirmed):
-                batch = self._unconfirmed = [(event.body, event.key) for event in islice(events, EVENTS_PER_SEND)]  # type: ignore[attr-defined]
-            bodies = [body for body, _ in batch]
-            publisher.publish(bodies, [key for _, key in batch])
+            self._unconfirmed = self._unconfirmed or list(islice(events, EVENTS_PER_SEND))
+            bodies = [event.body for event in self._unconfirmed]
+            publisher.publish(bodies, [event.key for event in self._unconfirmed])
             self.confirmed += bodies
             self._unconfirmed = []
             self._stop.wait(PAUSE_S)
 
-    _unconfirmed: list[tuple[bytes, str]] = []
 
 
 class Worker:

@@ -1,4 +1,4 @@
-"""A process that runs one session after the other until it is killed: `python -m tests.crash.session_worker HUB LAKE`."""
+"""A process that runs one session after the other until it is killed: `-m tests.crash.session_worker HUB LAKE`."""
 
 import os
 import sys

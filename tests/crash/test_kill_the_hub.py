@@ -28,7 +28,7 @@ def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path:
         try:
             with Sender(hub.connection_string) as sender:
                 for _ in range(KILLS):
-                    time.sleep(moments.uniform(0.5, 4.0))
+                    time.sleep(moments.uniform(0.5, 3.0))
                     hub.kill()
                     time.sleep(moments.uniform(0.0, 0.5))
                     hub.start()

@@ -26,6 +26,6 @@ def test_a_session_that_is_killed_again_and_again_leaves_every_table_exact(tmp_p
         with Sender(hub.connection_string) as sender:
             for _ in range(KILLS):
                 worker.start()
-                time.sleep(moments.uniform(0.8, 3.0))
+                time.sleep(moments.uniform(0.8, 2.4))
                 worker.kill()
         drain_and_verify(hub.connection_string, lake, sender.confirmed)

@@ -231,7 +231,8 @@ def test_a_backlog_waits_in_the_hub_and_not_in_memory(
     with source(hub, "full").receive({}) as receiver:
         with receiver._changed:
             assert receiver._changed.wait_for(receiver._is_full, PATIENCE_S)
-        most, numbers = 0, []
+        most = 0
+        numbers: list[tuple[int, int]] = []
         while len(numbers) < 20_000:
             taken = receiver.take(PATIENCE_S)
             most = max(most, sum(len(pulled.bodies) for pulled in taken))

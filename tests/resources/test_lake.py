@@ -89,7 +89,7 @@ def test_an_append_is_refused_unless_the_log_stands_where_it_is_expected(
     table = lake.table(NUMBERS).ensure()
     table.append(frame(1), transactions={APP: 7})
     if is_refused:
-        with pytest.raises(ConcurrentWriteError, match="silver/numbers.*'stream/0' stands at 7"):
+        with pytest.raises(ConcurrentWriteError, match=r"silver/numbers.*'stream/0' stands at 7"):
             table.append(frame(2), transactions={APP: 8}, expected=expected)
         assert numbers(table) == [1]
     else:

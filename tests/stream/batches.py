@@ -44,8 +44,14 @@ def process(batches: Iterable[Sequence[Event]], contract: Contract = CONTRACT) -
     """The rows of all layers after the given calls of a processor."""
     processor = new_processor(contract)
     outcomes = [processor.process(positions(events), [event.body for event in events]) for events in batches]
+    bronze, silver, quarantine, alerts = (
+        pl.concat([getattr(outcome, layer) for outcome in outcomes]) for layer in LAYERS
+    )
     return Outcome(
-        *(pl.concat([getattr(outcome, layer) for outcome in outcomes]) for layer in LAYERS),
+        bronze,
+        silver,
+        quarantine,
+        alerts,
         duplicates=pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum(),
         unknown_fields=sum((outcome.unknown_fields for outcome in outcomes), Counter()),
     )
@@ -69,6 +75,11 @@ def differences(outcome: Outcome, events: Iterable[Event], domain: Domain = GLUC
             f"{layer}: right {row}" for row in right - stored
         ]
     return found
+
+
+def flat(batches: Iterable[Sequence[Event]]) -> list[Event]:
+    """The events of several micro-batches as those of one call."""
+    return [event for events in batches for event in events]
 
 
 def as_rows(outcome: Outcome) -> dict[str, Counter[tuple[object, ...]]]:

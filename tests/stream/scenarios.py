@@ -68,7 +68,7 @@ def lake_in(folder: Path) -> Lake:
 
 
 def troubled_bodies(count: int = 400, *, seed: int = 1, start: datetime = NOON - timedelta(hours=6)) -> list[bytes]:
-    """What a fleet sends: five patients, some readings late, repeated, contradictory, malformed or packed into arrays."""
+    """What a fleet sends: five patients, some readings late, repeated, contradictory, malformed or in arrays."""
     common: dict[str, Any] = {"start": start, "spacing": timedelta(minutes=5), "seed": seed}
     single = events("glucose", count=count, faults=0.15, repeats=0.1, late=0.1, **common)
     packed = events("glucose", count=count // 10, pack=7, faults=0.2, repeats=0.1, late=0.1, **common)

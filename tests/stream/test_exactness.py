@@ -58,7 +58,7 @@ def sent_and_stored(lake: Lake, bodies: Sequence[bytes], contract: Contract = GL
 
 
 def test_every_glucose_event_lands_once_in_every_table(hub: RunningHub, tmp_path: Path) -> None:
-    lake, bodies = lake_in(tmp_path), troubled_bodies(3000, start=recently())
+    lake, bodies = lake_in(tmp_path), troubled_bodies(3000, start=recently() - timedelta(days=3))
     send(hub, "glucose", bodies)
     totals = drain(lake, source_of(hub, "glucose"))
     truth = assert_exact(lake, source_of(hub, "glucose"))
@@ -70,8 +70,10 @@ def test_every_glucose_event_lands_once_in_every_table(hub: RunningHub, tmp_path
 
 
 def test_every_device_event_lands_once_in_every_table(hub: RunningHub, tmp_path: Path) -> None:
-    how = {"start": recently(), "spacing": timedelta(minutes=5), "faults": 0.2, "repeats": 0.1, "late": 0.1}
-    bodies = shuffled(event.body for event in device_events(count=1000, **how))
+    events = device_events(
+        start=recently(), spacing=timedelta(minutes=5), count=1000, faults=0.2, repeats=0.1, late=0.1
+    )
+    bodies = shuffled(event.body for event in events)
     send(hub, "devices", bodies)
     lake, source = lake_in(tmp_path), source_of(hub, "devices")
     drain(lake, source, DEVICES)
@@ -81,14 +83,13 @@ def test_every_device_event_lands_once_in_every_table(hub: RunningHub, tmp_path:
 
 
 def test_each_session_goes_on_where_the_one_before_it_ended(hub: RunningHub, tmp_path: Path) -> None:
-    lake, source, bodies = lake_in(tmp_path), source_of(hub, "sequence"), troubled_bodies(600, start=recently())
+    lake, source, bodies = lake_in(tmp_path), source_of(hub, "sequence"), troubled_bodies(400, start=recently())
     pulled = []
     with EventHubsNamespace(hub.connection_string).publisher("sequence") as publisher:
         for part in parts(bodies, 200):
             publisher.publish(part, [str(number) for number in range(len(part))])
             pulled.append(drain(lake, source).events)
     assert pulled == [len(part) for part in parts(bodies, 200)]
-    assert drain(lake, source).events == 0
     assert_exact(lake, source)
 
 

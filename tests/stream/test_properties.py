@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.contract import DevicePayload
+from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucosePayload
 from assets.stream.contract import Contract
 from assets.stream.decode import Decoded, Decoder
 from tests.stream import oracle
-from tests.stream.batches import as_rows, differences, micro_batches, process
+from tests.stream.batches import as_rows, differences, flat, micro_batches, process
 from tests.stream.oracle import GLUCOSE, Domain
-from tests.stream.scenarios import CONTRACT, NOON, PLAIN, body, reading, troubled_bodies
+from tests.stream.scenarios import NOON, PLAIN, body, reading, troubled_bodies
 
 
 def examples(count: int) -> settings:
@@ -97,7 +98,7 @@ def total(decoded: Decoded) -> int:
 
 
 @given(st.lists(st.one_of(glucose_bodies, device_bodies, st.binary()), max_size=12))
-@examples(200)
+@examples(120)
 def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(bodies: list[bytes]) -> None:
     for payload in (GlucosePayload, DevicePayload):
         decoder = Decoder(payload)
@@ -124,7 +125,7 @@ class Explaining(Decoder):
 
 
 @given(st.lists(st.one_of(glucose_bodies, device_bodies), max_size=8))
-@examples(200)
+@examples(120)
 def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes]) -> None:
     for payload in (GlucosePayload, DevicePayload):
         fast, slow = Decoder(payload).decode(bodies), Explaining(payload).decode(bodies)
@@ -138,11 +139,11 @@ def test_whatever_comes_becomes_what_the_oracle_says(contract: Contract, domain:
     bodies = glucose_bodies if domain.has_rules else device_bodies
 
     @given(st.lists(st.lists(bodies, max_size=6), min_size=1, max_size=4))
-    @examples(120)
+    @examples(100)
     def holds(batches: list[list[bytes]]) -> None:
         events = micro_batches(*batches)
         outcome = process(events, contract)
-        assert differences(outcome, sum(events, []), domain) == []
+        assert differences(outcome, flat(events), domain) == []
         accounted = outcome.silver.height + outcome.quarantine.height + int(outcome.duplicates["duplicates"].sum())
         assert accounted == outcome.bronze["reading_count"].sum()
         assert outcome.silver.select(domain.key).is_unique().all()
@@ -155,7 +156,7 @@ def test_whatever_comes_becomes_what_the_oracle_says(contract: Contract, domain:
 @examples(80)
 def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(batches: list[list[bytes]]) -> None:
     events = micro_batches(*batches)
-    assert as_rows(process(events)) == as_rows(process([sum(events, [])]))
+    assert as_rows(process(events)) == as_rows(process([flat(events)]))
 
 
 @given(st.data())
@@ -169,8 +170,8 @@ def test_late_and_repeated_readings_over_many_micro_batches_match_the_oracle(dat
     )
     batches = data.draw(st.lists(st.lists(some, min_size=1, max_size=8), min_size=2, max_size=6))
     events = micro_batches(*batches)
-    assert differences(process(events), sum(events, [])) == []
-    assert as_rows(process(events)) == as_rows(process([sum(events[:2], []), sum(events[2:], [])]))
+    assert differences(process(events), flat(events)) == []
+    assert as_rows(process(events)) == as_rows(process([flat(events[:2]), flat(events[2:])]))
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
@@ -184,8 +185,8 @@ def test_a_fleets_day_gives_the_oracles_rows_however_it_is_cut(sizes: list[int])
         first += size
     events = micro_batches(*cuts)
     outcome = process(events)
-    assert differences(outcome, sum(events, [])) == []
-    assert as_rows(outcome) == as_rows(process([sum(events, [])]))
+    assert differences(outcome, flat(events)) == []
+    assert as_rows(outcome) == as_rows(process([flat(events)]))
 
 
 def _is_json(value: Any) -> bool:

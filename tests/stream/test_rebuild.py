@@ -1,4 +1,4 @@
-"""Days made anew from bronze: the rows that streaming wrote, or those that a fixed clean function would have written."""
+"""Days made anew from bronze: the rows that streaming wrote, or those that a fixed clean function would have."""
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.glucose.assets import CONTRACT
 from assets.stream.decode import TEXT
 from assets.stream.rebuild import NotCaughtUpError, days_to_replay, rebuild
 from assets.stream.store import StreamStore
@@ -15,7 +16,6 @@ from resources.table import Table
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import (
     AT_THE_END,
-    CONTRACT,
     NOON,
     body,
     hub_with,
@@ -239,7 +239,7 @@ def test_a_session_that_remembers_rows_that_were_rebuilt_ends_and_the_next_one_g
     run_session(lake, hub, contract=BEFORE_THE_FIX)
     hub.send([body(reading(minutes + 30, 100)) for minutes in range(20)], NOON + DAY)
     hub.take = 1
-    done = []
+    done: list[Rebuilt] = []
 
     def rebuild_once() -> bool:
         if not done:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from assets.devices.assets import CONTRACT as DEVICES
+from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
 from assets.stream.session import HubRecreatedError, Session, SessionLimits
 from assets.stream.store import StreamStore
@@ -16,7 +17,6 @@ from resources.lake import ConcurrentWriteError
 from tests.stream.hubs import MemoryHub, MemoryPublisher
 from tests.stream.scenarios import (
     AT_THE_END,
-    CONTRACT,
     EAGER,
     NOON,
     body,
@@ -163,7 +163,7 @@ def test_a_publisher_that_fails_loses_no_event_and_no_alert(tmp_path: Path) -> N
 
 def test_a_session_that_lost_the_race_for_a_commit_writes_nothing(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=20)
-    raced = []
+    raced: list[Totals] = []
 
     def other_session_first() -> bool:
         if not raced:
@@ -178,7 +178,7 @@ def test_a_session_that_lost_the_race_for_a_commit_writes_nothing(tmp_path: Path
 def test_a_session_is_refused_too_if_the_other_one_wrote_other_partitions(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with([body(reading(value=101))], partitions=2)
     run_session(lake, hub)
-    raced = []
+    raced: list[Totals] = []
 
     def other_session_writes_partition_1_first() -> bool:
         if not raced:
@@ -250,7 +250,7 @@ def test_an_empty_hub_leaves_empty_tables(tmp_path: Path) -> None:
 
 
 def test_progress_and_totals_hold_counts_and_offsets_and_no_reading(tmp_path: Path) -> None:
-    reports = []
+    reports: list[Totals] = []
     bodies = [body(reading(value=123.456, location="Secretville")), b"nonsense"]
     totals = run_session(lake_in(tmp_path), hub_with(bodies), on_progress=reports.append)
     assert totals.reached == {0: 0, 1: 0}
