@@ -75,7 +75,6 @@ class Sender:
             self._stop.wait(PAUSE_S)
 
 
-
 class Worker:
     """A process that is killed and started again; one that greets has started when it printed a line."""
 

@@ -25,7 +25,7 @@ OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(minutes=10)
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d|[+-]\d\d)?")
-RULES = (
+RULES: tuple[tuple[str, str, float, Callable[[float, float], bool]], ...] = (
     ("glucose_high", "warning", 115.0, lambda value, mean: value > 115),
     ("glucose_average_high", "warning", 105.0, lambda value, mean: mean > 105),
     ("glucose_urgent_high", "urgent", 250.0, lambda value, mean: value > 250),
@@ -91,7 +91,7 @@ def expected(events: Iterable[Event], domain: Domain) -> Expected:
 
 def _settle(event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], tables: Expected) -> Iterator[Row]:
     """The readings of an event that stand; the others go to quarantine or are counted as repeats."""
-    place = {
+    place: Row = {
         "partition": event.partition,
         "sequence_number": event.sequence_number,
         "received_at": event.received_at,
@@ -100,7 +100,7 @@ def _settle(event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], 
     for index, member in enumerate(_members(event.body)):
         tables.readings += 1
         try:
-            row = place | {"event_index": index} | domain.read(_object(member))
+            row: Row = place | {"event_index": index} | domain.read(_object(member))
             if row["measured_at"] > event.received_at + WINDOW:
                 raise Refused("in_the_future")
             first = standing.setdefault(tuple(row[name] for name in domain.key), row)
