@@ -80,9 +80,7 @@ def texts(members: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
         lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     )
     cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], whole, st.integers(0, 10_000))
-    flipped = st.builds(
-        lambda text, at, byte: _with(text, at, byte), whole, st.integers(0, 10_000), st.integers(0, 255)
-    )
+    flipped = st.builds(_with, whole, st.integers(0, 10_000), st.integers(0, 255))
     return st.one_of(whole, whole, whole, plain, cut, flipped, st.binary(max_size=20))
 
 

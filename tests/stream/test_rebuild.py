@@ -9,7 +9,7 @@ import pytest
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.decode import TEXT
-from assets.stream.rebuild import NotCaughtUpError, days_to_replay, rebuild
+from assets.stream.rebuild import NotCaughtUpError, Rebuilt, days_to_replay, rebuild
 from assets.stream.store import StreamStore
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.table import Table

@@ -10,7 +10,7 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
-from assets.stream.session import HubRecreatedError, Session, SessionLimits
+from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.event_source import HubUnavailableError
 from resources.lake import ConcurrentWriteError
@@ -205,7 +205,7 @@ def test_a_hub_that_was_recreated_gives_a_clear_error_and_nothing_is_read(tmp_pa
     other = hub_with(troubled_bodies(40)[:10] if change == "shorter" else troubled_bodies(400))
     if change == "another":
         other.created_at_ms = 2
-    with pytest.raises(HubRecreatedError, match="glucose_readings.*was recreated.*PULSELAKE_LAKE"):
+    with pytest.raises(HubRecreatedError, match=r"glucose_readings.*was recreated.*PULSELAKE_LAKE"):
         run_session(lake, other)
     assert everything(lake) == before
 
