@@ -16,7 +16,8 @@ RESULTS = Path(__file__).parent / "results"
 Figures = dict[str, Any]
 """The result of one part, as it is saved."""
 
-_out = Console(highlight=False)
+_WIDTH = 110
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def say(text: str) -> None:

@@ -126,7 +126,7 @@ def test_a_recreated_hub_gives_a_clear_error_and_loses_nothing(site, tmp_path):
     assert {layer: site.rows(layer).equals(rows) for layer, rows in before.items()} == dict.fromkeys(before, True)
     site.start(original)
     site.send(readings(1, first=datetime.now(UTC)))
-    assert len(site.tick(SENSOR).run_requests) == 1
+    wait_until(lambda: site.tick(SENSOR).run_requests, "the next session")
 
 
 def stream_in(site: Site, hub: MemoryHub, *instants: datetime) -> None:
