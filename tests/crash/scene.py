@@ -124,7 +124,6 @@ def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes])
     stored = Counter(event.body for event in bronze_events(lake))
     lost = Counter(confirmed) - stored
     assert not lost, f"{sum(lost.values())} confirmed events are not in bronze"
-    print("CONFIRMED", len(confirmed))
     assert len(confirmed) > 300, f"only {len(confirmed)} events were sent"
     gc.collect()
 
