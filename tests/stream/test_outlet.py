@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from resources.event_source import HubUnavailableError
+from assets.glucose.assets import CONTRACT
+from assets.stream.rebuild import days_to_replay, replay
+from assets.stream.store import StreamStore
+from resources.event_hubs import _tail
+from resources.event_source import HubUnavailableError, Tail
 from tests.stream.hubs import MemoryPublisher
-from tests.stream.scenarios import hub_with, lake_in, run_session, troubled_bodies
+from tests.stream.scenarios import NOON, hub_with, lake_in, run_session, troubled_bodies
 from tests.stream.tables import assert_exact, rows
 
 
@@ -43,3 +47,20 @@ def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) 
     quarantine = rows(lake, "quarantine")
     assert quarantine.height == 20_000
     assert quarantine["body"].drop_nulls().to_list() == [body.decode()]
+
+
+def test_a_replay_that_was_killed_between_two_days_is_found_again_and_finished(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60))
+    run_session(lake, hub)
+    assert days_to_replay(CONTRACT, lake) == []
+    StreamStore(CONTRACT, lake).mark_replay(NOON.date())
+    assert days_to_replay(CONTRACT, lake) == [NOON.date()]
+    assert [rebuilt.day for rebuilt in replay(CONTRACT, lake)] == [NOON.date()]
+    assert days_to_replay(CONTRACT, lake) == []
+    assert_exact(lake, hub)
+
+
+def test_a_partition_emptied_by_retention_ends_before_its_next_event() -> None:
+    emptied = {"beginning_sequence_number": 20, "last_enqueued_sequence_number": -1, "is_empty": True}
+    assert _tail(emptied) == Tail(20, 19)
+    assert _tail(emptied | {"beginning_sequence_number": 0}) == Tail(0, -1)
