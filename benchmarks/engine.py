@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import islice
+from pathlib import Path
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +20,7 @@ import polars as pl
 from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucosePayload
 from assets.stream.known import Known
-from assets.stream.process import POSITIONS, Processor
+from assets.stream.process import POSITIONS, Outcome, Processor
 from benchmarks.report import Figures, say, show
 from generator.events import Event
 from generator.streams import glucose_events
@@ -76,7 +78,11 @@ def run(*, quick: bool = False) -> Figures:
 
 
 def _measure(case: Case) -> Figures:
-    engine = _Engine()
+    with TemporaryDirectory(prefix="bench-") as folder:
+        return _measured(case, _Engine(Path(folder)))
+
+
+def _measured(case: Case, engine: "_Engine") -> Figures:
     steps: dict[str, Step] = {"engine": engine.process, "msgspec": _decode_only, "polars": _polars_only}
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for number, bodies in enumerate(case.batches()):
@@ -110,13 +116,13 @@ def _figures(rows: int, seconds: list[float]) -> dict[str, float]:
 
 
 class _Engine:
-    """A processor with its state; what it has produced stands for the tables that late readings are looked up in."""
+    """A processor with its state; what it has produced lies in files, where late readings are looked up."""
 
-    def __init__(self) -> None:
-        self._stored = {table.layer: pl.DataFrame(schema=table.schema) for table in CONTRACT.tables}
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._known = Known(CONTRACT, lambda: self._scan("silver"), lambda: self._scan("alerts"), newest=None)
         self._processor = Processor(CONTRACT, self._known)
-        self._produced: list[dict[str, pl.DataFrame]] = []
+        self._produced: list[Outcome] = []
         self.events = self.readings = self.alerts = 0
 
     @property
@@ -125,20 +131,23 @@ class _Engine:
 
     def process(self, bodies: Sequence[bytes]) -> None:
         outcome = self._processor.process(self._positions(len(bodies)), bodies)
-        self._produced.append({"silver": outcome.silver, "alerts": outcome.alerts})
+        self._produced.append(outcome)
         self.events += len(bodies)
         self.readings += outcome.silver.height
         self.alerts += outcome.alerts.height
 
     def forget(self) -> None:
-        """What a commit is followed by."""
-        for layer in ("silver", "alerts"):
-            self._stored[layer] = pl.concat([self._stored[layer], *(each[layer] for each in self._produced)])
+        """What a commit is and is followed by."""
+        for outcome in self._produced:
+            outcome.silver.write_parquet(self._folder / f"silver-{self.events:09}.parquet")
+            outcome.alerts.write_parquet(self._folder / f"alerts-{self.events:09}.parquet")
         self._produced = []
         self._known.forget()
 
     def _scan(self, layer: str) -> pl.LazyFrame:
-        return self._stored[layer].lazy()
+        files = sorted(self._folder.glob(f"{layer}-*.parquet"))
+        schemas = {table.layer: table.schema for table in CONTRACT.tables}
+        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=schemas[layer])
 
     def _positions(self, count: int) -> pl.DataFrame:
         pulled_at = START + timedelta(days=365, microseconds=self.events)

@@ -4,17 +4,39 @@ Readings newer than `floor` are in memory; the few that reach further back are m
 repeats are found however late they come. Nothing here reads or writes a table by itself: look-ups are passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import NamedTuple
 
 import polars as pl
 
-from assets.stream.contract import FUTURE_TOLERANCE, Contract
+from assets.stream.contract import FUTURE_TOLERANCE, Contract, Utc
 
 LookUp = Callable[[], pl.LazyFrame]
 """All earlier rows of a table, at its newest version."""
 
+PIECE_ROWS = 100_000
+"""Readings are forgotten in pieces of so many: nothing that stays is copied, so memory and time stay the same."""
+
 _TIME = "measured_at"
+_RAISED = {"id": pl.UInt128(), _TIME: Utc}
+"""What is kept of an alert; as a number its id takes a third of the memory."""
+
+
+class _Held(NamedTuple):
+    """Readings of one or more micro-batches, and the alerts that they raised."""
+
+    readings: pl.DataFrame
+    raised: pl.DataFrame
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+    def is_above(self, floor: datetime) -> bool:
+        return self.newest is not None and self.newest > floor
+
+    def overlaps(self, oldest: datetime, newest: datetime) -> bool:
+        return self.oldest is not None and self.newest is not None and self.oldest <= newest and oldest <= self.newest
 
 
 class Known:
@@ -36,14 +58,16 @@ class Known:
         self._span = contract.lateness + contract.reach + FUTURE_TOLERANCE
         self._newest = newest
         self._floor = None if newest is None else newest - self._span
-        self._readings = self._above_floor(silver().select(self._columns))
-        self._alerts = self._above_floor(alerts().select("alert_id", _TIME))
-        self._last = self._last_times(self._readings)
+        readings = self._above_floor(silver().select(self._columns))
+        self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
+        self._last = self._last_times(readings)
+        self._stored = list(_pieces(readings, self._above_floor(_raised(alerts()))))
+        self._unstored: list[_Held] = []
 
     @property
     def rows(self) -> int:
         """How many readings are in memory."""
-        return self._readings.height
+        return sum(held.readings.height for held in (*self._stored, *self._unstored))
 
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
@@ -55,49 +79,62 @@ class Known:
     def near(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
         if new.is_empty():
-            return self._readings.clear()
+            return self._none.readings
         entity = self._contract.entity
-        oldest = new.select(pl.col(_TIME).min() - reach).item()
-        in_memory = self._readings.filter(
-            pl.col(_TIME).is_between(oldest, new[_TIME].max()),
-            pl.col(entity).is_in(new[entity].unique().implode()),
+        oldest, newest = _times(new)
+        oldest -= reach
+        is_near = (pl.col(_TIME).is_between(oldest, newest), pl.col(entity).is_in(new[entity].unique().implode()))
+        stored, unstored = (
+            pl.concat([held.readings for held in self._overlapping(part, oldest, newest)]).filter(is_near)
+            for part in (self._stored, self._unstored)
         )
         if self._floor is None or oldest > self._floor:
-            return in_memory
-        beyond = new.filter(pl.col(_TIME) - reach <= self._floor)
-        return pl.concat([self._beyond_floor(beyond, reach), in_memory])
+            return pl.concat([stored, unstored])
+        beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach)
+        # What a commit that ended just now has stored is also still held.
+        return pl.concat([pl.concat([beyond, unstored]).unique(), stored.filter(pl.col(_TIME) > self._floor)])
 
-    def alert_ids(self, alerts: pl.DataFrame) -> pl.Series:
-        """Which of the alerts' ids are stored already."""
-        ids = alerts.select("alert_id")
-        in_memory = self._alerts.join(ids, on="alert_id", how="semi")["alert_id"]
-        if self._floor is None or alerts.is_empty() or alerts[_TIME].min() > self._floor:  # type: ignore[operator]
-            return in_memory
-        stored = self._look_up_alerts().filter(pl.col(_TIME).is_between(alerts[_TIME].min(), alerts[_TIME].max()))
-        return pl.concat(
-            [in_memory, stored.select("alert_id").join(ids.lazy(), on="alert_id", how="semi").collect()["alert_id"]]
-        )
+    def raised(self, alerts: pl.DataFrame) -> pl.DataFrame:
+        """Those of the alerts that an earlier reading raised."""
+        if alerts.is_empty():
+            return alerts
+        oldest, newest = _times(alerts)
+        known = [held.raised for held in self._overlapping([*self._stored, *self._unstored], oldest, newest)]
+        if self._floor is not None and oldest <= self._floor:
+            known.append(_raised(self._look_up_alerts().filter(pl.col(_TIME).is_between(oldest, newest))).collect())
+        ids = pl.concat(known)["id"]
+        return alerts.filter(pl.col("alert_id").cast(pl.UInt128).is_in(ids.implode()))
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
-        added = silver[self._columns]
-        self._readings = pl.concat([self._readings, added])
-        self._alerts = pl.concat([self._alerts, alerts[["alert_id", _TIME]]])
-        self._last = (
-            pl.concat([self._last, self._last_times(added)]).group_by(self._contract.entity).agg(pl.col("last").max())
-        )
-        newest = added[_TIME].max()
-        if isinstance(newest, datetime):
-            self._newest = newest if self._newest is None else max(newest, self._newest)
+        readings = silver[self._columns]
+        self._unstored.append(_held(readings, _raised(alerts.lazy()).collect()))
+        last = pl.concat([self._last, self._last_times(readings)])
+        self._last = last.group_by(self._contract.entity).agg(pl.col("last").max())
 
-    def forget(self) -> None:
-        """Drops readings behind the floor; call it only when the look-ups contain all that was added."""
-        if self._newest is None:
+    def forget(self, micro_batches: int | None = None) -> None:
+        """Drops readings behind the floor.
+
+        Args:
+            micro_batches: how many of those added since the last call the look-ups contain now; None for all.
+        """
+        count = len(self._unstored) if micro_batches is None else micro_batches
+        stored, self._unstored = self._unstored[:count], self._unstored[count:]
+        newest = [held.newest for held in stored if held.newest] + ([self._newest] if self._newest else [])
+        if not newest:
             return
+        self._newest = max(newest)
         self._floor = self._newest - self._span
-        self._readings = self._readings.filter(pl.col(_TIME) > self._floor).rechunk()
-        self._alerts = self._alerts.filter(pl.col(_TIME) > self._floor).rechunk()
+        self._stored = [held for held in self._stored if held.is_above(self._floor)]
+        if self._stored and self._stored[-1].readings.height < PIECE_ROWS:
+            stored.insert(0, self._stored.pop())
+        if stored:
+            self._stored.append(_joined(stored, self._floor))
         self._last = self._last.filter(pl.col("last") > self._floor)
+
+    def _overlapping(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> list[_Held]:
+        """What may hold rows of a span of time; never nothing."""
+        return [self._none, *(each for each in held if each.overlaps(oldest, newest))]
 
     def _above_floor(self, rows: pl.LazyFrame) -> pl.DataFrame:
         return (rows if self._floor is None else rows.filter(pl.col(_TIME) > self._floor)).collect()
@@ -108,7 +145,7 @@ class Known:
     def _beyond_floor(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""
         entity = self._contract.entity
-        found = [self._readings.clear()]
+        found = [self._none.readings]
         for day in _by_date(new):
             found.append(
                 self._look_up()
@@ -120,7 +157,7 @@ class Known:
                 )
                 .collect()
             )
-        return pl.concat(found).unique()
+        return pl.concat(found)
 
 
 def _averaged(contract: Contract) -> list[str]:
@@ -129,3 +166,34 @@ def _averaged(contract: Contract) -> list[str]:
 
 def _by_date(rows: pl.DataFrame) -> list[pl.DataFrame]:
     return rows.with_columns(_date=pl.col(_TIME).dt.date()).partition_by("_date", include_key=False)
+
+
+def _raised(alerts: pl.LazyFrame) -> pl.LazyFrame:
+    return alerts.select(pl.col("alert_id").cast(pl.UInt128).alias("id"), _TIME)
+
+
+def _times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    """The oldest and the newest instant of a frame that is not empty."""
+    oldest, newest = rows.select(pl.col(_TIME).min().alias("oldest"), pl.col(_TIME).max().alias("newest")).row(0)
+    return oldest, newest
+
+
+def _held(readings: pl.DataFrame, raised: pl.DataFrame) -> _Held:
+    return _Held(readings, raised, *(_times(readings) if readings.height else (None, None)))
+
+
+def _joined(held: Sequence[_Held], floor: datetime) -> _Held:
+    """What is above the floor, in memory of its own."""
+    readings, raised = (
+        pl.concat(frames).filter(pl.col(_TIME) > floor).rechunk()
+        for frames in ([each.readings for each in held], [each.raised for each in held])
+    )
+    return _held(readings, raised)
+
+
+def _pieces(readings: pl.DataFrame, raised: pl.DataFrame) -> Iterator[_Held]:
+    """What is restored, in pieces of consecutive times, each in memory of its own."""
+    starts = readings[_TIME].sort().gather_every(PIECE_ROWS).unique(maintain_order=True).to_list()
+    for start, end in pairwise([*starts, None]):
+        is_here = (pl.col(_TIME) >= start) & (pl.col(_TIME) < end if end else pl.lit(True))
+        yield _held(readings.filter(is_here), raised.filter(is_here))

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
-import polars_hash  # noqa: F401  (registers the expression namespace `chash`)
+import polars_hash  # noqa: F401  (registers the expression namespace `nchash`)
 
-from assets.stream.contract import FUTURE_TOLERANCE, Contract, Rule
+from assets.stream.contract import FUTURE_TOLERANCE, Contract
 from assets.stream.decode import Decoded, Decoder
 from assets.stream.instants import instants
 from assets.stream.known import Known
@@ -60,7 +61,8 @@ class Processor:
         self._contract = contract
         self._decoder = Decoder(contract.payload)
         self._schemas = {table.layer: table.schema for table in contract.tables}
-        self._rules = [(rule.condition, _alert(rule, contract)) for rule in contract.rules]
+        self._conditions = [rule.condition.fill_null(False).alias(rule.id) for rule in contract.rules]
+        self._rules = _rules(contract)
 
     def process(self, positions: pl.DataFrame, bodies: Sequence[bytes]) -> Outcome:
         """Takes events through decode, clean, dedupe, windows and rules, and remembers them.
@@ -70,14 +72,14 @@ class Processor:
             bodies: the events' bodies in the same order.
         """
         decoded = self._decoder.decode(bodies)
-        events = positions.with_columns(
-            reading_count=pl.Series(decoded.reading_counts, dtype=pl.Int64), ingest_date=pl.col("pulled_at").dt.date()
-        )
+        events = positions.with_columns(reading_count=decoded.reading_counts, ingest_date=pl.col("pulled_at").dt.date())
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()
-        first, repeats = self._dedupe(_only(cleaned, is_good))
+        good = _only(cleaned, is_good)
+        earlier = self.known.near(self.known.late(good), timedelta(0))
+        first, repeats = self._dedupe(good, earlier)
         silver = self._conform("silver", first)
-        alerts = self._alerts(first)
+        alerts = self._alerts(first, earlier)
         rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
         self.known.add(silver, alerts)
         bronze = _with_bodies(events, bodies)
@@ -110,10 +112,9 @@ class Processor:
             ),
         )
 
-    def _dedupe(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _dedupe(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Finds the readings that stand, and those that repeat one, with a `reason` if they contradict it."""
         key, values = [*self._contract.keys, "measured_at"], list(self._contract.values)
-        earlier = self.known.near(self.known.late(rows), timedelta(0))
         is_first = rows.select(pl.struct(key).is_first_distinct()).to_series()
         if earlier.height:
             is_first &= ~rows.select(
@@ -130,35 +131,34 @@ class Processor:
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
 
-    def _alerts(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+        """One row for each rule that a reading breaks, in the order of readings and rules."""
         contract = self._contract
         if not contract.rules or rows.is_empty():
             return pl.DataFrame(schema=self._schemas["alerts"])
-        rows = rows.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-        known = self.known.near(rows, contract.reach)
         if contract.windows:
+            known = self.known.near(rows, contract.reach)
             rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
-        # Only what an alert adds to its reading is filtered for each rule; lazy, so that the rules share the cores.
-        raised = (
-            pl.concat([rows.lazy().filter(condition).select("row", *alert) for condition, alert in self._rules])
-            .sort("row", maintain_order=True)
-            .collect()
+        broken, rules = (pl.Series(each) for each in rows.select(self._conditions).to_numpy().nonzero())
+        names = [name for name in self._schemas["alerts"].names() if name in rows.columns]
+        alerts = rows[names][broken].hstack(self._rules[rules])
+        alerts = self._conform(
+            "alerts",
+            alerts.with_columns(
+                _alert_id(contract.entity),
+                *(pl.when(pl.col("column") == window.name).then(window.name) for window in contract.windows),
+            ),
         )
-        readings = rows[[name for name in self._schemas["alerts"].names() if name not in raised.columns]][raised["row"]]
-        alerts = self._conform("alerts", readings.hstack(raised.drop("row")))
         if contract.keys == (contract.entity,):
             return alerts
         # Where keys are more than the entity, two readings can raise the same alert: here or in an earlier micro-batch.
         # Equal ones have equal hashes, which are found much faster than equal ids.
         if rows.select(pl.struct(contract.entity, "measured_at").hash().n_unique()).item() < rows.height:
             alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
-        known = known.filter(pl.col("measured_at") >= rows["measured_at"].min())
-        shared = alerts.join(known, on=[contract.entity, "measured_at"], how="semi")
-        return (
-            alerts.filter(~pl.col("alert_id").is_in(self.known.alert_ids(shared).implode()))
-            if shared.height
-            else alerts
-        )
+        if earlier.is_empty():
+            return alerts
+        shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
+        return alerts.join(self.known.raised(shared), on="alert_id", how="anti", maintain_order="left")
 
     def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:
         names: list[str] = self._schemas[layer].names()
@@ -170,25 +170,20 @@ def _only(rows: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
     return rows if which.all() else rows.filter(which)
 
 
-def _alert(rule: Rule, contract: Contract) -> list[pl.Expr]:
-    """The columns that an alert of the rule adds to its reading."""
-    identity = pl.concat_str(
-        pl.lit(f"{rule.id}|{rule.version}"), pl.col(contract.entity), pl.col("measured_at").to_physical(), separator="|"
-    )
-    means = (window.name for window in contract.windows)
-    return [
-        *(pl.col(name) if name == rule.column else pl.lit(None, pl.Float64).alias(name) for name in means),
-        _sha256(identity).alias("alert_id"),
-        pl.lit(rule.id).alias("rule"),
-        pl.lit(rule.version, pl.Int64).alias("rule_version"),
-        pl.lit(rule.severity).alias("severity"),
-        pl.lit(rule.threshold, pl.Float64).alias("threshold"),
-    ]
+def _rules(contract: Contract) -> pl.DataFrame:
+    """One row a rule: what each of its alerts says of it."""
+    rules = [(rule.id, rule.version, rule.severity, rule.threshold, rule.column) for rule in contract.rules]
+    types = {"rule": pl.String, "rule_version": pl.Int64, "severity": pl.String, "threshold": pl.Float64}
+    rows = pl.DataFrame(rules, schema=types | {"column": pl.String}, orient="row")
+    return rows.with_columns(identity=pl.concat_str("rule", "rule_version", separator="|"))
 
 
-def _sha256(text: pl.Expr) -> pl.Expr:
-    digest: pl.Expr = text.chash.sha2_256()  # type: ignore[attr-defined]
-    return digest.str.slice(0, 32)
+def _alert_id(entity: str) -> pl.Expr:
+    """XXH3 (128 bits, decimal) of ``rule|version|entity|microseconds``: the same wherever and whenever it is raised."""
+    instant = pl.col("measured_at").to_physical()
+    identity: Any = pl.concat_str("identity", entity, instant, separator="|")
+    digest: pl.Expr = identity.nchash.xxh3_128()
+    return digest.cast(pl.String).alias("alert_id")
 
 
 def _with_bodies(events: pl.DataFrame, bodies: Sequence[bytes]) -> pl.DataFrame:
