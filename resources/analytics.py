@@ -67,6 +67,8 @@ class Analytics:
             "python_enable_replacements": False,
             "memory_limit": self.memory_limit,
             "threads": self.threads,
+            # What does not fit into memory would be written to the working folder: health data on a disk.
+            "temp_directory": "",
         }
         with duckdb.connect(config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -86,12 +88,12 @@ class Analytics:
         Raises:
             QueryError: the statement does not only read, or DuckDB could not run it.
         """
-        with self.connection() as connection, _explained(self.tables):
+        with self.connection() as connection, self._explained():
             relation = connection.sql(_checked(connection, sql))
             reader = _with_plain_types(relation).to_arrow_reader(BATCH_ROWS)
             names = _unique(reader.schema.names)
             try:
-                yield Result(_frame(reader.schema.empty_table(), names).schema, _frames(reader, names))
+                yield Result(_frame(reader.schema.empty_table(), names).schema, self._frames(reader, names))
             finally:
                 reader.close()
 
@@ -103,6 +105,31 @@ class Analytics:
         """
         with self.stream(sql) as result:
             return result.collect()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            raise self._explanation(error) from error
+
+    def _frames(self, reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pl.DataFrame]:
+        try:
+            for batch in reader:
+                yield _frame(pa.Table.from_batches([batch]), names)
+        except OSError as error:
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: Exception) -> QueryError:
+        message = str(error)
+        if "Out of Memory" in message:
+            return QueryError(
+                f"Out of Memory: the statement needs more than {self.memory_limit}, and nothing is written to disk. "
+                "Read fewer days (by ingest_date or event_date) or columns, or aggregate before joining and sorting."
+            )
+        if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
+            message += f"\n\nTables: {', '.join(sorted(table.sql_name for table in self.tables))}"
+        return QueryError(message)
 
 
 def _opened_late(table: LakeTable) -> pl.LazyFrame:
@@ -139,17 +166,6 @@ def _first_word(sql: str) -> str:
     return (_COMMENTS.sub(" ", sql).split() or [""])[0].upper()
 
 
-@contextmanager
-def _explained(tables: Sequence[Table]) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        message = str(error)
-        if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
-            message += f"\n\nTables: {', '.join(sorted(table.sql_name for table in tables))}"
-        raise QueryError(message) from error
-
-
 def _with_plain_types(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
     types = [str(type_) for type_ in relation.types]
     if all(_PLAIN.fullmatch(type_) for type_ in types):
@@ -173,14 +189,6 @@ def _unique(names: list[str]) -> list[str]:
         candidates = (name if copy == 0 else f"{name}_{copy}" for copy in range(len(names)))
         unique.append(next(candidate for candidate in candidates if candidate not in unique))
     return unique
-
-
-def _frames(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pl.DataFrame]:
-    try:
-        for batch in reader:
-            yield _frame(pa.Table.from_batches([batch]), names)
-    except OSError as error:
-        raise QueryError(str(error)) from error
 
 
 def _frame(rows: pa.Table, names: list[str]) -> pl.DataFrame:

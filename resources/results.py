@@ -84,7 +84,7 @@ def _json(result: Result, out: TextIO) -> None:
         if frame.height:
             numbers = frame.with_columns(cs.decimal().cast(pl.Float64))
             lines = _readable(numbers, cs.temporal() | cs.binary() | cs.float()).write_ndjson()
-            out.write(separator + ",\n".join(lines.splitlines()))
+            out.write(separator + lines.removesuffix("\n").replace("\n", ",\n"))
             separator = ",\n"
     out.write("[]\n" if separator == "[\n" else "\n]\n")
 

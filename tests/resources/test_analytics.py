@@ -165,10 +165,21 @@ def test_the_connection_itself_is_locked(analytics):
                 connection.execute(f"SET {setting}")
 
 
-def test_a_query_beyond_its_memory_fails_and_says_so(analytics):
-    small = Analytics(analytics.lake, analytics.tables, memory_limit="20MB")
-    with pytest.raises(QueryError, match="Out of Memory"):
-        small.query("SELECT i, hash(i) FROM range(20000000) t(i) ORDER BY 2")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT i, hash(i) FROM range(20000000) t(i) ORDER BY 2",
+        "SELECT hash(i) AS h, count(*) FROM range(20000000) t(i) GROUP BY h",
+        "SELECT count(*) FROM range(9000000) a(i) JOIN (SELECT hash(i) AS h, i FROM range(9000000) t(i)) b ON a.i = b.h",
+    ],
+    ids=["sort", "group", "join"],
+)
+def test_a_query_beyond_its_memory_says_what_to_do_and_leaves_nothing_on_disk(analytics, tmp_path, monkeypatch, sql):
+    monkeypatch.chdir(tmp_path)
+    small = Analytics(analytics.lake, analytics.tables, memory_limit="100MB")
+    with pytest.raises(QueryError, match=r"needs more than 100MB, and nothing is written to disk\. Read fewer days"):
+        small.query(sql)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_one_statement_at_a_time(analytics):

@@ -61,6 +61,11 @@ def test_json_of_every_type():
     assert second == dict.fromkeys(EVERYTHING.columns) | {"text": ""}
 
 
+def test_characters_that_end_a_line_elsewhere_are_text_in_json():
+    places = [f"Ward{end}3" for end in "\u2028\u2029\x85\x0b\x0c\x1c\r\n"]
+    assert json.loads(render(pl.DataFrame({"location": places}), "json")) == [{"location": place} for place in places]
+
+
 def test_csv_of_every_type():
     header, first, second = csv.reader(StringIO(render(EVERYTHING, "csv"), newline=""))
     assert header == EVERYTHING.columns
