@@ -16,6 +16,9 @@ RULES = (
     Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent"),
 )
 
+LOCATION_CHARACTERS = 200
+"""Of a longer location an alert says the beginning: a hub refuses events over 1 MB."""
+
 
 def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
     """The JSON fields of published alerts: all that a message to a person needs."""
@@ -30,5 +33,5 @@ def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
         threshold="threshold",
         timestamp="measured_at",
         received_at="received_at",
-        location="location",
+        location=pl.col("location").str.slice(0, LOCATION_CHARACTERS),
     )

@@ -5,25 +5,39 @@ they are published.
 """
 
 import time
+from typing import Any
 
 import polars as pl
+import polars_hash  # noqa: F401  (registers the expression namespace `nchash`)
 
 from assets.stream.contract import Contract
 from assets.stream.store import StreamStore
 from resources.event_source import HubUnavailableError, Publisher
 
 RETRY_EVERY_S = 10.0
+LANES = 64
+"""Entities share so many lanes; the alerts of a lane stay in order, in one partition of the alerts hub."""
+PACKED_ABOVE, PACK = 1000, 100
+"""More alerts at once than a live stream raises are a backlog's, which nobody waits for one by one."""
 
 
 def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:
-    """Sends alerts as one JSON object each, in order for each entity."""
+    """Sends alerts in order for each entity: one JSON object an event, or JSON arrays where there are very many."""
     if alerts.is_empty():
         return
-    payload = contract.alert_payload(alerts)
-    instants = [name for name, dtype in payload.schema.items() if isinstance(dtype, pl.Datetime)]
-    texts = payload.with_columns(pl.col(instants).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
-    bodies = texts.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series().to_list()
-    publisher.publish(bodies, alerts[contract.entity].cast(pl.String).to_list())
+    entity: Any = pl.col(contract.entity).cast(pl.String)
+    events = contract.alert_payload(alerts).select(body=pl.struct(pl.all()).struct.json_encode())
+    events = events.hstack(alerts.select(lane=entity.nchash.crc32c() % LANES))
+    if alerts.height > PACKED_ABOVE:
+        events = _packed(events)
+    publisher.publish(events["body"].cast(pl.Binary).to_list(), events["lane"].cast(pl.String).to_list())
+
+
+def _packed(events: pl.DataFrame) -> pl.DataFrame:
+    packs = events.with_columns(pack=pl.int_range(pl.len()).over("lane") // PACK).group_by(
+        "lane", "pack", maintain_order=True
+    )
+    return packs.agg(pl.concat_str(pl.lit("["), pl.col("body").str.join(","), pl.lit("]")).alias("body"))
 
 
 class AlertOutlet:
@@ -31,49 +45,36 @@ class AlertOutlet:
 
     def __init__(self, store: StreamStore, publisher: Publisher) -> None:
         self._store, self._publisher = store, publisher
-        self._failure: HubUnavailableError | None = None
         self._tried_at = 0.0
+        self.failure: HubUnavailableError | None = None
+        """Why alerts wait in the table; None while the hub takes them."""
 
     @property
-    def is_open(self) -> bool:
-        """Whether all alerts so far were taken by the hub."""
-        return self._failure is None
+    def is_retry_due(self) -> bool:
+        """Whether alerts wait in the table and the last attempt was some seconds ago."""
+        return self.failure is not None and time.monotonic() - self._tried_at >= RETRY_EVERY_S
 
-    def publish(self, alerts: pl.DataFrame) -> None:
-        """Sends alerts; while the hub is away they wait in the table for `retry`."""
-        if not self.is_open:
-            return
+    def publish(self, alerts: pl.DataFrame) -> bool:
+        """Sends alerts; while the hub is away they wait in the table for `retry`.
+
+        Returns:
+            Whether the hub took them.
+        """
+        return self.failure is None and self._attempt(alerts)
+
+    def retry(self) -> None:
+        """Sends what is stored and was not taken. All alerts must be stored, and nothing may be published meanwhile."""
+        for partition, alerts in self._store.unpublished():
+            if not self._attempt(alerts):
+                return
+            self._store.mark_published({partition: alerts["sequence_number"][-1]})
+        self._store.mark_published()
+        self.failure = None
+
+    def _attempt(self, alerts: pl.DataFrame) -> bool:
         try:
             publish_alerts(self._store.contract, self._publisher, alerts)
         except HubUnavailableError as error:
-            self._withhold(error)
-
-    def retry(self, *, at_once: bool = False) -> None:
-        """Sends what is stored and was not taken, some seconds after the last attempt."""
-        if not at_once and (self.is_open or time.monotonic() - self._tried_at < RETRY_EVERY_S):
-            return
-        try:
-            for alerts in self._store.unpublished():
-                publish_alerts(self._store.contract, self._publisher, alerts)
-        except HubUnavailableError as error:
-            self._withhold(error)
-        else:
-            self._store.mark_published()
-            self._failure = None
-
-    def finish(self) -> None:
-        """A last attempt.
-
-        Raises:
-            HubUnavailableError: alerts are stored that the hub did not take.
-        """
-        if not self.is_open:
-            self.retry(at_once=True)
-        if self._failure is not None:
-            raise HubUnavailableError(
-                f"{self._failure} All data and alerts are stored; the next session publishes the alerts that wait."
-            ) from self._failure
-
-    def _withhold(self, error: HubUnavailableError) -> None:
-        self._failure = error
-        self._tried_at = time.monotonic()
+            self.failure, self._tried_at = error, time.monotonic()
+            return False
+        return True

@@ -31,8 +31,8 @@ POSITIONS = pl.Schema(
 """What is known of an event besides its body."""
 
 
-MAX_REPEATED_BODY_BYTES = 4096
-"""A larger body is written to quarantine once for each event, however many of its members are there."""
+MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
+"""How large a body quarantine repeats, and in how many of an event's rows; a larger one stands in the first row."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,8 @@ def _is_utf_8(body: bytes) -> bool:
 def _quarantined(rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
     rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects]).sort("event", "event_index")
     rows = rows.hstack(bronze[rows["event"]])
-    # An array of many bad members would be multiplied by its own length: a large body stands once, in its first row.
+    # An array of many bad members would be multiplied by its own length.
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
-    is_kept = (size <= MAX_REPEATED_BODY_BYTES) | pl.col("event").is_first_distinct()
+    number = pl.int_range(pl.len()).over("event")
+    is_kept = ((size <= MAX_REPEATED_BODY_BYTES) & (number < MAX_REPEATED_BODIES)) | (number == 0)
     return rows.with_columns(pl.when(is_kept).then(pl.col("body", "body_bytes")))

@@ -1,7 +1,8 @@
 """A session: works through micro-batches of one stream until it is idle, its time is over, or it is stopped.
 
-It catches up what an earlier session left between bronze and silver, then loops: pull, process, publish alerts at once,
-commit every two seconds. It ends cleanly: what was pulled is committed. Orchestration decides when one is started.
+It catches up what an earlier session left between bronze and silver, then loops: pull, process, and hand over to the
+writer, which publishes alerts at once and commits every two seconds. It ends cleanly: what was pulled is committed.
+Orchestration decides when one is started.
 """
 
 import time
@@ -16,6 +17,7 @@ from assets.stream.contract import Contract
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import POSITIONS, Outcome, Processor
 from assets.stream.store import Events, StreamStore
+from assets.stream.writer import Writer
 from resources.event_source import EventSource, HubState, Publisher, Pulled
 from resources.lake import Lake
 
@@ -23,6 +25,10 @@ Clock = Callable[[], datetime]
 
 COMMIT_BYTES = 128 << 20
 """Processed bodies of this size are committed without waiting, whatever their number."""
+STALLED_AFTER_S = 30.0
+"""A hub that is ahead and delivers nothing for so long gets a new session, which connects anew."""
+MAX_UNKNOWN_FIELDS = 1000
+"""Names of undeclared fields that are counted apart; a producer may make up new ones without end."""
 
 
 class HubRecreatedError(RuntimeError):
@@ -36,7 +42,7 @@ class SessionLimits:
     Attributes:
         trigger_s: shortest time between two micro-batches.
         commit_interval_s: longest time that processed rows wait for their commit.
-        commit_events: processed events that are committed without waiting.
+        commit_readings: processed readings that are committed without waiting; twice as many may be in memory.
         idle_timeout_s: ends the session when the hub had nothing for so long.
         max_duration_s: ends the session after so long.
         until_caught_up: end as soon as all that the hub holds is committed, instead of waiting for the idle timeout.
@@ -44,7 +50,7 @@ class SessionLimits:
 
     trigger_s: float = 0.2
     commit_interval_s: float = 2.0
-    commit_events: int = 100_000
+    commit_readings: int = 100_000
     idle_timeout_s: float = 15.0
     max_duration_s: float = 300.0
     until_caught_up: bool = False
@@ -62,6 +68,7 @@ class Totals:
         unknown_fields: how often each undeclared payload field was seen.
         commits, micro_batches: how many.
         reached: for each partition the last sequence number that is committed.
+        alerts_withheld: why stored alerts are not published yet; None if all are.
     """
 
     events: int = 0
@@ -75,6 +82,7 @@ class Totals:
     micro_batches: int = 0
     unknown_fields: Counter[str] = field(default_factory=Counter)
     reached: Mapping[int, int] = field(default_factory=dict)
+    alerts_withheld: str | None = None
 
     def plus(self, outcome: Outcome) -> "Totals":
         """With one more micro-batch."""
@@ -84,7 +92,7 @@ class Totals:
             quarantine=self.quarantine + outcome.quarantine.height,
             alerts=self.alerts + outcome.alerts.height,
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
-            unknown_fields=self.unknown_fields + outcome.unknown_fields,
+            unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
             micro_batches=self.micro_batches + 1,
         )
 
@@ -93,9 +101,9 @@ class Totals:
         sums = {
             each.name: getattr(self, each.name) + getattr(later, each.name)
             for each in fields(self)
-            if each.name != "reached"
+            if each.name not in ("reached", "alerts_withheld")
         }
-        return Totals(**sums, reached={**self.reached, **later.reached})
+        return Totals(**sums, reached={**self.reached, **later.reached}, alerts_withheld=later.alerts_withheld)
 
 
 class Session:
@@ -129,9 +137,9 @@ class Session:
         self.store = StreamStore(contract, lake)
         self._outlet = AlertOutlet(self.store, publisher)
         self._totals = Totals()
-        self._pending: list[Outcome] = []
         self._committed_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
+        self._pulled: dict[int, int] = {}
 
     def run(self) -> Totals:
         """Works until it ends.
@@ -140,9 +148,9 @@ class Session:
             What was done; every pulled event is committed.
 
         Raises:
-            HubUnavailableError: the hub could not be reached, or not any more, or the alerts hub did not take alerts;
-                what was pulled is committed.
+            HubUnavailableError: the hub could not be reached, or not any more; what was pulled is committed.
             HubRecreatedError: the hub holds less than what was read from it.
+            ConcurrentWriteError: another session writes the stream; what was not committed is pulled again.
         """
         hub = self._source.state()
         self.store.open(hub.tails)
@@ -150,14 +158,18 @@ class Session:
         self._totals = replace(self._totals, expired_events=_expired(hub, self.store.offsets(self.store.bronze)))
         processor = Processor(self._contract, self.store.known())
         if self.store.has_unpublished():
-            self._outlet.retry(at_once=True)
+            self._outlet.retry()
         self._catch_up(processor)
-        try:
-            self._stream(processor, hub)
-        finally:
-            # On an error of the hub too: what was processed is complete.
-            self._commit(processor, hub)
-        self._outlet.finish()
+        with Writer(self.store, self._outlet, hub.created_at_ms) as writer:
+            try:
+                self._stream(processor, writer)
+            finally:
+                # On an error of the hub too: what was processed is complete.
+                self._commit_all(processor, writer)
+        if self._outlet.failure is not None:
+            self._outlet.retry()
+        withheld = None if self._outlet.failure is None else str(self._outlet.failure)
+        self._totals = replace(self._totals, alerts_withheld=withheld)
         return self._totals
 
     def _catch_up(self, processor: Processor) -> None:
@@ -165,18 +177,19 @@ class Session:
         for events in self.store.behind():
             outcome = processor.process(events.positions, events.bodies)
             # What is stored was published before.
-            self._outlet.publish(self.store.beyond(self.store.alerts, outcome.alerts))
-            self.store.commit([outcome], are_published=self._outlet.is_open)
+            is_published = self._outlet.publish(self.store.beyond(self.store.alerts, outcome.alerts))
+            self.store.commit([outcome], are_published=is_published)
             processor.known.forget()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
             )
+            self._on_progress(self._totals)
 
-    def _stream(self, processor: Processor, hub: HubState) -> None:
-        started = idle_since = time.monotonic()
-        self._committed_at = started
+    def _stream(self, processor: Processor, writer: Writer) -> None:
+        started = idle_since = self._committed_at = time.monotonic()
         first_day = self._clock().date()
-        with self._source.receive(self.store.offsets(self.store.bronze)) as receiver:
+        self._pulled = dict(self.store.offsets(self.store.bronze))
+        with self._source.receive(self._pulled) as receiver:
             while not self._should_stop():
                 taken_at = time.monotonic()
                 pulled = receiver.take(timeout=self._limits.trigger_s)
@@ -186,50 +199,58 @@ class Session:
                     break
                 if pulled:
                     idle_since = time.monotonic()
-                    self._process(processor, pulled, now)
-                self._commit_when_due(processor, hub)
+                    writer.add(self._process(processor, pulled, now))
+                self._commit_when_due(processor, writer)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
                 if not pulled and self._is_done(idle_since):
                     break
                 time.sleep(max(0.0, taken_at + self._limits.trigger_s - time.monotonic()))
 
-    def _process(self, processor: Processor, pulled: Sequence[Pulled], now: datetime) -> None:
+    def _process(self, processor: Processor, pulled: Sequence[Pulled], now: datetime) -> Outcome:
         # Strictly increasing, whatever the clock does: it is the order of processing.
         pulled_at = self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         events = to_events(pulled, pulled_at)
         outcome = processor.process(events.positions, events.bodies)
-        self._outlet.publish(outcome.alerts)
-        self._pending.append(outcome)
+        self._pulled |= {each.partition: each.sequence_numbers[-1] for each in pulled}
         self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
+        return outcome
 
-    def _commit_when_due(self, processor: Processor, hub: HubState) -> None:
-        events = sum(outcome.bronze.height for outcome in self._pending)
-        size = sum(outcome.bronze.estimated_size() for outcome in self._pending)
+    def _commit_when_due(self, processor: Processor, writer: Writer) -> None:
+        is_full = writer.waiting_readings >= self._limits.commit_readings or writer.waiting_bytes >= COMMIT_BYTES
         is_late = time.monotonic() - self._committed_at >= self._limits.commit_interval_s
-        if events and (is_late or events >= self._limits.commit_events or size >= COMMIT_BYTES):
-            self._commit(processor, hub)
+        self._end_commit(processor, writer, wait=is_full)
+        if self._outlet.is_retry_due:
+            self._commit_all(processor, writer)
+            self._outlet.retry()
+        elif writer.waiting_readings and (is_full or is_late) and not writer.is_committing:
+            writer.begin_commit()
+            self._committed_at = time.monotonic()
 
-    def _commit(self, processor: Processor, hub: HubState) -> None:
-        if not self._pending:
+    def _commit_all(self, processor: Processor, writer: Writer) -> None:
+        self._end_commit(processor, writer, wait=True)
+        if writer.waiting_readings:
+            writer.begin_commit()
+            self._end_commit(processor, writer, wait=True)
+
+    def _end_commit(self, processor: Processor, writer: Writer, *, wait: bool) -> None:
+        if not (micro_batches := writer.end_commit(wait=wait)):
             return
-        self.store.commit(self._pending, are_published=self._outlet.is_open, hub_created_at_ms=hub.created_at_ms)
-        self._pending = []
-        self._outlet.retry()
-        processor.known.forget()
-        self._committed_at = time.monotonic()
+        processor.known.forget(micro_batches)
         reached = self.store.offsets(self.store.silver)
         self._totals = replace(self._totals, commits=self._totals.commits + 1, reached=reached)
         self._on_progress(self._totals)
 
     def _is_done(self, idle_since: float) -> bool:
         patience = self._limits.trigger_s if self._limits.until_caught_up else self._limits.idle_timeout_s
-        if time.monotonic() - idle_since < patience:
+        idle_s = time.monotonic() - idle_since
+        if idle_s < patience:
             return False
+        if idle_s > max(patience, STALLED_AFTER_S):
+            return True
         # Silence may also mean that the connection is not up yet.
-        held = self.store.offsets(self.store.bronze) | _last_pulled(self._pending)
         tails = self._source.state().tails.items()
-        return all(tail.last < tail.first or held.get(partition, -1) >= tail.last for partition, tail in tails)
+        return all(tail.last < tail.first or self._pulled.get(partition, -1) >= tail.last for partition, tail in tails)
 
 
 def check_identity(name: str, hub: HubState, store: StreamStore) -> None:
@@ -272,8 +293,10 @@ def _expired(hub: HubState, offsets: Mapping[int, int]) -> int:
     return sum(max(0, hub.tails[partition].first - last - 1) for partition, last in offsets.items())
 
 
-def _last_pulled(outcomes: Sequence[Outcome]) -> dict[int, int]:
-    last: dict[int, int] = {}
-    for outcome in outcomes:
-        last |= dict(outcome.bronze.group_by("partition").agg(pl.col("sequence_number").max()).iter_rows())
-    return last
+def _bounded(counts: Counter[str]) -> Counter[str]:
+    """The commonest names; the others are counted together, under no name."""
+    if len(counts) <= MAX_UNKNOWN_FIELDS:
+        return counts
+    kept = Counter(dict(counts.most_common(MAX_UNKNOWN_FIELDS - 1)))
+    kept[""] += counts.total() - kept.total()
+    return kept

@@ -17,8 +17,10 @@ from assets.stream.known import Known
 from assets.stream.process import ORDER, POSITIONS, Outcome
 from resources.lake import Lake, LakeTable
 
-CHUNK_EVENTS, CHUNK_BYTES = 100_000, 64 << 20
-"""How many events, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
+CHUNK_READINGS, CHUNK_BYTES = 100_000, 64 << 20
+"""How many readings, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
+CHUNK_ALERTS = 100_000
+"""How many stored alerts are published at once; never less than those of one event."""
 
 Offsets = dict[int, int]
 """For each partition the last sequence number that a table contains."""
@@ -124,7 +126,8 @@ class StreamStore:
             # Every commit names this one, so that a second writer is noticed whatever partitions it reads.
             new[self._id(_COMMITS)] = self._log[table.name].get(self._id(_COMMITS), 0) + 1
             table.append(rows, transactions=new, expected=self._log[table.name], event_dates=dates)
-            self._log[table.name] |= new
+            # A new dictionary: `offsets` may be asked from another thread.
+            self._log[table.name] = self._log[table.name] | new
 
     def beyond(self, table: LakeTable, rows: pl.DataFrame) -> pl.DataFrame:
         """Those of the rows that the table does not contain yet."""
@@ -137,25 +140,42 @@ class StreamStore:
         published = self._published()
         return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
 
-    def unpublished(self) -> Iterator[pl.DataFrame]:
-        """Stored alerts that the alerts hub did not take, in order, some at a time."""
+    def unpublished(self) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Stored alerts that the alerts hub did not take: a partition, and some of its alerts in order."""
         published = self._published()
-        waiting = [
-            (pl.col("partition") == partition) & (pl.col("sequence_number") > published.get(partition, -1))
-            for partition in self._offsets(self.alerts)
-        ]
-        order = ["received_at", "partition", "sequence_number", "event_index"]
-        alerts = self.alerts.scan().filter(pl.any_horizontal(pl.lit(False), *waiting)).sort(order).collect()
-        yield from alerts.iter_slices(CHUNK_EVENTS)
+        for partition, last in self._offsets(self.alerts).items():
+            reached = published.get(partition, -1)
+            while reached < last:
+                alerts = self._alerts_between(partition, reached, last)
+                if alerts.is_empty():
+                    break
+                yield partition, alerts
+                reached = alerts["sequence_number"][-1]
 
-    def mark_published(self) -> None:
-        """Notes that the alerts hub took all that is stored."""
-        new = {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in self._offsets(self.alerts).items()}
+    def _alerts_between(self, partition: int, after: int, last: int) -> pl.DataFrame:
+        """Alerts of whole events, as many as are published at once, or those of one event if they are more."""
+        of_partition = self.alerts.scan().filter(pl.col("partition") == partition)
+        number = pl.col("sequence_number")
+        ahead = of_partition.filter(number > after, number <= last).select(number).sort(number)
+        cut = ahead.slice(CHUNK_ALERTS, 1).collect()
+        if cut.height:
+            first, following = ahead.first().collect().item(), cut.item()
+            last = following - 1 if following > first else first
+        return of_partition.filter(number > after, number <= last).sort(number, "event_index").collect()
+
+    def mark_published(self, reached: Offsets | None = None) -> None:
+        """Notes up to where the alerts hub took what is stored; all of it by default."""
+        if reached is None:
+            reached = self._offsets(self.alerts)
+        log = self._log[self.alerts.name]
+        new = {
+            app_id: last
+            for partition, last in reached.items()
+            if log.get(app_id := self._id(f"{_PUBLISHED}{partition}"), -1) < last
+        }
         if new:
-            self.alerts.append(
-                pl.DataFrame(schema=self.alerts.table.schema), transactions=new, expected=self._log[self.alerts.name]
-            )
-            self._log[self.alerts.name] |= new
+            self.alerts.append(pl.DataFrame(schema=self.alerts.table.schema), transactions=new, expected=log)
+            self._log[self.alerts.name] = log | new
 
     def _published(self) -> Offsets:
         prefix = self._id(_PUBLISHED)
@@ -226,8 +246,9 @@ class StreamStore:
         for day, count in dropped.iter_rows():
             app_id = self._duplicates_id(day)
             if app_id not in log:
-                log |= self.silver.transactions([app_id])
+                log = log | self.silver.transactions([app_id])
             counts[app_id] = log.get(app_id, 0) + count
+        self._log[self.silver.name] = log
         return counts
 
     def _offsets(self, table: LakeTable) -> Offsets:
@@ -245,7 +266,8 @@ class StreamStore:
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
     """Events of bronze in processing order, some whole micro-batches at a time."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
-    batches = bronze.group_by("pulled_at").agg(pl.len(), size.sum().alias("bytes")).sort("pulled_at")
+    count = pl.col("reading_count").sum()
+    batches = bronze.group_by("pulled_at").agg(count, size.sum().alias("bytes")).sort("pulled_at")
     for first, last in _chunks(batches.collect(engine="streaming")):
         rows = bronze.filter(pl.col("pulled_at").is_between(first, last)).sort(ORDER).collect()
         bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
@@ -267,13 +289,13 @@ def _newest(rows: pl.LazyFrame, column: str) -> datetime | None:
 
 def _chunks(batches: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
     held: list[datetime] = []
-    events = size = 0
+    readings = size = 0
     for pulled_at, count, bytes_ in batches.iter_rows():
-        if held and (events + count > CHUNK_EVENTS or size + bytes_ > CHUNK_BYTES):
+        if held and (readings + count > CHUNK_READINGS or size + bytes_ > CHUNK_BYTES):
             yield held[0], held[-1]
-            held, events, size = [], 0, 0
+            held, readings, size = [], 0, 0
         held.append(pulled_at)
-        events, size = events + count, size + bytes_
+        readings, size = readings + count, size + bytes_
     if held:
         yield held[0], held[-1]
 

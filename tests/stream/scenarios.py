@@ -18,7 +18,7 @@ from tests.stream.hubs import MemoryHub, MemoryPublisher
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PLAIN = "%Y-%m-%d %H:%M:%S"
 
-EAGER = SessionLimits(trigger_s=0, commit_interval_s=0, idle_timeout_s=0)
+EAGER = SessionLimits(trigger_s=0, commit_interval_s=0, commit_readings=1, idle_timeout_s=0)
 """Commits every micro-batch and ends as soon as the hub has nothing more."""
 
 AT_THE_END = SessionLimits(trigger_s=0, commit_interval_s=3600, idle_timeout_s=0)

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
+import polars as pl
 
 from assets.glucose.assets import CONTRACT
+from assets.stream.outlet import PACK, publish_alerts
 from assets.stream.rebuild import days_to_replay, replay
 from assets.stream.store import StreamStore
 from resources.event_hubs import _tail
@@ -23,21 +24,65 @@ class AwayPublisher(MemoryPublisher):
         raise HubUnavailableError("The alerts hub is away.")
 
 
+def raised(*, patients: int, each: int) -> pl.DataFrame:
+    """Alerts of many patients, in the order of time."""
+    count = patients * each
+    rows: dict[str, object] = {"rule": "glucose_high", "severity": "warning", "location": "Oslo"}
+    numbers = pl.select(number=pl.int_range(count))
+    return numbers.select(
+        alert_id=pl.col("number").cast(pl.String),
+        **{name: pl.lit(value) for name, value in rows.items()},
+        patient_id=pl.col("number") % patients,
+        device_id=pl.col("number") % patients,
+        measured_at=pl.lit(NOON) + pl.duration(seconds=pl.col("number") // patients),
+        glucose_mg_dl=pl.lit(180.0),
+        mean_10_min=pl.lit(None, pl.Float64),
+        threshold=pl.lit(115.0),
+        received_at=pl.lit(NOON),
+    )
+
+
 def ids(publisher: MemoryPublisher) -> list[str]:
     return [json.loads(body)["alert_id"] for _, body in publisher.published]
 
 
 def test_an_away_alerts_hub_holds_up_no_data_and_its_alerts_go_out_later(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(200), take=20)
-    with pytest.raises(HubUnavailableError, match="stored; the next session publishes"):
-        run_session(lake, hub, publisher=AwayPublisher())
+    totals = run_session(lake, hub, publisher=AwayPublisher())
+    assert totals.alerts_withheld == "The alerts hub is away."
     assert_exact(lake, hub)
     publisher = MemoryPublisher()
-    run_session(lake, hub, publisher=publisher)
+    assert run_session(lake, hub, publisher=publisher).alerts_withheld is None
     assert sorted(ids(publisher)) == sorted(rows(lake, "alerts")["alert_id"])
     again = MemoryPublisher()
     run_session(lake, hub, publisher=again)
     assert ids(again) == []
+
+
+def test_the_alerts_of_a_backlog_are_packed_and_stay_in_order_for_each_patient() -> None:
+    alerts = raised(patients=100, each=30)
+    publisher = MemoryPublisher()
+    publish_alerts(CONTRACT, publisher, alerts)
+    assert len(publisher.published) < 200
+    packs = [(lane, json.loads(body)) for lane, body in publisher.published]
+    assert max(len(pack) for _, pack in packs) == PACK
+    lanes: dict[int, set[str]] = {}
+    times: dict[int, list[str]] = {}
+    for lane, pack in packs:
+        for alert in pack:
+            lanes.setdefault(alert["patient_id"], set()).add(lane)
+            times.setdefault(alert["patient_id"], []).append(alert["timestamp"])
+    assert all(len(each) == 1 for each in lanes.values())
+    assert all(each == sorted(each) for each in times.values())
+    assert sum(map(len, times.values())) == alerts.height == 3000
+
+
+def test_a_few_alerts_go_one_by_one_in_the_lane_in_which_packs_of_their_patient_go() -> None:
+    few, many = MemoryPublisher(), MemoryPublisher()
+    publish_alerts(CONTRACT, few, raised(patients=1, each=3))
+    publish_alerts(CONTRACT, many, raised(patients=1, each=3000))
+    assert [json.loads(body)["rule"] for _, body in few.published] == ["glucose_high"] * 3
+    assert {lane for lane, _ in few.published} == {lane for lane, _ in many.published}
 
 
 def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) -> None:
