@@ -1,7 +1,7 @@
 """The only reader of the environment. Everything has a default that works on a laptop without an account."""
 
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,9 @@ from resources.lake import Lake
 
 PREFIX = "PULSELAKE_"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
+
+# One of each for the process: sensors read the settings every few seconds, and an identity answers slowly at first.
+_azure_token, _namespace = cache(AzureToken), cache(EventHubsNamespace)
 
 
 class AzureStorage(BaseSettings):
@@ -124,13 +127,13 @@ class Settings(BaseSettings):
     def event_hubs_namespace(self) -> EventHubsNamespace:
         """How to reach the hubs."""
         connection_string = self.local_connection_string if self.uses_local_hub else self.event_hubs
-        return EventHubsNamespace(connection_string, self.namespace, self.consumer_group)
+        return _namespace(connection_string, self.namespace, self.consumer_group)
 
     def open_lake(self) -> Lake:
         """The lake."""
         if self.lake and "://" in self.lake:
             storage = AzureStorage()
-            return Lake(self.lake, storage.options(), None if storage.has_secret else AzureToken())
+            return Lake(self.lake, storage.options(), None if storage.has_secret else _azure_token())
         return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
 
     def hub(self, stream: str) -> str:

@@ -2,10 +2,12 @@
 
 import time
 
+import pytest
 from azure.core.credentials import AccessToken
 
 from resources.azure_token import SCOPE, AzureToken
 from resources.lake import Lake
+from resources.settings import Settings
 
 
 class Issuer:
@@ -37,3 +39,12 @@ def test_each_opening_of_the_lake_has_a_token_that_is_valid_now() -> None:
     )
     assert lake.options() == {"account_name": "account", "bearer_token": "token-1"}
     assert lake.options()["bearer_token"] == "token-2"
+
+
+def test_a_process_has_one_identity_however_often_the_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSELAKE_LAKE", "abfss://lake@account.dfs.core.windows.net")
+    monkeypatch.setenv("EVENTHUB_NAMESPACE", "account.servicebus.windows.net")
+    assert Settings().open_lake().token is Settings().open_lake().token is not None
+    assert Settings().event_hubs_namespace() is Settings().event_hubs_namespace()
+    monkeypatch.setenv("EVENTHUB_CONSUMER_GROUP", "other")
+    assert Settings().event_hubs_namespace().consumer_group == "other"
