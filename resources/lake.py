@@ -7,7 +7,7 @@ opened the same version is refused by Delta itself. What the rows mean belongs t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
@@ -21,13 +21,20 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from resources.table import Table
 
 # Time travel is not what a hot table is for: its log and its replaced files are kept this long for running readers.
+# No commit may take longer either: a file that no commit names by then is taken for what a killed writer left.
 RETENTION_HOURS = 2
+# A checkpoint forgets removals that are older than this, and a file whose removal is forgotten is deleted by a sweep
+# only. So it is later than the deletion by some sessions.
+REMOVALS_HOURS = 2 * RETENTION_HOURS
 CONFIGURATION: Mapping[str, str | None] = {
     "delta.logRetentionDuration": f"interval {RETENTION_HOURS} hours",
-    "delta.deletedFileRetentionDuration": f"interval {RETENTION_HOURS} hours",
+    "delta.deletedFileRetentionDuration": f"interval {REMOVALS_HOURS} hours",
     "delta.checkpointInterval": "100",
 }
+COMPACTED_BYTES = 100 << 20
+"""What compaction makes of small files. Two that are smaller than half of it become one."""
 EVENT_DATES = "event_dates"
+_SWEPT = "maintenance/swept_on"
 # The clean-up of expired log files is half of a commit's time; `maintain` does it.
 _HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
@@ -120,6 +127,36 @@ class LakeTable:
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
 
+    def dates(self, column: str) -> list[date]:
+        """The dates of a partition column that have rows, in order; the log alone is read."""
+        try:
+            partitions = self.delta().partitions()
+        except TableNotFoundError:
+            return []
+        return sorted({date.fromisoformat(partition[column]) for partition in partitions})
+
+    def newest(self, column: str, where: pl.Expr | None = None) -> Any:
+        """The greatest value of a column by the statistics of its files, so that no rows are read.
+
+        Args:
+            column: no partition column, and one that holds a value in every row.
+            where: over partition columns; only rows that meet it count.
+
+        Returns:
+            None where there are no rows.
+        """
+        try:
+            delta = self.delta()
+        except TableNotFoundError:
+            return None
+        where = pl.lit(True) if where is None else where
+        files = _files(delta).rename(lambda name: name.removeprefix("partition.")).filter(where)
+        statistics = files.get_column(f"max.{column}", default=None)
+        if files.height and (statistics is None or statistics.null_count()):
+            rows = self.scan(delta.version()).filter(where)
+            return rows.select(pl.col(column).max()).collect(engine="streaming").item()
+        return None if statistics is None else statistics.max()
+
     def id(self) -> str | None:
         """Delta's id of the table: another one once it was removed and created again; None where it does not exist."""
         try:
@@ -202,26 +239,38 @@ class LakeTable:
         Raises:
             SchemaError: a frame's columns or types differ from the table's; the old rows stay.
             ConcurrentWriteError: as for `append`.
+            Exception: whatever the frames raise; the old rows stay.
         """
         written = 0
+        failures: list[BaseException] = []
 
         def batches() -> Iterator[pa.RecordBatch]:
             nonlocal written
-            for frame in frames:
-                self._check(frame)
-                written += frame.height
-                yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+            try:
+                for frame in frames:
+                    self._check(frame)
+                    written += frame.height
+                    yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+            except BaseException as failure:
+                failures.append(failure)
+                raise
 
         schema = _arrow_schema(self._schema)
         delta = self.delta()
         self._compare(delta, expected or {})
-        self._write(
-            delta,
-            pa.RecordBatchReader.from_batches(schema, batches()),
-            mode="overwrite",
-            predicate=predicate,
-            commit_properties=_commit(transactions or {}, event_dates),
-        )
+        try:
+            self._write(
+                delta,
+                pa.RecordBatchReader.from_batches(schema, batches()),
+                mode="overwrite",
+                predicate=predicate,
+                commit_properties=_commit(transactions or {}, event_dates),
+            )
+        except Exception:
+            # deltalake makes another error of what happens in the frames, an interruption among them.
+            if failures:
+                raise failures[0] from None
+            raise
         return written
 
     def touched_since(self, version: int | None) -> dict[date, int] | None:
@@ -243,22 +292,54 @@ class LakeTable:
                 touched[date.fromisoformat(day)] = commit["version"]
         return touched
 
-    def maintain(self, compact: list[tuple[str, str, str]] | None = None, *, small_files: int = 20) -> None:
+    def maintain(
+        self, compact: list[tuple[str, str, str]] | None = None, *, small_files: int = 20, today: date | None = None
+    ) -> None:
         """Keeps the number of files and of log entries bounded: compact, checkpoint, expire the log, vacuum.
 
+        The first one of a day also sweeps: it lists all files and deletes those that no log names, which a killed
+        writer left or whose removal was forgotten while no one maintained.
+
         Args:
-            compact: the partitions to compact, for instance ``[("ingest_date", "=", "2026-11-23")]``; none if None.
-            small_files: compact only when they have more files than this.
+            compact: the partition to compact, for instance ``[("ingest_date", "=", "2026-11-23")]``; none if None. The
+                one before it is compacted too: its last writer may have been killed.
+            small_files: compact a partition only when it has more small files than this.
+            today: default is the date in UTC.
         """
+        if compact is not None:
+            self._compact(compact, small_files)
         delta = self.delta()
-        if compact is not None and len(delta.file_uris(file_pruning_predicate=compact)) > small_files:
-            delta.optimize.compact(
-                partition_filters=compact,
-                post_commithook_properties=_HOOKS,
-            )
         delta.create_checkpoint()
         delta.cleanup_metadata()
-        delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
+        number = (today or datetime.now(UTC).date()).toordinal()
+        is_first = (delta.transaction_version(_SWEPT) or 0) < number
+        delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=is_first)
+        if is_first:
+            self.append(pl.DataFrame(schema=self._schema), transactions={_SWEPT: number})
+
+    def _compact(self, partition: list[tuple[str, str, str]], small_files: int) -> None:
+        delta = self.delta()
+        [(column, _, value)] = partition
+        values = pl.col("value").cast(pl.String)
+        crowded = (
+            _files(delta)
+            .filter(pl.col("size_bytes") < COMPACTED_BYTES // 2)
+            .group_by(pl.col(f"partition.{column}").alias("value"))
+            .agg(files=pl.len())
+            .filter(values <= value)
+            .top_k(2, by="value")
+            .filter(pl.col("files") > small_files)
+        )
+        for crowded_value in crowded.select(values).to_series():
+            try:
+                delta.optimize.compact(
+                    partition_filters=[(column, "=", crowded_value)],
+                    target_size=COMPACTED_BYTES,
+                    post_commithook_properties=_HOOKS,
+                )
+            except CommitFailedError:
+                # A rebuild replaced the same rows meanwhile; what it left is compacted the next time.
+                delta = self.delta()
 
     def _compare(self, delta: DeltaTable, expected: Mapping[str, int | None]) -> None:
         for app_id, version in expected.items():
@@ -295,6 +376,11 @@ class _LocalDeltaTable(DeltaTable):
 
     def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
         return [unquote(uri) for uri in super().file_uris(*arguments, **options)]
+
+
+def _files(delta: DeltaTable) -> pl.DataFrame:
+    """One row a data file: `size_bytes`, ``partition.<column>``, ``max.<column>`` and more."""
+    return pl.DataFrame(delta.get_add_actions(flatten=True))
 
 
 def _commit(transactions: Mapping[str, int], event_dates: Iterable[date]) -> CommitProperties:

@@ -1,56 +1,18 @@
-"""The lake writes exactly once, refuses what does not fit and stays small, in a folder and on Azure's storage."""
+"""The lake writes exactly once and refuses what does not fit, in a folder and on Azure's storage."""
 
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
-from itertools import count
+from datetime import timedelta
 from pathlib import Path
 
-import dataframely as dy
 import polars as pl
 import psutil
 import pytest
 from deltalake.exceptions import TableNotFoundError
 
 from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
-from resources.table import Table
-from tests.services.azurite import ACCOUNT, Azurite
+from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, frame, numbers
 from tests.stream.scenarios import EAGER, NOON, hub_with, run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact
-
-MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
-APP = "stream/0"
-
-
-class Rows(dy.Schema):
-    """One number of one day. Key: number."""
-
-    number = dy.Int64(nullable=False)
-    text = dy.String()
-    ingest_date = dy.Date(nullable=False)
-
-
-NUMBERS = Table("silver/numbers", Rows, ("ingest_date",))
-names = (f"lake{number}" for number in count())
-
-
-@pytest.fixture(params=["folder", pytest.param("azure", marks=pytest.mark.service)])
-def lake(request: pytest.FixtureRequest) -> Iterator[Lake]:
-    """An empty lake: a folder, or a container of the storage emulator."""
-    if request.param == "folder":
-        yield Lake(str(request.getfixturevalue("tmp_path")))
-        return
-    azurite: Azurite = request.getfixturevalue("azurite")
-    azurite.create_container(name := next(names))
-    yield Lake(f"abfss://{name}@{ACCOUNT}.dfs.core.windows.net/lake/", azurite.storage_options)
-
-
-def frame(*numbers: int, day: date = MONDAY) -> pl.DataFrame:
-    rows = [(number, str(number), day) for number in numbers]
-    return pl.DataFrame(rows, schema=NUMBERS.schema, orient="row")
-
-
-def numbers(table: LakeTable) -> list[int]:
-    return table.scan().select(pl.col("number").sort()).collect().to_series().to_list()
 
 
 def test_a_table_that_was_not_created_is_empty_and_has_no_version(lake: Lake) -> None:
@@ -148,7 +110,7 @@ def test_a_frame_of_another_shape_is_refused_and_nothing_is_written(tmp_path: Pa
     table.append(frame(5), transactions={APP: 5})
     with pytest.raises(SchemaError, match="nothing was written"):
         table.append(wrong, transactions={APP: 6})
-    with pytest.raises(Exception, match="nothing was written"):
+    with pytest.raises(SchemaError, match="nothing was written"):
         table.replace([frame(6), wrong], None, transactions={APP: 6})
     assert (numbers(table), table.transactions([APP])) == ([5], {APP: 5})
 
@@ -191,16 +153,43 @@ def test_a_replacement_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     assert most - before < 500 << 20, "the pieces together are 1 GB"
 
 
-def test_an_error_between_two_pieces_leaves_the_old_rows(lake: Lake) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_between_two_pieces_leaves_the_old_rows_and_stays_what_it_is(
+    lake: Lake, error: type[BaseException]
+) -> None:
     def pieces() -> Iterator[pl.DataFrame]:
         yield frame(8)
-        raise ZeroDivisionError("the transformation failed")
+        raise error("the transformation failed")
 
     table = lake.table(NUMBERS).ensure()
     table.append(frame(1), transactions={APP: 5})
-    with pytest.raises(Exception, match="the transformation failed"):
+    with pytest.raises(error, match="the transformation failed"):
         table.replace(pieces(), None)
     assert numbers(table) == [1]
+
+
+def test_dates_and_the_newest_value_are_known_without_reading_rows(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS)
+    assert (table.dates("ingest_date"), table.newest("number")) == ([], None)
+    table.ensure()
+    assert (table.dates("ingest_date"), table.newest("number")) == ([], None)
+    table.append(frame(9, 7), transactions={})
+    table.append(frame(3, day=TUESDAY), transactions={})
+    for file in Path(table.uri).glob("ingest_date=*/*"):
+        file.unlink()
+    assert table.dates("ingest_date") == [MONDAY, TUESDAY]
+    assert table.newest("number") == 9
+    assert table.newest("number", pl.col("ingest_date") > MONDAY) == 3
+    assert table.newest("number", pl.col("ingest_date") > TUESDAY) is None
+
+
+def test_rows_tell_the_newest_value_where_statistics_do_not(lake: Lake) -> None:
+    table = lake.table(NUMBERS).ensure()
+    table.append(frame(3, day=TUESDAY), transactions={})
+    table.delta().alter.set_table_properties({"delta.dataSkippingNumIndexedCols": "0"})
+    table.append(frame(9, 7), transactions={})
+    assert table.newest("number") == 9
+    assert table.newest("number", pl.col("ingest_date") > MONDAY) == 3
 
 
 def test_touched_dates_are_those_of_later_commits_each_with_its_last_one(lake: Lake) -> None:
@@ -226,54 +215,6 @@ def test_touched_dates_are_unknown_before_the_first_look_and_where_the_log_has_g
         (Path(table.uri) / "_delta_log" / f"{version:020}.json").unlink()
     assert table.touched_since(0) is None
     assert table.touched_since(3) == {MONDAY: 4}
-
-
-def test_maintenance_keeps_rows_and_transactions_and_leaves_few_files(lake: Lake) -> None:
-    table = lake.table(NUMBERS).ensure()
-    for number in range(25):
-        table.append(frame(number), transactions={APP: number}, expected={APP: number - 1} if number else {})
-    assert len(table.delta().file_uris()) == 25
-    table.maintain([("ingest_date", "=", MONDAY.isoformat())])
-    assert len(table.delta().file_uris()) == 1
-    assert numbers(table) == list(range(25))
-    assert table.transactions([APP]) == {APP: 24}
-    table.append(frame(99), transactions={APP: 25}, expected={APP: 24})
-    assert numbers(table)[-1] == 99
-
-
-def test_maintenance_compacts_the_given_day_only_and_only_if_it_has_many_files(tmp_path: Path) -> None:
-    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
-    for number in range(6):
-        table.append(frame(number, day=MONDAY), transactions={})
-        table.append(frame(number, day=TUESDAY), transactions={})
-    monday = [("ingest_date", "=", MONDAY.isoformat())]
-    table.maintain(monday, small_files=6)
-    assert len(table.delta().file_uris()) == 12
-    table.maintain(monday, small_files=5)
-    files = table.delta().file_uris()
-    assert (len(files), sum(f"ingest_date={MONDAY}" in file for file in files)) == (7, 1)
-
-
-def test_maintenance_bounds_the_log_once_its_entries_are_old(tmp_path: Path) -> None:
-    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
-    for number in range(30):
-        table.append(frame(number), transactions={APP: number})
-    table.delta().alter.set_table_properties({"delta.logRetentionDuration": "interval 0 hours"})
-    table.maintain()
-    table.append(frame(30), transactions={APP: 30})
-    table.maintain()
-    assert len(list((Path(table.uri) / "_delta_log").glob("*.json"))) <= 5
-    assert numbers(table) == list(range(31))
-    assert table.transactions([APP]) == {APP: 30}
-
-
-def test_a_running_reader_is_not_disturbed_by_maintenance(tmp_path: Path) -> None:
-    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
-    for number in range(25):
-        table.append(frame(number), transactions={})
-    reader = table.scan()
-    table.maintain()
-    assert reader.collect().height == 25
 
 
 def test_sessions_are_exact_wherever_the_lake_is(lake: Lake) -> None:

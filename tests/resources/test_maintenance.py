@@ -1,0 +1,156 @@
+"""Maintenance keeps a table's files and its log few, and takes nothing from readers and writers."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from resources.lake import REMOVALS_HOURS, RETENTION_HOURS, Lake, LakeTable
+from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, frame, numbers
+
+SUNDAY = MONDAY - timedelta(days=1)
+HOUR_S = 3600
+
+
+def of(day: date) -> list[tuple[str, str, str]]:
+    return [("ingest_date", "=", day.isoformat())]
+
+
+def filled(table: LakeTable, first: int, count: int, day: date = MONDAY) -> LakeTable:
+    """So many more commits of one number each."""
+    for number in range(first, first + count):
+        table.append(frame(number, day=day), transactions={APP: number})
+    return table
+
+
+def files(table: LakeTable, day: date) -> int:
+    return sum(f"ingest_date={day}" in file for file in table.delta().file_uris())
+
+
+def age(table: LakeTable, hours: int) -> None:
+    """Makes all that a table in a folder consists of older."""
+    folder = Path(table.uri)
+    times = {file: file.stat().st_mtime - hours * HOUR_S for file in folder.rglob("*") if file.is_file()}
+    for entry in (folder / "_delta_log").glob("*.json"):
+        stamps = re.compile(r'"(timestamp|deletionTimestamp)":(\d+)')
+        entry.write_text(stamps.sub(lambda at: f'"{at[1]}":{int(at[2]) - hours * HOUR_S * 1000}', entry.read_text()))
+    for entry in (folder / "_delta_log").glob("*.parquet"):
+        older = pl.field("deletionTimestamp") - hours * HOUR_S * 1000
+        pl.read_parquet(entry).with_columns(pl.col("remove").struct.with_fields(older)).write_parquet(entry)
+    for file, time in times.items():
+        os.utime(file, (time, time))
+
+
+def test_maintenance_keeps_rows_and_transactions_and_leaves_few_files(lake: Lake) -> None:
+    table = filled(lake.table(NUMBERS).ensure(), 0, 25)
+    assert files(table, MONDAY) == 25
+    table.maintain(of(MONDAY))
+    assert files(table, MONDAY) == 1
+    assert numbers(table) == list(range(25))
+    assert table.transactions([APP]) == {APP: 24}
+    table.append(frame(99), transactions={APP: 25}, expected={APP: 24})
+    assert numbers(table)[-1] == 99
+
+
+def test_maintenance_compacts_only_what_has_many_files(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 6)
+    table.maintain(of(MONDAY), small_files=6)
+    assert files(table, MONDAY) == 6
+    table.maintain(of(MONDAY), small_files=5)
+    assert files(table, MONDAY) == 1
+
+
+def test_maintenance_compacts_the_day_before_too_and_no_other(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for day in (SUNDAY, MONDAY, TUESDAY, TUESDAY + timedelta(days=1)):
+        filled(table, 0, 3, day)
+    table.maintain(of(TUESDAY), small_files=2)
+    assert [files(table, SUNDAY + timedelta(days=ahead)) for ahead in range(4)] == [3, 1, 1, 3]
+
+
+def test_a_day_without_rows_leaves_the_one_before_it_to_compact(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+    table.maintain(of(TUESDAY), small_files=2)
+    assert files(table, MONDAY) == 1
+
+
+@dataclass
+class Overtaken(LakeTable):
+    """A table in which something happens just after it was opened for the first time."""
+
+    event: Callable[[], object] | None = None
+
+    def delta(self, version=None):
+        opened = super().delta(version)
+        event, self.event = self.event, None
+        if event:
+            event()
+        return opened
+
+
+def test_a_rebuild_that_replaces_a_day_while_it_is_compacted_wins(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+    event = lambda: table.replace([frame(7)], f"ingest_date = '{MONDAY}'")  # noqa: E731
+    Overtaken(table.table, table.uri, table.lake, event).maintain(of(MONDAY), small_files=2)
+    assert numbers(table) == [7]
+
+
+def test_replaced_files_and_log_entries_go_hour_by_hour(tmp_path: Path) -> None:
+    table, folder = Lake(str(tmp_path)).table(NUMBERS).ensure(), tmp_path / NUMBERS.name
+    table.delta().alter.set_table_properties({"delta.checkpointInterval": "10"})
+    found = []
+    for hour in range(RETENTION_HOURS + 6):
+        filled(table, hour * 15, 15).maintain(of(MONDAY), small_files=0)
+        found.append((len(list(folder.glob("ingest_date=*/*"))), len(list(folder.glob("_delta_log/*")))))
+        age(table, hours=1)
+    assert max(data for data, _ in found) <= 16 * (RETENTION_HOURS + 1)
+    assert max(log for _, log in found[-3:]) <= max(log for _, log in found[:4]) + 5
+    assert numbers(table) == list(range(15 * (RETENTION_HOURS + 6)))
+
+
+def test_files_that_no_commit_names_go_once_they_are_old(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path / "a lake, 50 % ü")).table(NUMBERS).ensure(), 0, 3)
+    age(table, hours=30)
+    written = next(Path(table.uri).glob("ingest_date=*/*.parquet"))
+    uncommitted = written.with_name("part-of-a-running-writer.parquet")
+    left = written.with_name("part-of-a-killed-writer.parquet")
+    shutil.copyfile(written, uncommitted)
+    shutil.copy2(written, left)
+    table.maintain()
+    assert (uncommitted.exists(), left.exists()) == (True, False)
+    assert numbers(table) == [0, 1, 2]
+
+
+def test_files_that_no_one_removed_while_nothing_happened_go_at_last(tmp_path: Path) -> None:
+    table, folder = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 15), tmp_path / NUMBERS.name
+    table.delta().alter.set_table_properties({"delta.checkpointInterval": "10"})
+    table.maintain(of(MONDAY), small_files=0)
+    age(table, hours=REMOVALS_HOURS + 1)
+    filled(table, 15, 15).maintain()
+    assert len(list(folder.glob("ingest_date=*/*"))) == 31
+    table.maintain(today=datetime.now(UTC).date() + timedelta(days=1))
+    assert len(list(folder.glob("ingest_date=*/*"))) == 16
+    assert numbers(table) == list(range(30))
+
+
+def test_a_table_is_swept_once_a_day(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+    versions = []
+    for day in (MONDAY, MONDAY, TUESDAY):
+        table.maintain(today=day)
+        versions.append(table.version())
+    assert versions == [4, 4, 5]
+
+
+def test_a_running_reader_is_not_disturbed_by_maintenance(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 25)
+    age(table, hours=30)
+    reader = table.scan()
+    table.maintain(of(MONDAY))
+    assert files(table, MONDAY) == 1
+    assert reader.collect().height == 25
