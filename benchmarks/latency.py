@@ -130,11 +130,14 @@ def _watch(session: Worker, seconds: float) -> Figures:
 
 def _alert_waits(hub: RunningHub) -> tuple[Any, Any]:
     """For each alert how long after its event it was published, and when that event was enqueued; in seconds."""
-    decoder, waits, received = msgspec.json.Decoder(_Alert), [], []
+    decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
+    waits, received = [], []
     for pulled in _everything(hub, "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-            received.append(decoder.decode(body).received_at.timestamp())
-            waits.append(enqueued_ms / 1000 - received[-1])
+            alerts = decoder.decode(body)
+            for alert in alerts if isinstance(alerts, list) else [alerts]:
+                received.append(alert.received_at.timestamp())
+                waits.append(enqueued_ms / 1000 - received[-1])
     return np.array(waits), np.array(received)
 
 

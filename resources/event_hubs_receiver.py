@@ -19,8 +19,8 @@ from azure.eventhub._pyamqp.constants import LinkState
 from resources.event_source import HubUnavailableError, Pulled
 
 PREFETCH = 3000
-MAX_BUFFERED_EVENTS = 60_000
-MAX_BUFFERED_BYTES = 16 << 20
+MAX_BUFFERED_EVENTS = 30_000
+MAX_BUFFERED_BYTES = 6 << 20
 OPEN_TIMEOUT_S = 30.0
 # An outage shorter than this is bridged by reconnecting; after a longer one the session ends and a new one starts.
 GIVE_UP_AFTER_S = 20.0

@@ -1,5 +1,7 @@
 """Timestamps of payloads: text with or without a zone, or epoch milliseconds, to UTC instants. Pure Polars."""
 
+from datetime import UTC, datetime
+
 import polars as pl
 
 from assets.stream.contract import Utc
@@ -11,7 +13,7 @@ ZONED = "%Y-%m-%dT%H:%M:%S%.f%#z"
 ISO_8601 = (
     r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(?::(\d{2}(?:\.\d{1,9})?))?\s?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?$"
 )
-EARLIEST = pl.datetime(2000, 1, 1, time_zone="UTC", time_unit="us")
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """A device whose clock was never set says 1970; no reading is older than the devices."""
 LATEST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999
 
@@ -26,15 +28,15 @@ def instants(frame: pl.DataFrame, name: str) -> pl.Series:
     Returns:
         Datetime in UTC, microseconds; text without a zone is UTC.
     """
-    found = pl.Series(name, [None], dtype=Utc).new_from_index(0, frame.height)
     # From the commonest form to the rarest, each looking only at what the ones before it left.
-    for parse in (_from_padded, _from_utc_milliseconds, _from_plain, _from_zoned, _from_epoch, _from_iso):
-        rest = found.is_null().arg_true()
-        if rest.len() == 0:
+    found = frame.select(_from_padded(name)).to_series()
+    for parse in (_from_utc_milliseconds, _from_plain, _from_zoned, _from_epoch, _from_iso):
+        if not found.null_count():
             break
-        left = frame if rest.len() == frame.height else frame[rest]
-        found = found.scatter(rest, left.select(parse(name)).to_series())
-    return found.set(found < pl.select(EARLIEST).item(), None)
+        rest = found.is_null().arg_true()
+        found = found.scatter(rest, frame[rest].select(parse(name)).to_series())
+    is_too_early = (found < EARLIEST).fill_null(False)
+    return found.set(is_too_early, None) if is_too_early.any() else found
 
 
 def _from_padded(name: str) -> pl.Expr:

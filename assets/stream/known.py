@@ -60,7 +60,7 @@ class Known:
         self._floor = None if newest is None else newest - self._span
         readings = self._above_floor(silver().select(self._columns))
         self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
-        self._last = self._last_times(readings)
+        self._last = self._newest_by_entity(readings[[contract.entity, _TIME]])
         self._stored = list(_pieces(readings, self._above_floor(_raised(alerts()))))
         self._unstored: list[_Held] = []
 
@@ -72,9 +72,11 @@ class Known:
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
         entity = self._contract.entity
-        last = new[[entity]].join(self._last, on=entity, how="left", maintain_order="left")["last"]
+        last = new[[entity]].join(self._last, on=entity, how="left", maintain_order="left")[_TIME]
         is_late = (new[_TIME] <= last).fill_null(False)
-        return new.filter(is_late if self._floor is None else is_late | (new[_TIME] <= self._floor))
+        if self._floor is not None:
+            is_late |= new[_TIME] <= self._floor
+        return new.filter(is_late) if is_late.any() else new.clear()
 
     def near(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
@@ -84,15 +86,17 @@ class Known:
         oldest, newest = _times(new)
         oldest -= reach
         is_near = (pl.col(_TIME).is_between(oldest, newest), pl.col(entity).is_in(new[entity].unique().implode()))
-        stored, unstored = (
-            pl.concat([held.readings for held in self._overlapping(part, oldest, newest)]).filter(is_near)
-            for part in (self._stored, self._unstored)
-        )
         if self._floor is None or oldest > self._floor:
-            return pl.concat([stored, unstored])
+            return self._readings([*self._stored, *self._unstored], oldest, newest).filter(is_near)
+        stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
         beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach)
         # What a commit that ended just now has stored is also still held.
-        return pl.concat([pl.concat([beyond, unstored]).unique(), stored.filter(pl.col(_TIME) > self._floor)])
+        return pl.concat(
+            [
+                pl.concat([beyond, unstored.filter(is_near)]).unique(),
+                stored.filter(*is_near, pl.col(_TIME) > self._floor),
+            ]
+        )
 
     def raised(self, alerts: pl.DataFrame) -> pl.DataFrame:
         """Those of the alerts that an earlier reading raised."""
@@ -108,9 +112,9 @@ class Known:
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
         readings = silver[self._columns]
-        self._unstored.append(_held(readings, _raised(alerts.lazy()).collect()))
-        last = pl.concat([self._last, self._last_times(readings)])
-        self._last = last.group_by(self._contract.entity).agg(pl.col("last").max())
+        raised = pl.DataFrame([alerts["alert_id"].cast(pl.UInt128).alias("id"), alerts[_TIME]])
+        self._unstored.append(_held(readings, raised))
+        self._last = self._newest_by_entity(pl.concat([self._last, readings[self._last.columns]]))
 
     def forget(self, micro_batches: int | None = None) -> None:
         """Drops readings behind the floor.
@@ -130,17 +134,20 @@ class Known:
             stored.insert(0, self._stored.pop())
         if stored:
             self._stored.append(_joined(stored, self._floor))
-        self._last = self._last.filter(pl.col("last") > self._floor)
+        self._last = self._last.filter(pl.col(_TIME) > self._floor)
 
     def _overlapping(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> list[_Held]:
         """What may hold rows of a span of time; never nothing."""
         return [self._none, *(each for each in held if each.overlaps(oldest, newest))]
 
+    def _readings(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> pl.DataFrame:
+        return pl.concat([each.readings for each in self._overlapping(held, oldest, newest)])
+
     def _above_floor(self, rows: pl.LazyFrame) -> pl.DataFrame:
         return (rows if self._floor is None else rows.filter(pl.col(_TIME) > self._floor)).collect()
 
-    def _last_times(self, readings: pl.DataFrame) -> pl.DataFrame:
-        return readings.group_by(self._contract.entity).agg(last=pl.col(_TIME).max())
+    def _newest_by_entity(self, times: pl.DataFrame) -> pl.DataFrame:
+        return times.group_by(self._contract.entity).agg(pl.col(_TIME).max())
 
     def _beyond_floor(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""

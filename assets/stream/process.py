@@ -29,7 +29,7 @@ POSITIONS = pl.Schema(
     }
 )
 """What is known of an event besides its body."""
-
+DUPLICATES = pl.Schema({"ingest_date": pl.Date(), "duplicates": pl.get_index_type()})
 
 MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
 """How large a body quarantine repeats, and in how many of an event's rows; a larger one stands in the first row."""
@@ -72,7 +72,7 @@ class Processor:
             bodies: the events' bodies in the same order.
         """
         decoded = self._decoder.decode(bodies)
-        events = positions.with_columns(reading_count=decoded.reading_counts, ingest_date=pl.col("pulled_at").dt.date())
+        events = positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()
         good = _only(cleaned, is_good)
@@ -86,12 +86,9 @@ class Processor:
         return Outcome(
             bronze=self._conform("bronze", bronze),
             silver=silver,
-            quarantine=self._conform("quarantine", _quarantined(rejects, bronze)),
+            quarantine=self._quarantine(rejects, bronze),
             alerts=alerts,
-            duplicates=repeats.filter(pl.col("reason").is_null())
-            .group_by("ingest_date")
-            .len("duplicates")
-            .sort("ingest_date"),
+            duplicates=_duplicates(repeats),
             unknown_fields=decoded.unknown_fields,
         )
 
@@ -160,6 +157,13 @@ class Processor:
         shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
         return alerts.join(self.known.raised(shared), on="alert_id", how="anti", maintain_order="left")
 
+    def _quarantine(self, rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
+        rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects])
+        if rows.is_empty():
+            return pl.DataFrame(schema=self._schemas["quarantine"])
+        rows = rows.sort("event", "event_index")
+        return self._conform("quarantine", _within_bounds(rows.hstack(bronze[rows["event"]])))
+
     def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:
         names: list[str] = self._schemas[layer].names()
         return rows[names]
@@ -207,11 +211,16 @@ def _is_utf_8(body: bytes) -> bool:
     return True
 
 
-def _quarantined(rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
-    rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects]).sort("event", "event_index")
-    rows = rows.hstack(bronze[rows["event"]])
-    # An array of many bad members would be multiplied by its own length.
+def _within_bounds(quarantined: pl.DataFrame) -> pl.DataFrame:
+    """Without most copies of a body: an array of many bad members would be multiplied by its own length."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
     number = pl.int_range(pl.len()).over("event")
     is_kept = ((size <= MAX_REPEATED_BODY_BYTES) & (number < MAX_REPEATED_BODIES)) | (number == 0)
-    return rows.with_columns(pl.when(is_kept).then(pl.col("body", "body_bytes")))
+    return quarantined.with_columns(pl.when(is_kept).then(pl.col("body", "body_bytes")))
+
+
+def _duplicates(repeats: pl.DataFrame) -> pl.DataFrame:
+    """How many readings of each ingest date only repeat one."""
+    if repeats.is_empty():
+        return pl.DataFrame(schema=DUPLICATES)
+    return repeats.filter(pl.col("reason").is_null()).group_by("ingest_date").len("duplicates").sort("ingest_date")
