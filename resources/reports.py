@@ -76,14 +76,16 @@ def report_table(analytics: Analytics, report: Report) -> Table:
 
 
 def write_report(lake: Lake, tables: Sequence[Table], report: Report) -> int:
-    """Runs a report and replaces the rows of its table.
+    """Runs a report and replaces the rows of its table, which it keeps small: nothing else knows of it.
 
     Returns:
         The number of rows written.
     """
     analytics = Analytics(lake, tables)
     target = lake.table(report_table(analytics, report)).ensure()
-    return target.replace([build_report(analytics, report)], None)
+    rows = target.replace([build_report(analytics, report)], None)
+    target.maintain()
+    return rows
 
 
 def _read(file: Path) -> Report:

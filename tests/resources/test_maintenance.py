@@ -1,20 +1,15 @@
 """Maintenance keeps a table's files and its log few, and takes nothing from readers and writers."""
 
-import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import polars as pl
-
 from resources.lake import REMOVALS_HOURS, RETENTION_HOURS, Lake, LakeTable
-from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, frame, numbers
+from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, age, frame, numbers
 
 SUNDAY = MONDAY - timedelta(days=1)
-HOUR_S = 3600
 
 
 def of(day: date) -> list[tuple[str, str, str]]:
@@ -30,20 +25,6 @@ def filled(table: LakeTable, first: int, count: int, day: date = MONDAY) -> Lake
 
 def files(table: LakeTable, day: date) -> int:
     return sum(f"ingest_date={day}" in file for file in table.delta().file_uris())
-
-
-def age(table: LakeTable, hours: int) -> None:
-    """Makes all that a table in a folder consists of older."""
-    folder = Path(table.uri)
-    times = {file: file.stat().st_mtime - hours * HOUR_S for file in folder.rglob("*") if file.is_file()}
-    for entry in (folder / "_delta_log").glob("*.json"):
-        stamps = re.compile(r'"(timestamp|deletionTimestamp)":(\d+)')
-        entry.write_text(stamps.sub(lambda at: f'"{at[1]}":{int(at[2]) - hours * HOUR_S * 1000}', entry.read_text()))
-    for entry in (folder / "_delta_log").glob("*.parquet"):
-        older = pl.field("deletionTimestamp") - hours * HOUR_S * 1000
-        pl.read_parquet(entry).with_columns(pl.col("remove").struct.with_fields(older)).write_parquet(entry)
-    for file, time in times.items():
-        os.utime(file, (time, time))
 
 
 def test_maintenance_keeps_rows_and_transactions_and_leaves_few_files(lake: Lake) -> None:

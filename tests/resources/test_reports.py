@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from resources.analytics import QueryError
-from resources.reports import Report, build_report, report_table, reports
+from resources.reports import Report, build_report, report_table, reports, write_report
 from tests.resources.lakes import NOON, day, empty_lake, filled_lake
+from tests.resources.numbers import age
 
 FOLDER = Path(__file__).parents[2] / "sql" / "reports"
 REPORTS = {report.name: report for report in reports(FOLDER)}
@@ -59,6 +60,18 @@ def test_a_report_can_be_written_to_the_lake(report, analytics):
     assert table.name == f"gold/report_{report.name}"
     assert table.description == report.description
     assert handle.scan().collect().height == found.height
+
+
+def test_a_report_that_is_written_again_and_again_stays_small(tmp_path):
+    analytics = filled_lake(tmp_path)
+    folder = tmp_path / "gold" / "report_quarantine_by_reason"
+    found = []
+    for _ in range(6):
+        assert write_report(analytics.lake, analytics.tables, REPORTS["quarantine_by_reason"]) == 2
+        found.append((len(list(folder.glob("*.parquet"))), len(list(folder.glob("_delta_log/*.json")))))
+        age(analytics.lake.table(report_table(analytics, REPORTS["quarantine_by_reason"])), hours=1)
+    assert max(data for data, _ in found) <= 4
+    assert found[-1] == found[-2]
 
 
 def test_alerts_by_rule_and_day(analytics):
