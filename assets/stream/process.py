@@ -64,14 +64,19 @@ class Processor:
         self._conditions = [rule.condition.fill_null(False).alias(rule.id) for rule in contract.rules]
         self._rules = _rules(contract)
 
-    def process(self, positions: pl.DataFrame, bodies: Sequence[bytes]) -> Outcome:
+    def decode(self, bodies: Sequence[bytes]) -> Decoded:
+        """The first step of `process`, which needs nothing that is known of earlier events."""
+        return self._decoder.decode(bodies)
+
+    def process(self, positions: pl.DataFrame, bodies: Sequence[bytes], decoded: Decoded | None = None) -> Outcome:
         """Takes events through decode, clean, dedupe, windows and rules, and remembers them.
 
         Args:
             positions: one row an event, of the schema `POSITIONS`, sorted by `ORDER`.
             bodies: the events' bodies in the same order.
+            decoded: what `decode` made of the bodies, if that is done.
         """
-        decoded = self._decoder.decode(bodies)
+        decoded = decoded or self.decode(bodies)
         events = positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()

@@ -1,8 +1,8 @@
 """A session: works through micro-batches of one stream until it is idle, its time is over, or it is stopped.
 
-It catches up what an earlier session left between bronze and silver, then loops: pull, process, and hand over to the
-writer, which publishes alerts at once and commits every two seconds. It ends cleanly: what was pulled is committed.
-Orchestration decides when one is started.
+It catches up what an earlier session left between bronze and silver, then loops: pull, and hand over to the pipeline,
+which publishes alerts at once; commit every two seconds. It ends cleanly: what was pulled is committed. Orchestration
+decides when one is started.
 """
 
 import time
@@ -15,9 +15,9 @@ import polars as pl
 
 from assets.stream.contract import Contract
 from assets.stream.outlet import AlertOutlet
+from assets.stream.pipeline import Pipeline
 from assets.stream.process import POSITIONS, Outcome, Processor
 from assets.stream.store import Events, StreamStore
-from assets.stream.writer import Writer
 from resources.event_source import EventSource, HubState, Publisher, Pulled
 from resources.lake import Lake
 
@@ -61,7 +61,7 @@ class Totals:
     """What a session did.
 
     Attributes:
-        events: pulled from the hub.
+        events: pulled from the hub and stored.
         caught_up_events: processed again from bronze after a crash.
         silver, quarantine, alerts, duplicates: rows written, or dropped as repeats.
         expired_events: events that the hub's retention removed before they were read.
@@ -160,12 +160,12 @@ class Session:
         if self.store.has_unpublished():
             self._outlet.retry()
         self._catch_up(processor)
-        with Writer(self.store, self._outlet, hub.created_at_ms) as writer:
+        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms) as pipeline:
             try:
-                self._stream(processor, writer)
+                self._stream(pipeline)
             finally:
                 # On an error of the hub too: what was processed is complete.
-                self._commit_all(processor, writer)
+                self._commit_all(pipeline)
         if self._outlet.failure is not None:
             self._outlet.retry()
         withheld = None if self._outlet.failure is None else str(self._outlet.failure)
@@ -185,7 +185,7 @@ class Session:
             )
             self._on_progress(self._totals)
 
-    def _stream(self, processor: Processor, writer: Writer) -> None:
+    def _stream(self, pipeline: Pipeline) -> None:
         started = idle_since = self._committed_at = time.monotonic()
         first_day = self._clock().date()
         self._pulled = dict(self.store.offsets(self.store.bronze))
@@ -199,44 +199,43 @@ class Session:
                     break
                 if pulled:
                     idle_since = time.monotonic()
-                    writer.add(self._process(processor, pulled, now))
-                self._commit_when_due(processor, writer)
+                    pipeline.add(self._micro_batch(pulled, now))
+                self._commit_when_due(pipeline)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
                 if not pulled and self._is_done(idle_since):
                     break
                 time.sleep(max(0.0, taken_at + self._limits.trigger_s - time.monotonic()))
 
-    def _process(self, processor: Processor, pulled: Sequence[Pulled], now: datetime) -> Outcome:
+    def _micro_batch(self, pulled: Sequence[Pulled], now: datetime) -> Events:
         # Strictly increasing, whatever the clock does: it is the order of processing.
-        pulled_at = self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
-        events = to_events(pulled, pulled_at)
-        outcome = processor.process(events.positions, events.bodies)
+        self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         self._pulled |= {each.partition: each.sequence_numbers[-1] for each in pulled}
-        self._totals = replace(self._totals.plus(outcome), events=self._totals.events + len(events.bodies))
-        return outcome
+        return to_events(pulled, self._last_pulled_at)
 
-    def _commit_when_due(self, processor: Processor, writer: Writer) -> None:
-        is_full = writer.waiting_readings >= self._limits.commit_readings or writer.waiting_bytes >= COMMIT_BYTES
-        is_late = time.monotonic() - self._committed_at >= self._limits.commit_interval_s
-        self._end_commit(processor, writer, wait=is_full)
+    def _commit_when_due(self, pipeline: Pipeline) -> None:
+        limits = self._limits
+        is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
+        is_late = time.monotonic() - self._committed_at >= limits.commit_interval_s
+        self._end_commit(pipeline, wait=is_full)
         if self._outlet.is_retry_due:
-            self._commit_all(processor, writer)
+            self._commit_all(pipeline)
             self._outlet.retry()
-        elif writer.waiting_readings and (is_full or is_late) and not writer.is_committing:
-            writer.begin_commit()
+        elif pipeline.waiting_readings and (is_full or is_late) and not pipeline.is_committing:
+            pipeline.begin_commit()
             self._committed_at = time.monotonic()
 
-    def _commit_all(self, processor: Processor, writer: Writer) -> None:
-        self._end_commit(processor, writer, wait=True)
-        if writer.waiting_readings:
-            writer.begin_commit()
-            self._end_commit(processor, writer, wait=True)
+    def _commit_all(self, pipeline: Pipeline) -> None:
+        self._end_commit(pipeline, wait=True)
+        if pipeline.waiting_readings:
+            pipeline.begin_commit()
+            self._end_commit(pipeline, wait=True)
 
-    def _end_commit(self, processor: Processor, writer: Writer, *, wait: bool) -> None:
-        if not (micro_batches := writer.end_commit(wait=wait)):
+    def _end_commit(self, pipeline: Pipeline, *, wait: bool) -> None:
+        if not (stored := pipeline.end_commit(wait=wait)):
             return
-        processor.known.forget(micro_batches)
+        for outcome in stored:
+            self._totals = replace(self._totals.plus(outcome), events=self._totals.events + outcome.bronze.height)
         reached = self.store.offsets(self.store.silver)
         self._totals = replace(self._totals, commits=self._totals.commits + 1, reached=reached)
         self._on_progress(self._totals)
