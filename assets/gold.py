@@ -74,7 +74,7 @@ class DailyGold:
         return dict(standing.pending) if standing else {}
 
     def refresh(self, lake: Lake, dates: Sequence[date]) -> int:
-        """Replaces the rows of the given dates, and those only.
+        """Replaces the rows of the given dates, and those only, in one commit and in memory bounded by a date.
 
         Returns:
             The number of rows written.
@@ -87,12 +87,14 @@ class DailyGold:
         # Read after the standing, so whatever another refresh wrote before is older, and what it writes now is noticed.
         version = silver.delta().version()
         assert standing is not None, "the source was just created"
-        needed = {day - timedelta(days=back) for day in dates for back in range(self.days_back + 1)}
-        rows = self.compute(silver.scan(version).filter(pl.col("event_date").is_in(sorted(needed))), sorted(dates))
+        rows, back = silver.scan(version), timedelta(days=self.days_back)
+        frames = (
+            self.compute(rows.filter(pl.col("event_date").is_between(day - back, day)), [day]) for day in sorted(dates)
+        )
         done = {standing.reflects(day): version for day in dates} | standing.marks(set(dates))
         listed = ", ".join(f"'{day.isoformat()}'" for day in dates)
         return gold.replace(
-            [rows],
+            frames,
             f"event_date IN ({listed})",
             transactions=done,
             expected=standing.expected(done),
@@ -123,9 +125,9 @@ class DailyGold:
         touched = silver.touched_since(known.get(mark))
         is_usable = touched is not None
         if touched is None:
-            touched = dict.fromkeys(_dates(silver) | _dates(gold), version)
+            touched = dict.fromkeys(_event_dates(silver) | {*gold.dates("event_date")}, version)
         elif (base := known.get(_base(mark), -1)) >= known[mark]:
-            touched = dict.fromkeys(_dates(silver) | _dates(gold), base) | touched
+            touched = dict.fromkeys(_event_dates(silver) | {*gold.dates("event_date")}, base) | touched
         touched = self._with_followers(touched, silver)
         found = _Standing(mark, version, known, is_usable, touched)
         reflected = gold.transactions([found.reflects(day) for day in {*touched, *dates}])
@@ -135,7 +137,7 @@ class DailyGold:
     def _with_followers(self, touched: dict[date, int], silver: LakeTable) -> dict[date, int]:
         if not self.days_back or not touched:
             return touched
-        newest = silver.scan().select(pl.col("event_date").max()).collect().item()
+        newest = silver.newest("event_date")
         found = dict(touched)
         for day, version in touched.items():
             for ahead in range(1, self.days_back + 1):
@@ -214,8 +216,9 @@ def _source(source_id: str) -> str:
     return f"source/{source_id}"
 
 
-def _dates(table: LakeTable) -> set[date]:
-    return set(table.scan().select(pl.col("event_date").unique()).collect().to_series().to_list())
+def _event_dates(silver: LakeTable) -> set[date]:
+    dates = silver.scan().select(pl.col("event_date").unique()).collect(engine="streaming")
+    return set(dates.to_series())
 
 
 def _set(table: LakeTable, transactions: Mapping[str, int], known: Mapping[str, int]) -> None:

@@ -9,9 +9,11 @@ import psutil
 import pytest
 from deltalake.exceptions import TableNotFoundError
 
+from assets.glucose.assets import GOLD
+from assets.gold import DailyGold
 from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
 from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, frame, numbers
-from tests.stream.scenarios import EAGER, NOON, hub_with, run_session, ticking, troubled_bodies
+from tests.stream.scenarios import EAGER, NOON, body, hub_with, reading, run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact
 
 
@@ -224,3 +226,11 @@ def test_sessions_are_exact_wherever_the_lake_is(lake: Lake) -> None:
     totals = run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=1)))
     assert totals.events == 44
     assert_exact(lake, hub)
+
+
+def test_gold_is_refreshed_wherever_the_lake_is(lake: Lake) -> None:
+    bodies = [body(reading(minutes + 1440 * day, 100 + minutes)) for day in (-2, -1, 0) for minutes in range(5)]
+    run_session(lake, hub_with(bodies))
+    for gold in (gold for gold in GOLD if isinstance(gold, DailyGold)):
+        assert gold.refresh(lake, list(gold.pending(lake))) == 3
+        assert gold.pending(lake) == {}

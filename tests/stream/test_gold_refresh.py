@@ -1,7 +1,8 @@
 """Which event dates of gold are made anew: those that new silver rows touch, also after a crash and an expired log."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -73,6 +74,12 @@ def assert_gold_follows_silver(lake: Lake) -> None:
     )
 
 
+def elsewhere(action: Callable[[], object]) -> None:
+    """Does something as another process would: while Delta waits for rows, its thread can open no other table."""
+    with ThreadPoolExecutor(1) as other:
+        other.submit(action).result()
+
+
 def test_only_dates_that_new_rows_touch_are_pending(tmp_path: Path) -> None:
     lake = lake_in(tmp_path)
     assert DAILY.pending(lake) == {}
@@ -111,13 +118,32 @@ def test_a_date_that_is_touched_while_it_is_refreshed_stays_pending(tmp_path: Pa
     stream(lake, DATES)
 
     def meanwhile(silver, dates):
-        stream(lake, [DATES[2]], value=300)
+        if dates == [DATES[0]]:
+            elsewhere(lambda: stream(lake, [DATES[2]], value=300))
         return glucose_daily(silver)
 
     DailyGold(DAILY.table, DAILY.source, meanwhile).refresh(lake, DATES)
     assert list(DAILY.pending(lake)) == [DATES[2]]
     refresh(lake)
     assert_gold_follows_silver(lake)
+
+
+def test_a_refresh_holds_no_more_than_one_date_and_what_it_needs(tmp_path: Path) -> None:
+    lake, seen = lake_in(tmp_path), list[tuple[list[date], list[date]]]()
+
+    def compute(silver, dates):
+        seen.append((dates, silver.select(pl.col("event_date").unique().sort()).collect().to_series().to_list()))
+        return glucose_moving_average(silver, dates)
+
+    stream(lake, DATES)
+    assert DailyGold(MOVING.table, MOVING.source, compute, days_back=1).refresh(lake, [DATES[3], *DATES[:2]]) == 3
+    assert seen == [([DATES[0]], DATES[:1]), ([DATES[1]], DATES[:2]), ([DATES[3]], DATES[2:])]
+    MOVING.refresh(lake, [DATES[2]])
+    assert_frame_equal(
+        lake.table(MOVING.table).scan().collect(),
+        glucose_moving_average(rows(lake, "silver"), DATES),
+        check_row_order=False,
+    )
 
 
 def test_a_refresh_that_dies_before_its_commit_leaves_everything_pending(tmp_path: Path) -> None:
@@ -220,12 +246,15 @@ def interrupted(gold: DailyGold, lake: Lake) -> DailyGold:
     """The same table, but when it is computed first, something is streamed and refreshed before it is written."""
     calls = []
 
+    def overtake() -> None:
+        stream(lake, [DATES[0]], value=200)
+        gold.refresh(lake, list(gold.pending(lake)))
+
     def compute(silver, dates):
         result = gold.compute(silver, dates).clone()
         calls.append(dates)
         if len(calls) == 1:
-            stream(lake, [DATES[0]], value=200)
-            gold.refresh(lake, list(gold.pending(lake)))
+            elsewhere(overtake)
         return result
 
     return DailyGold(gold.table, gold.source, compute, gold.days_back)
