@@ -29,8 +29,8 @@ IN_FLIGHT = [
 ]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
-# Dagster's monitoring fails a run that lasts longer. Without it the record of a run whose machine went down would be
-# in flight for ever, and no other would be started.
+# Dagster's monitoring fails a run that lasts longer. A run whose machine went down is in flight until then, and no
+# other is started; dagster.yaml has the limit of runs that no sensor started.
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 SESSION_GRACE_S = 120
 GOLD_MAX_RUNTIME_S = 1800

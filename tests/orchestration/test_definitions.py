@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from orchestration.definitions import defs
-from orchestration.system import STREAMS
+from orchestration.system import ROOT, STREAMS
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
@@ -145,3 +145,10 @@ def test_two_writers_of_a_table_share_a_pool():
         }
         for name in pools
     }
+
+
+def test_every_run_has_a_time_limit(tmp_path):
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_monitoring_enabled
+        assert instance.run_monitoring_max_runtime_seconds > 0
