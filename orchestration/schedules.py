@@ -1,8 +1,10 @@
 """What runs by the clock: house-keeping of run records and tables, and the reports."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from orchestration.jobs import Job
 from orchestration.system import STREAMS, tables
@@ -20,8 +22,19 @@ def purge_runs(instance: dg.DagsterInstance, older_than: datetime) -> int:
     """
     old = instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=older_than))
     for record in old:
-        instance.delete_run(record.dagster_run.run_id)
+        _delete_run(instance, record.dagster_run.run_id)
     return len(old)
+
+
+def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Deletes a run's record and, which Dagster leaves behind, its captured output and its own SQLite file."""
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    events = instance.event_log_storage
+    if isinstance(events, SqliteEventLogStorage):
+        file = Path(events.path_for_shard(run_id))
+        for each in file.parent.glob(f"{file.name}*"):
+            each.unlink(missing_ok=True)
 
 
 @dg.op(pool="housekeeping")

@@ -18,12 +18,14 @@ from dagster._core.events import DagsterEventType
 
 from assets.gold import DailyGold
 from assets.stream import asset as stream_asset
+from orchestration.live import prepare_dagster_home
 from orchestration.schedules import purge_runs
 from orchestration.sensors import RANGE_END, RANGE_START
 from orchestration.system import SQL, STREAMS
 from orchestration.work import refresh_gold
 from resources.lake import Lake
 from resources.reports import reports
+from resources.settings import Settings
 from tests.orchestration.site import GOLD, PATIENCE_S, SESSION, Site, reading, readings, today, wait_until
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import run_session, ticking, troubled_bodies
@@ -296,14 +298,31 @@ def test_only_runs_that_ended_before_are_purged(offline):
 
 
 @pytest.fixture
-def pooled(site: Site, tmp_path: Path) -> Iterable[Site]:
-    """A site whose instance limits pools as the project's dagster.yaml does."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        site.instance = instance
-        yield site
+def filed(offline: Site) -> Iterable[Site]:
+    """A site whose instance keeps its records in files and limits pools, as the project's dagster.yaml says."""
+    prepare_dagster_home(Settings())
+    with dg.DagsterInstance.from_config(str(Settings().dagster_home)) as instance:
+        offline.instance = instance
+        yield offline
+
+
+@pytest.fixture
+def pooled(site: Site, filed: Site) -> Site:
+    """The same with its hub running."""
+    assert site is filed
+    return filed
+
+
+def test_a_purged_run_leaves_no_files(filed):
+    run_id = filed.run("reports").run_id
+
+    def files() -> list[Path]:
+        return [file for file in Settings().dagster_home.rglob("*") if run_id in str(file) and file.is_file()]
+
+    assert {file.suffix for file in files()} >= {".db", ".out", ".err"}
+    assert purge_runs(filed.instance, datetime.now(UTC) + timedelta(days=1)) == 1
+    assert files() == []
+    assert filed.run("reports").success
 
 
 @pytest.mark.service
