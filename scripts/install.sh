@@ -72,10 +72,19 @@ if [ "$(cat "$stamps/venv" 2> /dev/null)" != "$(place)" ]; then
     place > "$stamps/venv"
 fi
 
-# Every package is listed, so nothing is resolved; wheels only, so no compiler is needed.
-pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
-echo "install: installing the $kind requirements into .venv"
-pip install --quiet --no-deps --only-binary :all: "${requirements[@]}"
-pip install --quiet --no-deps --no-build-isolation --editable .
+# Every package is listed, so nothing is resolved; wheels only, so no compiler is needed. What pip says is in a log: it
+# warns of much that is harmless.
+pip_install() {
+    .venv/bin/python -m pip --disable-pip-version-check --no-input install --no-deps "$@" > .cache/pip.log 2>&1 || fail \
+        "could not install into .venv; pip said:" "$(grep -v '^Requirement already' .cache/pip.log | tail -n 8)" \
+        "The command was: .venv/bin/python -m pip install --no-deps $*" \
+        "The whole output is in .cache/pip.log. Check the network and the free disk space, then run make again."
+}
+
+packages=$(cat requirements.txt requirements-nodeps.txt $([ "$kind" = dev ] && echo requirements-dev.txt) | grep -c '==')
+echo "install: installing $packages packages ($kind requirements) into .venv; the first time it takes a minute or two"
+pip_install --only-binary :all: "${requirements[@]}"
+pip_install --no-build-isolation --editable .
 [ "$kind" = dev ] && echo "$wanted" > "$stamps/runtime"
 echo "$wanted" > "$stamps/$kind"
+echo "install: done"

@@ -1,5 +1,6 @@
 """What the committed files must not hold, and what the pinned requirements must."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -67,3 +68,19 @@ def test_every_requirement_is_pinned_to_one_version():
     lines = [line for file in files for line in (ROOT / file).read_text().splitlines()]
     loose = [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+|-r requirements\.txt|#.*|", line)]
     assert loose == []
+
+
+def test_an_install_that_fails_names_what_failed_and_what_to_do(tmp_path):
+    for name in ("scripts/install.sh", "pyproject.toml", "requirements.txt", "requirements-nodeps.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "requirements.txt").write_text("no-such-package==1.0\n")
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    environment = {**os.environ, "PYTHON": str(python), "PIP_NO_INDEX": "1"}
+    command = ["bash", "scripts/install.sh", "runtime"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "installing 2 packages" in done.stdout
+    for said in ("no-such-package==1.0", "pip install --no-deps", ".cache/pip.log", "run make again"):
+        assert said in done.stderr
+    assert not (tmp_path / ".venv" / "installed" / "runtime").exists()
