@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from assets.stream.contract import Contract
 from assets.stream.session import check_identity
-from assets.stream.store import StreamStore
+from assets.stream.store import Offsets, StreamStore
 from resources.event_source import EventSource, HubState
 from resources.lake import Lake
 
@@ -51,9 +51,12 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     """
     hub: HubState = source.state()
     store = StreamStore(contract, lake)
-    store.open(hub.tails)
-    check_identity(source.name, hub, store)
-    bronze, silver = store.offsets(store.bronze), store.offsets(store.silver)
+    bronze: Offsets = {}
+    silver: Offsets = {}
+    if store.bronze.exists():  # Who only looks creates no tables.
+        store.open(hub.tails)
+        check_identity(source.name, hub, store)
+        bronze, silver = store.offsets(store.bronze), store.offsets(store.silver)
     return Backlog(
         tuple(
             PartitionLag(partition, tail.first, tail.last, bronze.get(partition, -1), silver.get(partition, -1))
