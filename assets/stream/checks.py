@@ -6,10 +6,15 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from assets.stream.store import StreamStore
+from assets.stream.slices import slices
+from assets.stream.store import Offsets, StreamStore
 
 MAX_QUARANTINE_SHARE = 0.05
 MAX_SILENCE = timedelta(minutes=15)
+SLICE_ROWS = 2_000_000
+"""How many rows are compared at once, and those of a minute more."""
+RECENT = timedelta(minutes=30)
+"""Some sessions long: one that was killed is made up for."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +29,27 @@ class Finding:
     is_error: bool = True
 
 
-def evaluate(store: StreamStore, day: date, now: datetime) -> list[Finding]:
-    """All checks of a stream for one ingest date, freshness only for today; `DESCRIPTIONS` says what each means."""
+def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = False) -> list[Finding]:
+    """All checks of a stream for one ingest date, freshness only for today; `DESCRIPTIONS` says what each means.
+
+    Args:
+        store: the stream's tables.
+        day: the ingest date.
+        now: the time.
+        recent: look for repeats only where readings of the last half hour have a part in it. Sessions do so, one after
+            the other; it costs much less than the whole day.
+    """
     of_day = pl.col("ingest_date") == day
     bronze, silver, quarantine = (
         table.scan().filter(of_day) for table in (store.bronze, store.silver, store.quarantine)
     )
+    since = now - RECENT if recent else None
+    readings, quarantined = _total(bronze, pl.col("reading_count").sum()), _total(quarantine, pl.len())
     findings = [
-        _reconcile(bronze, silver, quarantine, store.duplicates(day)),
-        _continuity(store.bronze.scan(), day),
-        _unique_keys(store.silver.scan(), day, [*store.contract.keys, "measured_at"]),
-        _quarantine_share(bronze, quarantine),
+        _reconcile(readings, _total(silver, pl.len()), quarantined, store.duplicates(day)),
+        _continuity(store, day, since),
+        _unique_keys(store, day, since),
+        _quarantine_share(readings, quarantined),
     ]
     return [*findings, _freshness(silver, now)] if day == now.date() else findings
 
@@ -55,69 +70,90 @@ def _finding(table: str, name: str, passed: bool, counts: Mapping[str, float], *
     return Finding(table, name, passed, DESCRIPTIONS[table, name], counts, is_error)
 
 
-def _reconcile(bronze: pl.LazyFrame, silver: pl.LazyFrame, quarantine: pl.LazyFrame, duplicates: int) -> Finding:
-    readings, in_silver, in_quarantine = (
-        int(frame.collect().item())
-        for frame in (
-            bronze.select(pl.col("reading_count").sum()),
-            silver.select(pl.len()),
-            quarantine.select(pl.len()),
-        )
-    )
+def _total(rows: pl.LazyFrame, what: pl.Expr) -> int:
+    return int(rows.select(what).collect(engine="streaming").item())
+
+
+def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int) -> Finding:
     difference = readings - in_silver - in_quarantine - duplicates
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
     return _finding("silver", "counts_reconcile", difference == 0, counts | {"difference": difference})
 
 
-def _continuity(all_bronze: pl.LazyFrame, day: date) -> Finding:
-    """Compares with the day before too: between two sessions at midnight nothing may be lost either."""
+def _continuity(store: StreamStore, day: date, since: datetime | None) -> Finding:
+    """Compares with the day before too: between two sessions at midnight nothing may be lost either.
+
+    Of what was pulled before `since` only the number of events is compared with the span of their numbers.
+    """
+    bronze, number, pulled_at = store.bronze.scan(), pl.col("sequence_number"), pl.col("pulled_at")
+    of_day = bronze.filter(pl.col("ingest_date") == day)
+    last: Offsets = {}
+    if earlier := [each for each in store.bronze.dates("ingest_date") if each < day]:
+        before = bronze.filter(pl.col("ingest_date") == earlier[-1]).group_by("partition").agg(number.max())
+        last = dict(before.collect(engine="streaming").iter_rows())
+    counts = {"missing": 0, "doubled": 0}
+    if since is not None:
+        _count_numbers(of_day.filter(pulled_at < since), last, counts, distinct=pl.len())
+    for rows in slices(of_day if since is None else of_day.filter(pulled_at >= since), "pulled_at", SLICE_ROWS):
+        _count_numbers(rows, last, counts, distinct=number.n_unique())
+    return _finding("bronze", "sequence_continuity", not any(counts.values()), counts)
+
+
+def _count_numbers(rows: pl.LazyFrame, last: Offsets, counts: dict[str, int], distinct: pl.Expr) -> None:
+    """Adds what is missing or doubled among events that were pulled after others, and moves `last` on."""
     number = pl.col("sequence_number")
-    last_day = all_bronze.filter(pl.col("ingest_date") < day).filter(
-        pl.col("ingest_date") == pl.col("ingest_date").max()
-    )
+    is_new = ~pl.col("partition").is_in([*last]) | _beyond(last)
     found = (
-        all_bronze.filter(pl.col("ingest_date") == day)
-        .group_by("partition")
-        .agg(events=pl.len(), distinct=number.n_unique(), first=number.min(), last=number.max())
-        .join(last_day.group_by("partition").agg(before=number.max()), on="partition", how="left")
-        .with_columns(start=pl.col("before").fill_null(pl.col("first") - 1) + 1)
-        .select(
-            missing=(pl.col("last") - pl.col("start") + 1 - pl.col("distinct")).clip(0).sum(),
-            doubled=(pl.col("events") - pl.col("distinct") + (pl.col("start") - pl.col("first")).clip(0)).sum(),
-        )
-        .collect()
-        .row(0)
-    )
-    missing, doubled = (int(count) for count in found)
-    return _finding("bronze", "sequence_continuity", missing == doubled == 0, {"missing": missing, "doubled": doubled})
-
-
-def _unique_keys(all_silver: pl.LazyFrame, day: date, key: list[str]) -> Finding:
-    """Compares with rows of other ingest dates too: a late repeat comes in on another day."""
-    is_of_day = pl.col("ingest_date") == day
-    dates = all_silver.filter(is_of_day).select(pl.col("event_date").unique()).collect().to_series()
-    repeated = (
-        all_silver.filter(pl.col("event_date").is_in(dates.implode()))
-        .group_by(key)
-        .agg(rows=pl.len(), is_of_day=is_of_day.any())
-        .filter((pl.col("rows") > 1) & pl.col("is_of_day"))
-        .select(pl.len())
+        rows.group_by("partition", is_new=is_new)
+        .agg(events=pl.len(), distinct=distinct, first=number.min(), last=number.max())
         .collect(engine="streaming")
-        .item()
     )
-    return _finding("silver", "keys_unique", repeated == 0, {"repeated_keys": int(repeated)})
+    for partition, is_new_number, events, different, first, end in found.iter_rows():
+        if not is_new_number:
+            counts["doubled"] += events
+            continue
+        span = end - last.get(partition, first - 1)
+        counts["missing"] += max(0, span - different)
+        counts["doubled"] += events - min(different, span)
+        last[partition] = end
 
 
-def _quarantine_share(bronze: pl.LazyFrame, quarantine: pl.LazyFrame) -> Finding:
-    readings = int(bronze.select(pl.col("reading_count").sum()).collect().item())
-    quarantined = int(quarantine.select(pl.len()).collect().item())
+def _unique_keys(store: StreamStore, day: date, since: datetime | None) -> Finding:
+    """Compares with rows of other ingest dates too: a late repeat comes in on another day."""
+    key = [*store.contract.keys, "measured_at"]
+    silver, is_new = store.silver.scan(), pl.col("ingest_date") == day
+    if since is not None:
+        is_new &= _pulled_since(store, day, since)
+    repeated = 0
+    for rows in slices(silver.filter(is_new), "measured_at", SLICE_ROWS):
+        new = rows.select(key).collect(engine="streaming")
+        within = pl.col("measured_at").is_between(new["measured_at"].min(), new["measured_at"].max())
+        others = silver.filter(~is_new, within).select(key).join(new.lazy(), on=key, how="semi")
+        among_new = new.lazy().group_by(key).len().filter(pl.col("len") > 1).select(key)
+        repeated += _total(pl.concat([others, among_new]).unique(), pl.len())
+    return _finding("silver", "keys_unique", repeated == 0, {"repeated_keys": repeated})
+
+
+def _pulled_since(store: StreamStore, day: date, since: datetime) -> pl.Expr:
+    pulled = store.bronze.scan().filter(pl.col("ingest_date") == day, pl.col("pulled_at") >= since)
+    before = pulled.group_by("partition").agg(pl.col("sequence_number").min() - 1)
+    return _beyond(dict(before.collect(engine="streaming").iter_rows()))
+
+
+def _beyond(offsets: Offsets) -> pl.Expr:
+    number = pl.col("sequence_number")
+    each = ((pl.col("partition") == partition) & (number > last) for partition, last in offsets.items())
+    return pl.any_horizontal(pl.lit(False), *each)
+
+
+def _quarantine_share(readings: int, quarantined: int) -> Finding:
     share = quarantined / readings if readings else 0.0
     counts = {"readings": readings, "quarantined": quarantined, "share": share}
     return _finding("quarantine", "quarantine_share", share <= MAX_QUARANTINE_SHARE, counts, is_error=False)
 
 
 def _freshness(silver: pl.LazyFrame, now: datetime) -> Finding:
-    newest = silver.select(pl.col("received_at").max()).collect().item()
+    newest = silver.select(pl.col("received_at").max()).collect(engine="streaming").item()
     age = (now - newest).total_seconds() if newest else None
     passed = age is not None and age <= MAX_SILENCE.total_seconds()
     return _finding("silver", "freshness", passed, {} if age is None else {"age_seconds": age}, is_error=False)
