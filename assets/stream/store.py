@@ -275,15 +275,14 @@ def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
 
 
 def newest_event_time(silver: pl.LazyFrame) -> datetime | None:
-    """The newest `measured_at` of the last ingest date."""
-    return _newest(silver, "measured_at")
+    """The newest `measured_at` of the last two ingest dates: a day can begin with a reading that is days old."""
+    return _newest(silver, "measured_at", days=2)
 
 
-def _newest(rows: pl.LazyFrame, column: str) -> datetime | None:
-    day = rows.select(pl.col("ingest_date").max()).collect().item()
-    if day is None:
-        return None
-    newest: datetime = rows.filter(pl.col("ingest_date") == day).select(pl.col(column).max()).collect().item()
+def _newest(rows: pl.LazyFrame, column: str, days: int = 1) -> datetime | None:
+    day = pl.col("ingest_date")
+    last = rows.select(day.unique()).collect(engine="streaming").to_series().sort().tail(days)
+    newest: datetime | None = rows.filter(day.is_in(last.to_list())).select(pl.col(column).max()).collect().item()
     return newest
 
 
