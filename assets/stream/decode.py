@@ -21,7 +21,7 @@ NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 POSITION = {"event": pl.Int64, "event_index": pl.Int64}
 COUNT = "reading_count"
-PART = 10_000
+PART = 20_000
 """Bodies decoded at a time: their objects fit into the processor's cache, which makes decoding a third faster."""
 
 
@@ -45,12 +45,14 @@ class Decoded:
         rejects: ``event``, ``event_index``, ``reason``.
         reading_counts: for each body the number of its readings and rejects, at least 1.
         unknown_fields: how often each undeclared field was seen.
+        bodies: what was decoded.
     """
 
     readings: pl.DataFrame
     rejects: pl.DataFrame
     reading_counts: pl.Series
     unknown_fields: Counter[str]
+    bodies: pl.Series
 
 
 class _Field(NamedTuple):
@@ -91,7 +93,13 @@ class Decoder:
             self._part(bodies[start : start + PART], start, unknown) for start in range(0, max(1, len(bodies)), PART)
         ]
         readings, rejects, counts = zip(*parts, strict=True)
-        return Decoded(pl.concat(readings, rechunk=True), pl.concat(rejects), pl.concat(counts, rechunk=True), unknown)
+        return Decoded(
+            pl.concat(readings, rechunk=True),
+            pl.concat(rejects),
+            pl.concat(counts, rechunk=True),
+            unknown,
+            pl.Series("body_bytes", bodies, dtype=pl.Binary),
+        )
 
     def _part(self, bodies: Sequence[bytes], start: int, unknown: Counter[str]) -> _Part:
         """Decodes bodies, the first of which is the event `start`."""

@@ -25,7 +25,7 @@ _RAISED = {"id": pl.UInt128(), _TIME: Utc}
 
 
 class _Held(NamedTuple):
-    """Readings of one or more micro-batches, and the alerts that they raised."""
+    """Readings of one or more micro-batches, and ids and times of the alerts that they raised."""
 
     readings: pl.DataFrame
     raised: pl.DataFrame
@@ -34,6 +34,11 @@ class _Held(NamedTuple):
 
     def is_above(self, floor: datetime) -> bool:
         return self.newest is not None and self.newest > floor
+
+    def above(self, floor: datetime) -> "_Held":
+        """What is newer, with numbers for the alerts' ids."""
+        is_above = pl.col(_TIME) > floor
+        return _held(self.readings.filter(is_above), _numbered(self.raised.filter(is_above)))
 
     def overlaps(self, oldest: datetime, newest: datetime) -> bool:
         return self.oldest is not None and self.newest is not None and self.oldest <= newest and oldest <= self.newest
@@ -61,7 +66,8 @@ class Known:
         readings = self._above_floor(silver().select(self._columns))
         self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
         self._last = self._newest_by_entity(readings[[contract.entity, _TIME]])
-        self._stored = list(_pieces(readings, self._above_floor(_raised(alerts()))))
+        raised = self._above_floor(alerts().select("alert_id", _TIME))
+        self._stored = list(_pieces(readings, _numbered(raised)))
         self._unstored: list[_Held] = []
 
     @property
@@ -103,17 +109,18 @@ class Known:
         if alerts.is_empty():
             return alerts
         oldest, newest = _times(alerts)
-        known = [held.raised for held in self._overlapping([*self._stored, *self._unstored], oldest, newest)]
+        known = [held.raised for held in self._overlapping(self._stored, oldest, newest)]
+        known += [_numbered(held.raised) for held in self._unstored if held.overlaps(oldest, newest)]
         if self._floor is not None and oldest <= self._floor:
-            known.append(_raised(self._look_up_alerts().filter(pl.col(_TIME).is_between(oldest, newest))).collect())
+            stored = self._look_up_alerts().filter(pl.col(_TIME).is_between(oldest, newest))
+            known.append(_numbered(stored.select("alert_id", _TIME).collect()))
         ids = pl.concat(known)["id"]
         return alerts.filter(pl.col("alert_id").cast(pl.UInt128).is_in(ids.implode()))
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
         readings = silver[self._columns]
-        raised = pl.DataFrame([alerts["alert_id"].cast(pl.UInt128).alias("id"), alerts[_TIME]])
-        self._unstored.append(_held(readings, raised))
+        self._unstored.append(_held(readings, alerts[["alert_id", _TIME]]))
         self._last = self._newest_by_entity(pl.concat([self._last, readings[self._last.columns]]))
 
     def forget(self, micro_batches: int | None = None) -> None:
@@ -130,10 +137,12 @@ class Known:
         self._newest = max(newest)
         self._floor = self._newest - self._span
         self._stored = [held for held in self._stored if held.is_above(self._floor)]
+        # Numbered only now: in a backlog most are behind the floor already.
+        added = [held.above(self._floor) for held in stored]
         if self._stored and self._stored[-1].readings.height < PIECE_ROWS:
-            stored.insert(0, self._stored.pop())
-        if stored:
-            self._stored.append(_joined(stored, self._floor))
+            added.insert(0, self._stored.pop())
+        if added:
+            self._stored.append(_joined(added))
         self._last = self._last.filter(pl.col(_TIME) > self._floor)
 
     def _overlapping(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> list[_Held]:
@@ -175,8 +184,8 @@ def _by_date(rows: pl.DataFrame) -> list[pl.DataFrame]:
     return rows.with_columns(_date=pl.col(_TIME).dt.date()).partition_by("_date", include_key=False)
 
 
-def _raised(alerts: pl.LazyFrame) -> pl.LazyFrame:
-    return alerts.select(pl.col("alert_id").cast(pl.UInt128).alias("id"), _TIME)
+def _numbered(alerts: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame([alerts["alert_id"].cast(pl.UInt128).alias("id"), alerts[_TIME]])
 
 
 def _times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
@@ -189,13 +198,10 @@ def _held(readings: pl.DataFrame, raised: pl.DataFrame) -> _Held:
     return _Held(readings, raised, *(_times(readings) if readings.height else (None, None)))
 
 
-def _joined(held: Sequence[_Held], floor: datetime) -> _Held:
-    """What is above the floor, in memory of its own."""
-    readings, raised = (
-        pl.concat(frames).filter(pl.col(_TIME) > floor).rechunk()
-        for frames in ([each.readings for each in held], [each.raised for each in held])
-    )
-    return _held(readings, raised)
+def _joined(held: Sequence[_Held]) -> _Held:
+    """One piece, in memory of its own."""
+    readings = pl.concat([each.readings for each in held], rechunk=True)
+    return _held(readings, pl.concat([each.raised for each in held], rechunk=True))
 
 
 def _pieces(readings: pl.DataFrame, raised: pl.DataFrame) -> Iterator[_Held]:

@@ -87,7 +87,7 @@ class Processor:
         alerts = self._alerts(first, earlier)
         rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
         self.known.add(silver, alerts)
-        bronze = _with_bodies(events, bodies)
+        bronze = _with_bodies(events, decoded.bodies)
         return Outcome(
             bronze=self._conform("bronze", bronze),
             silver=silver,
@@ -195,16 +195,16 @@ def _alert_id(entity: str) -> pl.Expr:
     return digest.cast(pl.String).alias("alert_id")
 
 
-def _with_bodies(events: pl.DataFrame, bodies: Sequence[bytes]) -> pl.DataFrame:
+def _with_bodies(events: pl.DataFrame, bodies: pl.Series) -> pl.DataFrame:
     """Adds `body`, or `body_bytes` where the body is no UTF-8."""
-    raw = pl.Series("body_bytes", bodies, dtype=pl.Binary)
     try:
-        return events.with_columns(raw.cast(pl.String).alias("body"), body_bytes=pl.lit(None, pl.Binary))
+        text = bodies.cast(pl.String).alias("body")
+        return events.hstack([text, pl.Series("body_bytes", [None], dtype=pl.Binary).new_from_index(0, len(text))])
     except pl.exceptions.ComputeError:
-        texts = [body if body.isascii() or _is_utf_8(body) else None for body in bodies]
+        texts = [body if _is_utf_8(body) else None for body in bodies]
     binary = [body if text is None else None for body, text in zip(bodies, texts, strict=True)]
-    return events.with_columns(
-        pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)
+    return events.hstack(
+        [pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)]
     )
 
 

@@ -199,7 +199,7 @@ def _is_json(value: Any) -> bool:
 @given(glucose, st.sampled_from(["extra", "zone", "Ünit"]), anything)
 @examples(50)
 def test_unknown_fields_change_nothing_but_their_count(member: dict[str, Any], name: str, value: Any) -> None:
-    assume(_is_json(value))
+    assume(_is_json(value) and name not in member)
     plain = process(micro_batches([json.dumps(member).encode()]))
     more = process(micro_batches([json.dumps(member | {name: value}).encode()]))
     assert plain.silver.equals(more.silver)
