@@ -15,8 +15,12 @@ import polars as pl
 from assets.stream.contract import Contract
 from assets.stream.known import Known
 from assets.stream.process import Outcome, Processor
-from assets.stream.store import StreamStore, newest_event_time, read_events
+from assets.stream.slices import slices
+from assets.stream.store import CHUNK_BYTES, StreamStore, read_events
 from resources.lake import Lake, LakeTable
+
+ROW_BYTES = 200
+"""What a quarantined row weighs besides its body."""
 
 
 class NotCaughtUpError(RuntimeError):
@@ -97,7 +101,7 @@ def rebuild(
             contract,
             silver=lambda: pl.concat([store.silver.scan().filter(earlier), spool.scan(store.silver)]),
             alerts=lambda: pl.concat([store.alerts.scan().filter(earlier), spool.scan(store.alerts)]),
-            newest=newest_event_time(store.silver.scan().filter(earlier)),
+            newest=store.silver.newest("measured_at", earlier),
         )
         processor = Processor(contract, known)
         duplicates = 0
@@ -133,18 +137,18 @@ def replay(
     on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None,
     on_progress: Callable[[Rebuilt], None] = lambda _: None,
 ) -> list[Rebuilt]:
-    """Rebuilds the ingest dates that a fix changes, and finishes a replay that was interrupted.
+    """Rebuilds the ingest dates that a fix changes, and goes on where a replay was interrupted.
 
     Raises:
         NotCaughtUpError, ConcurrentWriteError: see `rebuild`; run it again to finish.
     """
     store = StreamStore(contract, lake)
     done = []
-    if days := days_to_replay(contract, lake):
-        store.mark_replay(days[0])
-        for day in days:
-            done.append(rebuild(contract, lake, day, on_new_alerts))
-            on_progress(done[-1])
+    for day in (days := days_to_replay(contract, lake)):
+        store.mark_replay(day)
+        done.append(rebuild(contract, lake, day, on_new_alerts))
+        on_progress(done[-1])
+    if days:
         store.mark_replay(None)
     return done
 
@@ -156,16 +160,17 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     the days after it may repeat what the fix lets in, or be averaged with it.
     """
     store = StreamStore(contract, lake)
-    quarantine = store.quarantine.scan()
-    quarantined = quarantine.select(pl.col("ingest_date").unique().sort()).collect().to_series().to_list()
-    changed = (
-        day for day in quarantined if _changes(contract, quarantine.filter(pl.col("ingest_date") == day).collect())
-    )
-    first = store.replay_due_from or next(changed, None)
-    if first is None:
-        return []
-    days = store.bronze.scan().select(pl.col("ingest_date").unique().sort()).collect().to_series()
-    return days.filter(days >= first).to_list()
+    due = store.replay_due_from
+    before = (day for day in store.quarantine.dates("ingest_date") if due is None or day < due)
+    first = next((day for day in before if _is_changed(store, day)), due)
+    return [] if first is None else [day for day in store.bronze.dates("ingest_date") if day >= first]
+
+
+def _is_changed(store: StreamStore, day: date) -> bool:
+    quarantine = store.quarantine.scan().filter(pl.col("ingest_date") == day)
+    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64).fill_null(0)
+    parts = slices(quarantine, "received_at", CHUNK_BYTES, (size + ROW_BYTES).sum())
+    return any(_changes(store.contract, part.collect()) for part in parts)
 
 
 def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
+from assets.stream import rebuild as rebuild_module
 from assets.stream.decode import TEXT
-from assets.stream.rebuild import NotCaughtUpError, Rebuilt, days_to_replay, rebuild
+from assets.stream.rebuild import NotCaughtUpError, Rebuilt, days_to_replay, rebuild, replay
 from assets.stream.store import StreamStore
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.table import Table
@@ -132,6 +133,57 @@ def test_a_conflicting_duplicate_alone_is_no_reason_to_replay(tmp_path: Path) ->
     run_session(lake, hub_with([body(reading(0, 100)), body(reading(0, 101))]))
     assert rows(lake, "quarantine")["reason"].to_list() == ["conflicting_duplicate"]
     assert days_to_replay(CONTRACT, lake) == []
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 64 << 20])
+def test_a_fix_is_found_wherever_in_the_day_its_readings_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(rebuild_module, "CHUNK_BYTES", chunk_bytes)
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    for minutes in range(5):
+        hub.send([b"not json", body(reading(minutes, "x"), reading(minutes, "y"))], NOON + timedelta(minutes=minutes))
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    assert days_to_replay(BEFORE_THE_FIX, lake) == []
+    hub.send([body(reading(20, "x"), reading(21, "300"))], NOON + timedelta(minutes=20))
+    run_session(lake, hub, contract=BEFORE_THE_FIX, clock=ticking(NOON + timedelta(minutes=21)))
+    assert days_to_replay(BEFORE_THE_FIX, lake) == []
+    assert days_to_replay(CONTRACT, lake) == [NOON.date()]
+
+
+def test_a_replay_that_a_session_ends_goes_on_with_the_day_that_is_left(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300"))], partitions=1)
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    for number in (1, 2):
+        hub.send([body(reading(1440 * number, "301"))], NOON + number * DAY)
+        run_session(lake, hub, contract=BEFORE_THE_FIX, clock=ticking(NOON + number * DAY))
+
+    def session_of_the_last_day() -> None:
+        if days_to_replay(CONTRACT, lake) == DAYS[2:]:
+            hub.send([body(reading(1440 * 2 + 1, 100))], NOON + 2 * DAY)
+            run_session(lake, hub, clock=ticking(NOON + 2 * DAY + timedelta(minutes=1)))
+
+    done: list[date] = []
+    with pytest.raises(ConcurrentWriteError):
+        replay(
+            CONTRACT,
+            InterruptedLake(lake.root, layer="silver", event=session_of_the_last_day),
+            on_progress=lambda rebuilt: done.append(rebuilt.day),
+        )
+    assert done == DAYS[:2]
+    assert [rebuilt.day for rebuilt in replay(CONTRACT, lake)] == DAYS[2:]
+    assert days_to_replay(CONTRACT, lake) == []
+    assert_exact(lake, hub)
+
+
+def test_a_fix_that_comes_while_a_replay_is_due_reaches_earlier_days_too(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300"))], partitions=1)
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    hub.send([body(reading(5, 101))], NOON + DAY)
+    run_session(lake, hub, contract=BEFORE_THE_FIX, clock=ticking(NOON + DAY))
+    StreamStore(CONTRACT, lake).mark_replay(DAYS[1])
+    assert days_to_replay(BEFORE_THE_FIX, lake) == [DAYS[1]]
+    assert days_to_replay(CONTRACT, lake) == DAYS[:2]
 
 
 def test_a_rebuild_while_bronze_is_ahead_is_refused(tmp_path: Path) -> None:
