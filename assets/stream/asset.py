@@ -54,7 +54,7 @@ def alerts_hub_asset(contracts: list[Contract]) -> dg.AssetSpec:
     return dg.AssetSpec(
         dg.AssetKey(["hub", ALERTS_HUB]),
         deps=[table_key(contract.tables.alerts.name) for contract in contracts],
-        description="Alerts as they are published, one JSON object each, the moment a rule is broken.",
+        description="Alerts as they are published, the moment a rule is broken: a JSON object each, or arrays of them.",
         group_name="alerts",
         kinds={"azureeventhub"},
     )
@@ -125,6 +125,10 @@ def _session(
             should_stop=lambda: signals.is_noted,
         )
         totals = session.run()
+        if totals.alerts_withheld:
+            context.log.warning(
+                f"{totals.alerts_withheld} All data and alerts are stored; what waits is published as soon as it can be."
+            )
         if not signals.is_noted:
             session.store.maintain(today)
     yield from _results(context, contract, today, _metadata(totals))

@@ -50,6 +50,7 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
+        _finding("alerts", "all_published", not store.has_unpublished(), {}, is_error=False),
     ]
     return [*findings, _freshness(silver, now)] if day == now.date() else findings
 
@@ -62,6 +63,7 @@ DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     ): "Bronze has every sequence number of every partition once, on one ingest date and since the one before.",
     ("silver", "keys_unique"): "No reading of one ingest date shares its key with another, of whatever date.",
     ("quarantine", "quarantine_share"): f"At most {MAX_QUARANTINE_SHARE:.0%} of the readings are in quarantine.",
+    ("alerts", "all_published"): "No stored alert waits for the alerts hub to take it.",
     ("silver", "freshness"): f"The newest reading was received within {MAX_SILENCE.seconds // 60} minutes.",
 }
 

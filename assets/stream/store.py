@@ -137,6 +137,8 @@ class StreamStore:
 
     def has_unpublished(self) -> bool:
         """Whether alerts are stored that the alerts hub did not take."""
+        if not self._log:
+            self.open(self.bronze.scan().select("partition").unique().collect(engine="streaming").to_series())
         published = self._published()
         return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
 

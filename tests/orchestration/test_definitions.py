@@ -54,6 +54,7 @@ def test_only_hubs_are_outside():
 
 def test_checks():
     of_each_stream = [
+        "alerts/{}:all_published",
         "bronze/{}:sequence_continuity",
         "quarantine/{}:quarantine_share",
         "silver/{}:counts_reconcile",

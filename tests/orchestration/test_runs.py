@@ -78,6 +78,7 @@ def test_a_session_reports_counts_offsets_and_checks(site):
         assert reported[f"{layer}/glucose_readings"]["rows"] == site.rows(layer).height
     assert reported["silver/glucose_readings"]["duplicates"] == 9 - 1 - site.rows("silver").height
     assert checks(site.instance, result.run_id) == {
+        "alerts:all_published": True,
         "bronze:sequence_continuity": True,
         "quarantine:quarantine_share": False,
         "silver:counts_reconcile": True,
