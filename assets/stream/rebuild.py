@@ -87,7 +87,8 @@ def rebuild(
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
     """
     store = StreamStore(contract, lake)
-    store.open(store.bronze.scan().select("partition").unique().collect().to_series().to_list())
+    highest = store.bronze.newest("partition")
+    store.open(range(0 if highest is None else highest + 1))
     if store.is_behind():
         raise NotCaughtUpError(
             f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
