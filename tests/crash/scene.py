@@ -1,6 +1,7 @@
 """What all crash tests share: a sender that never gives up, processes that are killed, a last look at the tables."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -15,20 +16,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import polars as pl
 import psutil
 
 from assets.glucose.assets import CONTRACT
+from assets.gold import DailyGold
+from assets.stream.asset import ALERTS_HUB
+from assets.stream.contract import Contract
 from assets.stream.session import Session, SessionLimits
 from generator.events import Event
-from generator.streams import glucose_events
+from generator.streams import device_events, glucose_events
+from orchestration.system import STREAMS, Stream
+from orchestration.work import refresh_gold
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import EventHubsPublisher
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake
-from tests.stream.hubs import MemoryPublisher
-from tests.stream.tables import assert_exact, bronze_events
+from tests.stream import oracle
+from tests.stream.tables import assert_exact, bronze_events, rows
 
 ROOT = Path(__file__).resolve().parents[2]
+GLUCOSE, DEVICES = STREAMS
+DOMAINS = {GLUCOSE.contract: oracle.GLUCOSE, DEVICES.contract: oracle.DEVICES}
 KILLS = 10
 EVENTS_PER_SEND = 20
 PAUSE_S = 0.1
@@ -37,8 +46,8 @@ PAUSE_S = 0.1
 class Sender:
     """Sends events all the time, in a thread; what the hub did not confirm is sent again, so it may come twice."""
 
-    def __init__(self, connection_string: str) -> None:
-        self._hub = EventHubsNamespace(connection_string)
+    def __init__(self, connection_string: str, contract: Contract = CONTRACT) -> None:
+        self._hub, self._contract = EventHubsNamespace(connection_string), contract
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._unconfirmed: list[Event] = []
@@ -56,11 +65,12 @@ class Sender:
 
     def _run(self) -> None:
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=5)
-        events = glucose_events(start=start, spacing=timedelta(minutes=2), faults=0.1, repeats=0.05, late=0.05)
+        generate = glucose_events if self._contract is CONTRACT else device_events
+        events = generate(start=start, spacing=timedelta(minutes=2), faults=0.1, repeats=0.05, late=0.05)
         while not self._stop.is_set():
-            producer = self._hub.producer(CONTRACT.stream, retry_total=0)
+            producer = self._hub.producer(self._contract.stream, retry_total=0)
             try:
-                with EventHubsPublisher(producer, CONTRACT.stream) as publisher:
+                with EventHubsPublisher(producer, self._contract.stream) as publisher:
                     self._send(publisher, events)
             except HubUnavailableError:
                 self._stop.wait(PAUSE_S)
@@ -111,21 +121,54 @@ def session_worker(connection_string: str, lake: Lake, log: Path) -> Worker:
     return Worker([sys.executable, "-m", "tests.crash.session_worker", connection_string, lake.root], log, greets=True)
 
 
-def source_of(connection_string: str) -> EventHubsSource:
-    return EventHubsNamespace(connection_string).source(CONTRACT.stream)
+def source_of(connection_string: str, contract: Contract = CONTRACT) -> EventHubsSource:
+    return EventHubsNamespace(connection_string).source(contract.stream)
 
 
-def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes]) -> None:
-    """Lets one last session work undisturbed; then every table must be exact."""
-    source = source_of(connection_string)
-    limits = SessionLimits(trigger_s=0.05, until_caught_up=True)
-    Session(CONTRACT, lake, source, MemoryPublisher(), limits=limits).run()
-    assert_exact(lake, source)
-    stored = Counter(event.body for event in bronze_events(lake))
+def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes], stream: Stream = GLUCOSE) -> None:
+    """Lets one last session work undisturbed; then every table, gold too, and the alerts hub must be exact."""
+    contract = stream.contract
+    hubs, source = EventHubsNamespace(connection_string), source_of(connection_string, contract)
+    with hubs.publisher(ALERTS_HUB) as publisher:
+        limits = SessionLimits(trigger_s=0.05, until_caught_up=True)
+        totals = Session(contract, lake, source, publisher, limits=limits).run()
+    assert totals.alerts_withheld is None
+    assert_exact(lake, source, contract, DOMAINS[contract])
+    stored = Counter(event.body for event in bronze_events(lake, contract))
     lost = Counter(confirmed) - stored
     assert not lost, f"{sum(lost.values())} confirmed events are not in bronze"
     assert len(confirmed) > 300, f"only {len(confirmed)} events were sent"
+    unpublished = set(rows(lake, "alerts", contract)["alert_id"]) - published(hubs.source(ALERTS_HUB))
+    assert not unpublished, f"{len(unpublished)} stored alerts are not in the alerts hub"
+    refresh_gold(stream, lake)
+    assert_gold_is_what_silver_says(lake, stream)
     gc.collect()
+
+
+def published(alerts: EventHubsSource) -> set[str]:
+    """The ids of all alerts in the hub."""
+    ids: set[str] = set()
+    waiting = sum(tail.last + 1 for tail in alerts.state().tails.values())
+    with alerts.receive({}) as receiver:
+        while waiting > 0:
+            taken = receiver.take(timeout=10)
+            assert taken, f"{waiting} events of the alerts hub did not arrive"
+            for body in (body for pulled in taken for body in pulled.bodies):
+                found = json.loads(body)
+                ids |= {alert["alert_id"] for alert in (found if isinstance(found, list) else [found])}
+                waiting -= 1
+    return ids
+
+
+def assert_gold_is_what_silver_says(lake: Lake, stream: Stream) -> None:
+    """Every daily gold table equals one that is made of all of silver at once."""
+    for gold in stream.gold:
+        if isinstance(gold, DailyGold):
+            silver = lake.table(gold.source).scan()
+            dates = silver.select(pl.col("event_date").unique()).collect().to_series().to_list()
+            right = gold.compute(silver, dates)
+            stored = lake.table(gold.table).scan().collect()
+            assert stored.sort(pl.all()).equals(right.sort(pl.all())), gold.table.name
 
 
 def carrying(name: str, value: str) -> list[psutil.Process]:

@@ -4,11 +4,11 @@ import os
 import sys
 
 from assets.glucose.assets import CONTRACT
+from assets.stream.asset import ALERTS_HUB
 from assets.stream.session import Session, SessionLimits
 from resources.event_hubs import EventHubsNamespace
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake
-from tests.stream.hubs import MemoryPublisher
 
 LIMITS = SessionLimits(trigger_s=0.02, commit_interval_s=0.05, idle_timeout_s=1, max_duration_s=2)
 
@@ -16,9 +16,10 @@ LIMITS = SessionLimits(trigger_s=0.02, commit_interval_s=0.05, idle_timeout_s=1,
 def main(connection_string: str, root: str) -> None:
     print(os.getpid(), flush=True)
     while True:
-        source = EventHubsNamespace(connection_string).source(CONTRACT.stream)
+        hubs = EventHubsNamespace(connection_string)
         try:
-            Session(CONTRACT, Lake(root), source, MemoryPublisher(), limits=LIMITS).run()
+            with hubs.publisher(ALERTS_HUB) as publisher:
+                Session(CONTRACT, Lake(root), hubs.source(CONTRACT.stream), publisher, limits=LIMITS).run()
         except HubUnavailableError as error:
             print(error, file=sys.stderr, flush=True)
 

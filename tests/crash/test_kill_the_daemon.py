@@ -10,8 +10,20 @@ import pytest
 
 from assets.glucose.assets import CONTRACT
 from orchestration.backlog import backlog
+from orchestration.system import STREAMS
 from resources.lake import Lake
-from tests.crash.scene import KILLS, ROOT, Sender, Worker, carrying, drain_and_verify, end, none_left, source_of
+from tests.crash.scene import (
+    DEVICES,
+    KILLS,
+    ROOT,
+    Sender,
+    Worker,
+    carrying,
+    drain_and_verify,
+    end,
+    none_left,
+    source_of,
+)
 from tests.emulator.hub import RunningHub
 
 pytestmark = [
@@ -65,7 +77,7 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
         def committed() -> int:
             return lake.table(CONTRACT.tables.silver).version() or 0
 
-        with Sender(hub.connection_string) as sender:
+        with Sender(hub.connection_string) as sender, Sender(hub.connection_string, DEVICES.contract) as devices:
             daemon.start()
             wait_until("a first session", committed, FIRST_SESSION_WITHIN_S, log)
             for _ in range(KILLS):
@@ -74,10 +86,14 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
                 daemon.start()
             before = committed()
             wait_until("a session after the last kill", lambda: committed() > before, RECOVERED_WITHIN_S, log)
-        source = source_of(hub.connection_string)
+        sources = [(each.contract, source_of(hub.connection_string, each.contract)) for each in STREAMS]
         wait_until(
-            "the end of the backlog", lambda: not backlog(CONTRACT, lake, source).events, RECOVERED_WITHIN_S, log
+            "the end of the backlog",
+            lambda: not any(backlog(contract, lake, source).events for contract, source in sources),
+            RECOVERED_WITHIN_S,
+            log,
         )
         daemon.kill()
         end(carrying("DAGSTER_HOME", str(home)))
         drain_and_verify(hub.connection_string, lake, sender.confirmed)
+        drain_and_verify(hub.connection_string, lake, devices.confirmed, DEVICES)

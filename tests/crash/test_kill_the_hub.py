@@ -22,7 +22,7 @@ pytestmark = [
 def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
     lake, moments, data = Lake(str(tmp_path / "lake")), Random(20261124), tmp_path / "hub"
     data.mkdir()
-    with RunningHub(("glucose_readings:3",), data=data) as hub:
+    with RunningHub(("glucose_readings:3", "alerts:2"), data=data) as hub:
         worker = session_worker(hub.connection_string, lake, tmp_path / "worker.log")
         worker.start()
         try:

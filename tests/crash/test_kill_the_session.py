@@ -21,7 +21,7 @@ pytestmark = [
 
 def test_a_session_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
     lake, moments = Lake(str(tmp_path / "lake")), Random(20261123)
-    with RunningHub(("glucose_readings:3",)) as hub:
+    with RunningHub(("glucose_readings:3", "alerts:2")) as hub:
         worker = session_worker(hub.connection_string, lake, tmp_path / "worker.log")
         with Sender(hub.connection_string) as sender:
             for _ in range(KILLS):
