@@ -7,15 +7,16 @@ import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from orchestration.terminal import err, fail, out, progress, report, sent
+
 if TYPE_CHECKING:
-    from generator.publisher import Progress, Published
     from orchestration.system import Stream
+    from orchestration.work import Drained
     from resources.settings import Settings
 
 
@@ -33,7 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
 @app.command()
@@ -43,6 +43,9 @@ def hub(
         Path | None, typer.Option(help="Hubs in the schema of Microsoft's emulator; default hubs.json.")
     ] = None,
     retention_hours: Annotated[float, typer.Option(help="Events older than this are dropped.")] = 72.0,
+    retention_bytes_per_partition: Annotated[
+        int | None, typer.Option(min=1, help="The oldest events above this size are dropped; default: no limit.")
+    ] = None,
 ) -> None:
     """Start the local Event Hubs until Ctrl-C; its log survives restarts and crashes."""
     from emulator.__main__ import main as serve
@@ -52,6 +55,8 @@ def hub(
     settings.hub_data.mkdir(parents=True, exist_ok=True)
     arguments = ["--config", str(config or HUB_CONFIG), "--data", str(settings.hub_data)]
     arguments += ["--port", str(settings.hub_port if port is None else port), "--retention-hours", str(retention_hours)]
+    if retention_bytes_per_partition is not None:
+        arguments += ["--retention-bytes-per-partition", str(retention_bytes_per_partition)]
     raise typer.Exit(serve(arguments))
 
 
@@ -75,7 +80,7 @@ def generate(
 
     found, settings = _stream(stream), _settings()
     if found.short not in GENERATED:
-        _fail(f"The generator knows no stream '{stream}'. It makes: {', '.join(GENERATED)}.")
+        fail(f"The generator knows no stream '{stream}'. It makes: {', '.join(GENERATED)}.")
     now = datetime.now(UTC)
     if backlog is None:
         made = events(
@@ -99,7 +104,7 @@ def generate(
         signal.signal(number, lambda *_: stop.set())
     with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
         err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
-        _report(send(made, producer, progress=_sent, stop=stop))
+        report(send(made, producer, progress=sent, stop=stop))
 
 
 @app.command()
@@ -112,8 +117,8 @@ def publish(
 
     found, settings = _stream(stream), _settings()
     with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
-        published = publish_file(file, producer, progress=_sent)
-    _report(published)
+        published = publish_file(file, producer, progress=sent)
+    report(published)
     for too_large in published.too_large:
         err.print(f"[red]Not sent:[/] {too_large}")
     raise typer.Exit(1 if published.too_large else 0)
@@ -123,9 +128,13 @@ def publish(
 def drain(
     streams: Annotated[list[str] | None, typer.Argument(help="Streams; default: all.")] = None,
 ) -> None:
-    """Run sessions in this process until the streams have caught up, then refresh gold and reports."""
+    """Run sessions in this process until the streams have caught up, then refresh gold and reports.
+
+    Exits with 1 if events had expired in the hub before they were read or alerts could not be published, with 130 if it
+    was stopped.
+    """
     from assets.stream.session import SessionLimits, Totals
-    from orchestration.system import STREAMS
+    from orchestration.system import STREAMS, open_lake
     from orchestration.work import drain as work_off
     from orchestration.work import refresh_reports
     from resources.signals import DeferredSignals
@@ -133,32 +142,46 @@ def drain(
     settings = _settings()
     chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
     limits = SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s)
+    is_complete = True
     with _explained(), DeferredSignals() as signals:
         for stream in chosen:
             started = time.monotonic()
 
             def show(totals: Totals, name: str = stream.name, started: float = started) -> None:
-                _progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
+                progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
 
-            done = work_off(stream, settings, limits, show, lambda: signals.is_noted)
-            totals = done.totals
-            out.print(
-                f"{stream.name}: {totals.events:,} events in {time.monotonic() - started:.1f} s: "
-                f"{totals.silver:,} silver, "
-                f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
-                + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
-            )
-            for table, rows in done.gold_rows.items():
-                out.print(f"  {table}: {rows:,} rows")
-            if totals.expired_events:
-                err.print(
-                    f"[red]{stream.name}: {totals.expired_events:,} events had expired in the hub "
-                    "before they were read.[/]"
-                )
+            done = work_off(stream, settings, limits, show, lambda: signals.is_noted, progress)
+            _show_drained(stream.name, done, time.monotonic() - started)
+            is_complete &= not done.totals.expired_events and not done.totals.alerts_withheld
             if signals.is_noted:
-                err.print("Stopped: what was pulled is committed; `pulselake drain` goes on from here.")
-                raise typer.Exit(130)
-        refresh_reports(settings.open_lake())
+                break
+        else:
+            refresh_reports(open_lake(settings), progress, lambda: signals.is_noted)
+            progress("")
+        if signals.is_noted:
+            err.print("Stopped: what was pulled is committed; `pulselake drain` goes on from here.")
+            raise typer.Exit(130)
+    raise typer.Exit(0 if is_complete else 1)
+
+
+def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
+    totals = done.totals
+    progress("")
+    out.print(
+        f"{stream}: {totals.events:,} events in {seconds:.1f} s: {totals.silver:,} silver, "
+        f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
+        + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
+    )
+    for table, rows in done.gold_rows.items():
+        out.print(f"  {table}: {rows:,} rows")
+    if totals.alerts_withheld:
+        waiting = f"{stream}: alerts are stored but not published; the next session publishes them."
+        err.print(f"[red]{escape(f'{waiting} {totals.alerts_withheld}')}[/]", highlight=False)
+    if totals.expired_events:
+        err.print(
+            f"[red]{stream}: {totals.expired_events:,} events had expired in the hub before they were read; they are "
+            "lost. Drain more often, or keep events longer in the hub.[/]"
+        )
 
 
 @app.command()
@@ -171,6 +194,7 @@ def replay(
 
     def show(rebuilt: Rebuilt) -> None:
         before, after = rebuilt.before, rebuilt.after
+        progress("")
         out.print(
             f"{rebuilt.day}: quarantine {before['quarantine']:,} → {after['quarantine']:,}, "
             f"silver {before['silver']:,} → "
@@ -179,7 +203,9 @@ def replay(
 
     found = _stream(stream)
     with _explained():
-        if not process_again(found, _settings(), show):
+        changed = process_again(found, _settings(), show, progress)
+        progress("")
+        if not changed:
             out.print(f"{found.name}: every quarantined reading would be quarantined again; nothing changed.")
 
 
@@ -189,12 +215,13 @@ def sql(
     format: Annotated[Format, typer.Option(help="How to print the rows.")] = Format.TABLE,
 ) -> None:
     """Ask any table: bronze.glucose_readings, silver.…, quarantine.…, alerts.…, gold.glucose_daily, …"""
-    from orchestration.system import analytics
+    from orchestration.system import analytics, open_lake
     from resources.analytics import QueryError
     from resources.results import write
     from resources.sql_shell import shell
 
-    asked = analytics(_settings().open_lake())
+    with _explained():
+        asked = analytics(open_lake(_settings()))
     if statement is None:
         shell(asked, sys.stdin, sys.stdout)
         return
@@ -202,20 +229,22 @@ def sql(
         with asked.stream(statement) as result:
             write(result, format.value, sys.stdout)
     except QueryError as error:
-        _fail(str(error))
+        fail(str(error))
     except BrokenPipeError:
         sys.stderr.close()
 
 
 @app.command()
 def status() -> None:
-    """Show lag by partition, the last micro-batch, today's quarantine by reason and alerts by rule."""
+    """Show lag by partition, the last session and micro-batch, today's quarantine by reason and alerts by rule."""
     from orchestration.screens import show_status
+    from orchestration.status import last_sessions
     from orchestration.status import status as look
 
+    settings, now = _settings(), datetime.now(UTC)
     with _explained():
-        found = look(_settings(), datetime.now(UTC).date())
-    show_status(out, found)
+        found = look(settings, now.date())
+    show_status(out, found, last_sessions(settings, now))
     raise typer.Exit(1 if any(each.problem for each in found) else 0)
 
 
@@ -275,7 +304,7 @@ def _settings() -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
-        _fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
+        fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
 
 
 def _setting_error(setting: str, message: str) -> str:
@@ -291,12 +320,7 @@ def _stream(name: str) -> "Stream":
     try:
         return stream(name)
     except UnknownStreamError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    err.print(f"[red]{escape(message)}[/]", highlight=False)
-    raise typer.Exit(1)
+        fail(str(error))
 
 
 class _explained:
@@ -312,6 +336,7 @@ class _explained:
         from assets.stream.session import HubRecreatedError
         from generator.publisher import PublishError
         from orchestration.processes import ChildError
+        from orchestration.system import LakeUnavailableError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError
 
@@ -322,32 +347,12 @@ class _explained:
             NotCaughtUpError,
             PublishError,
             ChildError,
+            LakeUnavailableError,
         )
         if issubclass(kind, explained):
-            _fail(str(error))
+            fail(str(error))
         if kind.__module__.startswith("azure.eventhub"):
-            _fail(f"{str(error).splitlines()[0].rstrip('. ')}. Is the hub running? Locally: `pulselake hub`.")
-
-
-def _sent(progress: "Progress") -> None:
-    _progress(
-        f"{progress.events:,} events, {progress.readings:,} readings sent, {progress.events / progress.seconds:,.0f}/s"
-    )
-
-
-def _progress(text: str) -> None:
-    if err.is_terminal:
-        err.print(text, end="\r", highlight=False)
-    else:
-        err.print(text, highlight=False)
-
-
-def _report(published: "Published") -> None:
-    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(published.by_label.items()))
-    out.print(
-        f"Sent {published.events:,} events with {published.readings:,} readings in {published.seconds:.1f} s: {labels}",
-        highlight=False,
-    )
+            fail(f"{str(error).splitlines()[0].rstrip('. ')}. Is the hub running? Locally: `pulselake hub`.")
 
 
 if __name__ == "__main__":

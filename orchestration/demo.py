@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import msgspec
 import polars as pl
 
+from assets.stream.asset import ALERTS_HUB
 from assets.stream.checks import Finding, evaluate
 from assets.stream.store import StreamStore
 from generator.publisher import Published
@@ -16,7 +17,7 @@ from orchestration.backlog import backlog
 from orchestration.live import Generators, Load, running
 from orchestration.processes import free_port
 from orchestration.status import StreamStatus, stream_status
-from orchestration.system import ALERTS_HUB, STREAMS, Stream, tables
+from orchestration.system import STREAMS, Stream, tables
 from orchestration.work import refresh_gold, refresh_reports
 from resources.lake import Lake
 from resources.settings import Settings
@@ -104,7 +105,7 @@ def demo(settings: Settings, seconds: float, say: Say) -> Summary:
         gold |= {f"gold.report_{name}": rows for name, rows in reports.items()}
         return Summary(
             generators.published,
-            [stream_status(stream, own, own.open_lake(), today) for stream in STREAMS],
+            [stream_status(stream, own, own.open_lake(), [today]) for stream in STREAMS],
             {stream.name: _findings(own, stream.name, today) for stream in STREAMS},
             gold,
             latency,

@@ -12,10 +12,15 @@ STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
 
+def session_job_name(stream: Stream) -> str:
+    """The job whose runs are a stream's sessions."""
+    return f"{stream.name}_session"
+
+
 def session_job(stream: Stream) -> Job:
     """One session of a stream."""
     return dg.define_asset_job(
-        f"{stream.name}_session",
+        session_job_name(stream),
         selection=dg.AssetSelection.assets(*(table_key(table.name) for table in stream.contract.tables)),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name},

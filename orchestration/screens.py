@@ -11,11 +11,11 @@ from rich.table import Table as Grid
 
 if TYPE_CHECKING:
     from orchestration.demo import Summary
-    from orchestration.status import StreamStatus
+    from orchestration.status import LastSession, StreamStatus
 
 
-def show_status(out: Console, streams: "list[StreamStatus]") -> None:
-    """Lag, last micro-batch, quarantine and alerts of every stream."""
+def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[LastSession]") -> None:
+    """Lag, last session and micro-batch, quarantine and alerts of every stream."""
     lag = Grid(
         "stream",
         "partition",
@@ -35,11 +35,11 @@ def show_status(out: Console, streams: "list[StreamStatus]") -> None:
             lag.add_row(each.stream.name, *(f"{number:,}" for number in numbers))
     out.print(lag)
     for problem in dict.fromkeys(each.problem for each in streams if each.problem):
-        out.print(f"[red]{problem}[/]", highlight=False)
-    for each in streams:
-        if each.problem:
-            out.print(f"[red]{escape(each.problem)}[/]", highlight=False)
-    rows = Grid("stream", "last (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left")
+        out.print(f"[red]{escape(problem)}[/]", highlight=False)
+    _sessions(out, sessions)
+    rows = Grid(
+        "stream", "last pull (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"
+    )
     for each in streams:
         last = f"{each.last_pulled_at:%m-%d %H:%M:%S}" if each.last_pulled_at else "never"
         rows.add_row(
@@ -49,6 +49,16 @@ def show_status(out: Console, streams: "list[StreamStatus]") -> None:
     for each in streams:
         _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
+
+
+def _sessions(out: Console, sessions: "list[LastSession]") -> None:
+    if not sessions:
+        return
+    grid = Grid("stream", "started (UTC)", "seconds", "outcome", "run", title="Last session", title_justify="left")
+    for each in sessions:
+        started = f"{each.started_at:%m-%d %H:%M:%S}" if each.started_at else "not yet"
+        grid.add_row(each.stream.name, started, f"{each.duration.total_seconds():,.0f}", each.outcome, each.run_id[:8])
+    out.print(grid)
 
 
 def show_summary(out: Console, summary: "Summary") -> None:
@@ -80,7 +90,7 @@ def show_summary(out: Console, summary: "Summary") -> None:
             f"({latency.alerts:,} alerts; without events that waited for the first session to start)"
         )
     for problem in summary.problems:
-        out.print(f"[red]{problem}[/]")
+        out.print(f"[red]{escape(problem)}[/]", highlight=False)
     out.print("\n[bold]Where to look next[/]")
     command = f"PULSELAKE_HOME='{_short(summary.settings.root)}' {_short(Path(sys.executable).with_name('pulselake'))}"
     for arguments in (
@@ -100,5 +110,5 @@ def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
     if counts:
         grid = Grid(title, "rows")
         for name, count in counts.items():
-            grid.add_row(name, f"{count:,}")
+            grid.add_row(escape(name), f"{count:,}")
         out.print(grid)

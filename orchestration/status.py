@@ -1,14 +1,17 @@
-"""What `pulselake status` shows: lag, last micro-batch, quarantine by reason and alerts of today. Counts only."""
+"""What `pulselake status` shows: lag, last session and micro-batch, quarantine by reason and alerts. Counts only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
+import dagster as dg
 import polars as pl
 
+from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
 from orchestration.backlog import Backlog, backlog
-from orchestration.system import STREAMS, Stream
+from orchestration.jobs import session_job_name
+from orchestration.system import STREAMS, Stream, open_lake
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake, LakeTable
 from resources.settings import Settings
@@ -22,9 +25,9 @@ class StreamStatus:
         lag: by partition; None where the hub cannot be asked, then `problem` says why.
         last_pulled_at: the last committed micro-batch.
         rows: by layer.
-        quarantine: today's rows by reason.
-        alerts: today's rows by rule.
-        duplicates: today's dropped repeats.
+        quarantine: rows of the asked days by reason.
+        alerts: rows of the asked days by rule.
+        duplicates: dropped repeats of the asked days.
     """
 
     stream: Stream
@@ -37,18 +40,34 @@ class StreamStatus:
     duplicates: int
 
 
+@dataclass(frozen=True)
+class LastSession:
+    """The newest session of a stream that Dagster ran; `started_at` is None while it waits."""
+
+    stream: Stream
+    run_id: str
+    outcome: str
+    started_at: datetime | None
+    duration: timedelta
+
+
 def status(settings: Settings, today: date) -> list[StreamStatus]:
-    """The status of every stream."""
-    lake = settings.open_lake()
-    return [stream_status(stream, settings, lake, today) for stream in STREAMS]
+    """The status of every stream today.
+
+    Raises:
+        LakeUnavailableError: see `open_lake`.
+    """
+    lake = open_lake(settings)
+    return [stream_status(stream, settings, lake, [today]) for stream in STREAMS]
 
 
-def stream_status(stream: Stream, settings: Settings, lake: Lake, today: date) -> StreamStatus:
-    """The status of one stream."""
+def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable[date]) -> StreamStatus:
+    """The status of one stream; what is counted by day, for these ingest dates."""
+    asked = list(days)
     lag, problem = None, ""
     try:
         lag = backlog(stream.contract, lake, settings.event_hubs_namespace().source(settings.hub(stream.name)))
-    except (HubUnavailableError, RuntimeError) as error:
+    except (HubUnavailableError, HubRecreatedError) as error:
         problem = str(error)
     store = StreamStore(stream.contract, lake)
     return StreamStatus(
@@ -57,12 +76,36 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, today: date) -
         problem=problem,
         last_pulled_at=store.last_pulled_at(),
         rows={table.table.layer: table.scan().select(pl.len()).collect().item() for table in store.tables},
-        quarantine=_counts(store.quarantine, "reason", today),
-        alerts=_counts(store.alerts, "rule", today),
-        duplicates=store.duplicates(today),
+        quarantine=_counts(store.quarantine, "reason", asked),
+        alerts=_counts(store.alerts, "rule", asked),
+        duplicates=sum(store.duplicates(day) for day in asked),
     )
 
 
-def _counts(table: LakeTable, column: str, day: date) -> dict[str, int]:
-    of_day = table.scan().filter(pl.col("ingest_date") == day)
-    return dict(of_day.group_by(column).len().sort("len", column, descending=[True, False]).collect().iter_rows())
+def last_sessions(settings: Settings, now: datetime) -> list[LastSession]:
+    """The newest session of each stream that has one, where Dagster ever ran."""
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        return []
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        found = (_last_session(stream, instance, now) for stream in STREAMS)
+        return [session for session in found if session]
+
+
+def _last_session(stream: Stream, instance: dg.DagsterInstance, now: datetime) -> LastSession | None:
+    records = instance.get_run_records(dg.RunsFilter(job_name=session_job_name(stream)), limit=1)
+    if not records:
+        return None
+    record = records[0]
+    started, ended = record.start_time, record.end_time
+    return LastSession(
+        stream,
+        record.dagster_run.run_id,
+        record.dagster_run.status.value.lower(),
+        datetime.fromtimestamp(started, UTC) if started else None,
+        timedelta(seconds=(ended or now.timestamp()) - started) if started else timedelta(),
+    )
+
+
+def _counts(table: LakeTable, column: str, days: list[date]) -> dict[str, int]:
+    of_days = table.scan().filter(pl.col("ingest_date").is_in(days))
+    return dict(of_days.group_by(column).len().sort("len", column, descending=[True, False]).collect().iter_rows())

@@ -1,8 +1,12 @@
 """The system's streams, gold tables and reports in one place; definitions and the command line are built from it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from azure.core.exceptions import AzureError
+from deltalake.exceptions import DeltaError
 
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
@@ -11,15 +15,19 @@ from assets.stream.contract import Contract
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import report_table, reports
+from resources.settings import Settings
 from resources.table import Table
 
-ALERTS_HUB = "alerts"
 ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
 
 
 class UnknownStreamError(ValueError):
     """No stream has that name."""
+
+
+class LakeUnavailableError(RuntimeError):
+    """The lake cannot be reached or opened."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,29 @@ def stream(name: str) -> Stream:
 def tables() -> list[Table]:
     """All tables of the lake."""
     return [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+
+
+def open_lake(settings: Settings) -> Lake:
+    """The lake, once it has answered: later errors of storage are not made for people.
+
+    Raises:
+        LakeUnavailableError: it did not answer; the message says what it said and what to look at.
+    """
+    lake = settings.open_lake()
+    try:
+        lake.table(tables()[0]).version()
+    except (OSError, AzureError, DeltaError) as error:
+        raise LakeUnavailableError(
+            f"The lake {lake.root} cannot be opened: {_reason(error)}. Check PULSELAKE_LAKE, the AZURE_STORAGE_… "
+            "settings or the Azure identity, and the network; nothing was read or written."
+        ) from error
+    return lake
+
+
+def _reason(error: Exception) -> str:
+    """What storage said, in a line and without its colours."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    return " ".join(text.replace("↳", ":").split()).replace(" :", ":").rstrip(".")
 
 
 def analytics(lake: Lake) -> Analytics:

@@ -1,20 +1,31 @@
 """The work of sensors without Dagster: drain, replay and refresh in this process, for the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import polars as pl
 
 from assets.gold import DailyGold, DerivedGold
+from assets.stream.asset import ALERTS_HUB
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
 from assets.stream.session import Session, SessionLimits, Totals
-from orchestration.system import ALERTS_HUB, SQL, Stream, tables
+from orchestration.system import SQL, Stream, open_lake, tables
+from resources.event_source import Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.reports import reports, write_report
 from resources.settings import Settings
+
+Say = Callable[[str], None]
+_T = TypeVar("_T")
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ def drain(
     limits: SessionLimits,
     on_progress: Callable[[Totals], None],
     should_stop: Callable[[], bool] = lambda: False,
+    say: Say = silent,
 ) -> Drained:
     """Runs sessions until the stream has all that its hub holds now, then refreshes its gold.
 
@@ -39,22 +51,22 @@ def drain(
         limits: of each session.
         on_progress: called with the totals so far after every commit.
         should_stop: asked between micro-batches; True ends the drain with everything committed that was pulled.
+        say: told what is done after the sessions.
 
     Raises:
         HubUnavailableError, HubRecreatedError, ConcurrentWriteError: see `Session.run`.
     """
-    lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
+    lake, namespace = open_lake(settings), settings.event_hubs_namespace()
     source = namespace.source(settings.hub(stream.name))
     # Under a hub that never falls silent, what comes later is left to the next drain.
-    tails = source.state().tails
+    goal = current = source.state().tails
     done = Totals()
 
     def report(totals: Totals) -> None:
         on_progress(done.joined(totals))
 
     def is_done() -> bool:
-        reached = session.store.offsets(session.store.silver)
-        return should_stop() or all(reached.get(partition, -1) >= tail.last for partition, tail in tails.items())
+        return should_stop() or is_reached(goal, current, session.store.offsets(session.store.silver))
 
     with namespace.publisher(settings.hub(ALERTS_HUB)) as publisher:
         while True:
@@ -70,10 +82,25 @@ def drain(
             done = done.joined(session.run())
             session.store.maintain(datetime.now(UTC).date())
             if is_done():
-                return Drained(done, refresh_gold(stream, lake))
+                return Drained(done, refresh_gold(stream, lake, say))
+            current = source.state().tails
 
 
-def refresh_gold(stream: Stream, lake: Lake) -> dict[str, int]:
+def is_reached(goal: Mapping[int, Tail], current: Mapping[int, Tail], reached: Mapping[int, int]) -> bool:
+    """Whether every event of `goal` is in silver, or had expired when the hub was last asked.
+
+    Args:
+        goal: what the hub held at the beginning.
+        current: what it held when it was last asked.
+        reached: for each partition the last sequence number in silver.
+    """
+    return all(
+        reached.get(partition, -1) >= tail.last or current[partition].first > tail.last
+        for partition, tail in goal.items()
+    )
+
+
+def refresh_gold(stream: Stream, lake: Lake, say: Say = silent) -> dict[str, int]:
     """Makes gold anew where silver moved on.
 
     Returns:
@@ -84,10 +111,8 @@ def refresh_gold(stream: Stream, lake: Lake) -> dict[str, int]:
     """
     written = {}
     for gold in stream.gold:
-        try:
-            rows = _refresh(gold, lake)
-        except ConcurrentWriteError:  # A run of Dagster was faster.
-            rows = _refresh(gold, lake)
+        say(f"{stream.name}: refreshing {gold.table.name} …")
+        rows = twice(partial(_refresh, gold, lake))
         if rows is not None:
             written[gold.table.name] = rows
     return written
@@ -103,29 +128,59 @@ def _refresh(gold: DailyGold | DerivedGold, lake: Lake) -> int | None:
     return None
 
 
-def refresh_reports(lake: Lake) -> dict[str, int]:
-    """Builds all reports.
+def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
+    """Builds all reports, or those before `should_stop` says True.
 
     Returns:
         Rows written by report.
+
+    Raises:
+        ConcurrentWriteError: another build of the same report was faster twice.
     """
-    return {report.name: write_report(lake, tables(), report) for report in reports(SQL / "reports")}
+    written = {}
+    for report in reports(SQL / "reports"):
+        if should_stop():
+            break
+        say(f"building report {report.name} …")
+        written[report.name] = twice(partial(write_report, lake, tables(), report))
+    return written
 
 
-def replay(stream: Stream, settings: Settings, on_progress: Callable[[Rebuilt], None]) -> list[Rebuilt]:
+def twice(write: Callable[[], _T]) -> _T:
+    """Dagster makes the same tables by its own clock: who was slower tries once more."""
+    try:
+        return write()
+    except ConcurrentWriteError:
+        return write()
+
+
+def replay(
+    stream: Stream, settings: Settings, on_progress: Callable[[Rebuilt], None], say: Say = silent
+) -> list[Rebuilt]:
     """Processes quarantined readings again, by rebuilding the days on which the outcome would be another.
 
     Alerts that are new are published; those that stood before are not published again.
 
+    Args:
+        stream, settings: what to replay, and where.
+        on_progress: called after each rebuilt day.
+        say: told what is done next.
+
     Raises:
         NotCaughtUpError, ConcurrentWriteError: see `rebuild`.
     """
-    lake = settings.open_lake()
+    lake = open_lake(settings)
 
     def publish(new_alerts: pl.DataFrame) -> None:
+        say(f"{stream.name}: publishing {new_alerts.height:,} new alerts …")
         with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
             publish_alerts(stream.contract, publisher, new_alerts)
 
-    done = replay_quarantine(stream.contract, lake, publish, on_progress)
-    refresh_gold(stream, lake)
+    def show(rebuilt: Rebuilt) -> None:
+        on_progress(rebuilt)
+        say(f"{stream.name}: {rebuilt.day} is done, going on …")
+
+    say(f"{stream.name}: looking for the first day that a fix changes, and rebuilding it …")
+    done = replay_quarantine(stream.contract, lake, publish, show)
+    refresh_gold(stream, lake, say)
     return done

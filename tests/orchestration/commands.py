@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from orchestration.processes import free_port, is_open
 from tests.orchestration.site import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PULSELAKE = [sys.executable, "-m", "orchestration.cli"]
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ class CommandLine:
         wait_until(lambda: is_open(self.port) or hub.poll() is not None, "the hub's start")
         assert hub.poll() is None, hub.communicate()
         return hub
+
+
+def read_until(lines: IO[str] | None, text: str) -> None:
+    """Reads what a command prints up to a line with the text; if it ends before, what it printed says why."""
+    assert lines is not None
+    seen: list[str] = []
+    while not seen or text not in seen[-1]:
+        seen.append(lines.readline())
+        assert seen[-1], "".join(seen)
 
 
 def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> Finished:

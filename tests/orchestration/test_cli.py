@@ -14,7 +14,10 @@ import typer
 from assets.glucose.assets import CONTRACT
 from assets.stream.store import StreamStore
 from orchestration.cli import app
+from orchestration.processes import is_open
+from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
+from resources.settings import Settings
 from tests.orchestration.commands import CommandLine, command_line, end
 from tests.orchestration.site import readings, wait_until
 
@@ -45,6 +48,7 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
         published = command.run("publish", "glucose", "recorded.ndjson")
         assert "Sent 9 events" in published.out
         behind = command.run("status").out
+        assert not (command.home / "lake").exists()
         assert "glucose_readings" in behind
         assert "never" in behind
         done = command.run("drain")
@@ -102,6 +106,7 @@ def test_status_shows_lag_rows_reasons_and_rules(drained):
     lines = {tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in shown.splitlines() if "│" in line}
     lag = [cells for cells in lines if len(cells) == 6 and cells[0] == "glucose_readings" and cells[5] == "0"]
     assert len(lag) == 4
+    assert "Last session" not in shown
     assert {("not_json", "3"), ("missing_field:device_id", "1"), ("glucose_high", "4")} <= lines
 
 
@@ -218,6 +223,27 @@ def test_without_a_hub_it_says_how_to_start_one(command, arguments):
 def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     refused = command.run(name, "heartbeat", code=1)
     assert refused.err.strip() == ("There is no stream 'heartbeat'. Streams: glucose_readings, device_readings.")
+
+
+@pytest.mark.service
+def test_the_hub_keeps_no_more_than_it_is_told(command):
+    (command.folder / "recorded.ndjson").write_bytes(b"\n".join(readings(3)) + b"\n")
+    hub = command.start("hub", "--retention-bytes-per-partition", "1", "--retention-hours", "0.00001")
+    wait_until(lambda: is_open(command.port) or hub.poll() is not None, "the hub's start")
+    try:
+        command.run("publish", "glucose", "recorded.ndjson")
+        source = EventHubsNamespace(Settings(hub_port=command.port).local_connection_string).source("glucose_readings")
+        wait_until(lambda: not any(tail.last >= tail.first for tail in source.state().tails.values()), "the expiry")
+    finally:
+        end(hub)
+
+
+def test_a_lake_that_cannot_be_opened_is_explained(command):
+    log = command.home / "lake" / "bronze" / "glucose_readings" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json").write_text("no log")
+    for arguments in (("status",), ("drain",), ("replay", "glucose"), ("sql", "SELECT 1")):
+        assert "PULSELAKE_LAKE" in command.run(*arguments, code=1).err
 
 
 def test_a_missing_file_is_named(command):
