@@ -1,11 +1,12 @@
 """The command `pulselake`."""
 
-import signal
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from orchestration.system import Stream
     from orchestration.work import Drained
     from resources.settings import Settings
+
+
+MAX_FAULTS = 0.95
+"""The other events are some that come late, twice or in another format."""
 
 
 class Format(StrEnum):
@@ -66,7 +71,7 @@ def generate(
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
-    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed events.")] = 0.0,
+    faults: Annotated[float, typer.Option(min=0, max=MAX_FAULTS, help="Share of malformed events.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed and clock give the same events.")] = 0,
     pack: Annotated[int, typer.Option(min=1, help="Readings in one event, as a JSON array.")] = 1,
     backlog: Annotated[
@@ -77,31 +82,20 @@ def generate(
     from generator.publisher import publish as send
     from generator.streams import STREAMS as GENERATED
     from generator.streams import events
+    from orchestration.processes import stop_on_signals
 
     found, settings = _stream(stream), _settings()
     if found.short not in GENERATED:
         fail(f"The generator knows no stream '{stream}'. It makes: {', '.join(GENERATED)}.")
     now = datetime.now(UTC)
-    if backlog is None:
-        made = events(
-            found.short, start=now, rate=rate, patients=patients, faults=faults, seed=seed, pack=pack, seconds=seconds
-        )
-    else:
-        spacing = timedelta(minutes=5)
-        start = now - spacing * (backlog * pack // patients + 1)
-        made = events(
-            found.short,
-            start=start,
-            spacing=spacing,
-            patients=patients,
-            faults=faults,
-            seed=seed,
-            pack=pack,
-            count=backlog,
-        )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    make = partial(events, found.short, patients=patients, faults=faults, seed=seed, pack=pack)
+    with _feasible():
+        if backlog is None:
+            made = make(start=now, rate=rate, seconds=seconds)
+        else:
+            spacing = timedelta(minutes=5)
+            made = make(start=now - spacing * (backlog * pack // patients + 1), spacing=spacing, count=backlog)
+    stop = stop_on_signals()
     with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
         err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
         report(send(made, producer, progress=sent, stop=stop))
@@ -252,27 +246,36 @@ def status() -> None:
 def dev(
     rate: Annotated[float, typer.Option(min=0, help="Glucose events a second; 0 sends none.")] = 20.0,
     patients: Annotated[int, typer.Option(min=1)] = 100,
-    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed events.")] = 0.02,
+    faults: Annotated[float, typer.Option(min=0, max=MAX_FAULTS, help="Share of malformed events.")] = 0.02,
 ) -> None:
-    """Run hub, generator and Dagster with its web page until Ctrl-C."""
+    """Run hub, generator and Dagster with its web page until Ctrl-C, or until the terminal is closed."""
+    from orchestration.home import locked
     from orchestration.live import Generators, Load, running
+    from orchestration.processes import StoppedError, stop_on_signals
 
-    settings = _settings()
-    generators = Generators()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: generators.stop.set())
+    settings, stop = _settings(), stop_on_signals()
+    loads = [
+        Load("glucose", "glucose_readings", patients, rate, faults),
+        Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults),
+    ]
+    loads = loads if rate else []
+    with _feasible():
+        for load in loads:
+            load.events(None)
+    generators = Generators(stop)
     err.print("Starting the hub and Dagster …")
-    with _explained(), running(settings) as children:
-        if rate:
-            generators.start(settings, Load("glucose", "glucose_readings", patients, rate, faults), None)
-            generators.start(settings, Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults), None)
+    with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children:
+        for load in loads:
+            generators.start(settings, load, None)
         err.print(
             f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  "
             f"Logs: {children.log('dagster').parent}  Ctrl-C ends."
         )
         err.print('Meanwhile, elsewhere: `pulselake status`, `pulselake sql "SELECT * FROM gold.glucose_daily"`')
-        while not generators.stop.wait(1.0):
-            children.check()
+        with suppress(StoppedError):
+            while True:
+                generators.check()
+                children.wait(1.0)
         err.print("Stopping …")
         generators.join()
 
@@ -283,10 +286,11 @@ def demo(
 ) -> None:
     """Run the whole system for a minute on synthetic patients and account for every event."""
     from orchestration.demo import demo as run
+    from orchestration.processes import stop_on_signals
     from orchestration.screens import show_summary
 
     with _explained():
-        summary = run(_settings(), seconds, err.print)
+        summary = run(_settings(), seconds, err.print, stop_on_signals())
     show_summary(out, summary)
     raise typer.Exit(1 if summary.problems else 0)
 
@@ -323,6 +327,15 @@ def _stream(name: str) -> "Stream":
         fail(str(error))
 
 
+@contextmanager
+def _feasible() -> Iterator[None]:
+    """Turns what the generator cannot do into a message and exit code 2, as typer does with one option alone."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
+
+
 class _explained:
     """Turns errors that name their remedy into a message and exit code 1."""
 
@@ -335,7 +348,8 @@ class _explained:
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import HubRecreatedError
         from generator.publisher import PublishError
-        from orchestration.processes import ChildError
+        from orchestration.home import HomeInUseError
+        from orchestration.processes import ChildError, StoppedError
         from orchestration.system import LakeUnavailableError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError
@@ -347,8 +361,12 @@ class _explained:
             NotCaughtUpError,
             PublishError,
             ChildError,
+            HomeInUseError,
             LakeUnavailableError,
         )
+        if issubclass(kind, StoppedError):
+            err.print(str(error))
+            raise typer.Exit(130)
         if issubclass(kind, explained):
             fail(str(error))
         if kind.__module__.startswith("azure.eventhub"):

@@ -3,23 +3,36 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
+from azure.eventhub.exceptions import EventHubError
 
+from assets.stream.asset import ALERTS_HUB
+from assets.stream.session import HubRecreatedError
+from generator.events import Event
 from generator.publisher import Published, publish
 from generator.streams import events
-from orchestration.processes import Children, graphql, is_open, python
+from orchestration.backlog import backlog
+from orchestration.processes import ChildError, Children, graphql, is_open, python, speaks_amqp
 from orchestration.sensors import IN_FLIGHT
-from orchestration.system import ROOT
+from orchestration.system import ROOT, STREAMS
+from resources.event_hubs_publisher import unavailable
+from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 
 HUB_CONFIG = ROOT / "hubs.json"
 HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
-SENSORS_RUNNING = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
+LOCATIONS = """{
+    workspaceOrError { ... on Workspace { locationEntries {
+        loadStatus
+        locationOrLoadError { ... on PythonError { message } }
+    } } }
+}"""
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,28 @@ class Load:
     faults: float
     seed: int = 1
 
+    def events(self, seconds: float | None) -> Iterator[Event]:
+        """What is sent from now on.
+
+        Raises:
+            ValueError: the generator cannot do that; the message says why.
+        """
+        return events(
+            self.stream,
+            start=datetime.now(UTC),
+            rate=self.rate,
+            patients=self.patients,
+            faults=self.faults,
+            seed=self.seed,
+            seconds=seconds,
+        )
+
 
 @dataclass
 class Generators:
-    """Generators on threads of this process, until stopped."""
+    """Generators on threads of this process, until `stop` is set."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event
     published: dict[str, Published] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -51,51 +80,109 @@ class Generators:
         self.threads.append(thread)
         thread.start()
 
+    def check(self) -> None:
+        """Raises what a generator raised."""
+        for failure in list(self.failures.values()):
+            raise failure
+
     def join(self) -> None:
         """Waits for all generators; raises what one of them raised."""
         for thread in self.threads:
             thread.join()
-        for failure in self.failures.values():
-            raise failure
+        self.check()
 
     def is_alive(self) -> bool:
         """Whether any is still sending."""
         return any(thread.is_alive() for thread in self.threads)
 
     def _send(self, settings: Settings, load: Load, seconds: float | None) -> None:
-        made = events(
-            load.stream,
-            start=datetime.now(UTC),
-            rate=load.rate,
-            patients=load.patients,
-            faults=load.faults,
-            seed=load.seed,
-            seconds=seconds,
-        )
         try:
             with settings.event_hubs_namespace().producer(settings.hub(load.hub)) as producer:
-                self.published[load.hub] = publish(made, producer, stop=self.stop)
+                self.published[load.hub] = publish(load.events(seconds), producer, stop=self.stop)
         except Exception as error:
             self.failures[load.hub] = error
 
 
 def start_hub(children: Children, settings: Settings) -> None:
-    """Starts the local hub if it is the one that the settings name and nothing serves its port yet."""
-    if not settings.uses_local_hub or is_open(settings.hub_port):
-        return
-    children.start("hub", python("-m", "orchestration.cli", "hub"), env=environment(settings))
-    children.wait_until(lambda: is_open(settings.hub_port), "The local hub", HUB_READY_S)
+    """Starts the local hub if it is the one that the settings name and it does not run yet; checks the hubs then.
+
+    Raises:
+        ChildError: it did not start, or something else has its port.
+        HubUnavailableError, HubRecreatedError: the hubs are not those of this home.
+    """
+    if not settings.uses_local_hub:
+        check_hubs(settings)
+    elif is_open(settings.hub_port):
+        _check_local_hub(settings)
+    else:
+        children.start("hub", python("-m", "orchestration.cli", "hub"), env=environment(settings))
+        children.wait_until(lambda: is_open(settings.hub_port), "The local hub", HUB_READY_S)
+        check_hubs(settings)
+
+
+def check_hubs(settings: Settings) -> None:
+    """Asks every hub that the system reads or writes.
+
+    Raises:
+        HubUnavailableError, HubRecreatedError: one does not answer, or is not the one that the tables were read from.
+    """
+    lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
+    for stream in STREAMS:
+        backlog(stream.contract, lake, namespace.source(settings.hub(stream.name)))
+    alerts_hub = settings.hub(ALERTS_HUB)
+    try:
+        # Asked by a sender: the right to read the alerts hub is not needed otherwise.
+        with namespace.producer(alerts_hub, retry_total=1) as producer:
+            producer.get_partition_ids()
+    except EventHubError as error:
+        raise unavailable(alerts_hub, error) from error
+
+
+def _check_local_hub(settings: Settings) -> None:
+    port = settings.hub_port
+    remedy = "End what listens there, or choose another port with PULSELAKE_HUB_PORT."
+    if not speaks_amqp(port):
+        raise ChildError(f"Port {port} on 127.0.0.1 is taken by a program that is no Event Hubs. {remedy}")
+    try:
+        check_hubs(settings)
+    except (HubUnavailableError, HubRecreatedError) as error:
+        raise ChildError(
+            f"What listens on port {port} of 127.0.0.1 is not the hub of this home. {remedy} {error}"
+        ) from error
 
 
 def start_dagster(children: Children, settings: Settings) -> None:
-    """Starts Dagster's daemon and web page and waits until the definitions are loaded."""
+    """Starts Dagster's daemon and web page and waits until the definitions are loaded.
+
+    Raises:
+        ChildError: it did not start, something else has its port, or the definitions cannot be loaded.
+    """
+    port = settings.web_port
+    if is_open(port):
+        raise ChildError(
+            f"Port {port} on 127.0.0.1 is taken, so Dagster's web page cannot use it. End what listens there, or "
+            "choose another port with PULSELAKE_WEB_PORT."
+        )
     prepare_dagster_home(settings)
     cancel_runs(settings)
-    command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(settings.web_port))
+    command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
-    children.wait_until(
-        lambda: "LOADED" in str(graphql(settings.web_port, SENSORS_RUNNING)), "Dagster", DAGSTER_READY_S
-    )
+    children.wait_until(lambda: is_loaded(graphql(port, LOCATIONS)), "Dagster", DAGSTER_READY_S)
+
+
+def is_loaded(answer: Mapping[str, Any] | None) -> bool:
+    """Whether the definitions are loaded, by Dagster's answer to `LOCATIONS`.
+
+    Raises:
+        ChildError: they cannot be.
+    """
+    entries = ((answer or {}).get("data") or {}).get("workspaceOrError", {}).get("locationEntries", [])
+    for entry in entries:
+        if message := (entry["locationOrLoadError"] or {}).get("message"):
+            raise ChildError(
+                f"Dagster cannot load orchestration/definitions.py; mend it and start again. {message.strip()}"
+            )
+    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
 
 def prepare_dagster_home(settings: Settings) -> None:
@@ -150,9 +237,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Children]:
-    """The local hub and Dagster, until the block ends."""
-    with Children(settings.root / "logs") as children:
+def running(settings: Settings, lock: int, stop: threading.Event) -> Iterator[Children]:
+    """The local hub and Dagster, until the block ends.
+
+    Args:
+        settings: of a home that is `locked`.
+        lock: the lock's descriptor.
+        stop: set when the process is asked to end.
+
+    Raises:
+        ChildError, HubUnavailableError, HubRecreatedError: see `start_hub` and `start_dagster`.
+        StoppedError: `stop` was set before all was up.
+    """
+    with Children(settings.root / "logs", stop, lock) as children:
         start_hub(children, settings)
         start_dagster(children, settings)
         try:

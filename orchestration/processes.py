@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -13,22 +14,47 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
 STOP_AFTER_S = 20.0
+POLL_S = 0.2
+
+AMQP_SASL = b"AMQP\x03\x01\x00\x00"
+AMQP_ANSWER_S = 3.0
 
 
 class ChildError(RuntimeError):
     """A child process ended or did not become ready; the message names its log."""
 
 
-class Children:
-    """A set of processes that end together with the block."""
+class StoppedError(RuntimeError):
+    """The process was asked to end while it waited."""
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
+
+def stop_on_signals() -> threading.Event:
+    """An event that a signal to end sets; the terminal's end is one. More of them change nothing: all is ending."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # `nohup` has it ignored.
+        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):
+            signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+class Children:
+    """A set of processes that end together with the block.
+
+    Args:
+        logs: the folder that their output goes to.
+        stop: set when the process is asked to end; waiting ends then.
+        lock: a descriptor that children keep open as long as they live.
+    """
+
+    def __init__(self, logs: Path, stop: threading.Event | None = None, lock: int | None = None) -> None:
+        self._logs, self._stop = logs, stop or threading.Event()
+        self._kept_open = () if lock is None else (lock,)
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
@@ -47,34 +73,60 @@ class Children:
 
     def start(
         self, name: str, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> None:
-        """Starts a process of its own session, so that Ctrl-C reaches it through us and in order."""
+    ) -> int:
+        """Starts a process of its own session, so that Ctrl-C reaches it through us and in order.
+
+        Returns:
+            Its process id.
+        """
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=self._kept_open,
             )
         self._running.append((name, process))
+        return process.pid
 
-    def check(self) -> None:
-        """Raises `ChildError` if a child has ended."""
-        for name, process in self._running:
-            if process.poll() is not None:
-                raise ChildError(
-                    f"{name} ended with code {process.returncode}. Its last words are in {self.log(name)}."
-                )
+    def wait(self, seconds: float) -> None:
+        """Waits while all children live.
+
+        Raises:
+            ChildError: a child has ended.
+            StoppedError: the process was asked to end.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._stop.is_set():
+                raise StoppedError("Stopped.")
+            self._check()
+            if (left := deadline - time.monotonic()) <= 0:
+                return
+            time.sleep(min(left, POLL_S))
 
     def wait_until(self, is_ready: Callable[[], bool], what: str, timeout_s: float) -> None:
         """Waits for a condition while all children live.
 
         Raises:
             ChildError: a child ended, or the time is over.
+            StoppedError: the process was asked to end.
         """
         deadline = time.monotonic() + timeout_s
         while not is_ready():
-            self.check()
             if time.monotonic() > deadline:
                 raise ChildError(f"{what} was not ready within {timeout_s:.0f} s. See the logs in {self._logs}.")
-            time.sleep(0.2)
+            self.wait(POLL_S)
+
+    def _check(self) -> None:
+        for name, process in self._running:
+            if process.poll() is not None:
+                raise ChildError(
+                    f"{name} ended with code {process.returncode}. Its last words are in {self.log(name)}."
+                )
 
 
 def python(*arguments: str) -> list[str]:
@@ -89,6 +141,15 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def speaks_amqp(port: int) -> bool:
+    """Whether what listens on a port answers as AMQP 1.0 does; the SDK would wait for ever for one that is silent."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), AMQP_ANSWER_S) as probe:
+        probe.settimeout(AMQP_ANSWER_S)
+        probe.sendall(AMQP_SASL)
+        return probe.recv(len(AMQP_SASL), socket.MSG_WAITALL) == AMQP_SASL
+    return False
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
     with socket.socket() as probe:
@@ -97,7 +158,7 @@ def free_port() -> int:
         return port
 
 
-def graphql(port: int, query: str) -> dict[str, object] | None:
+def graphql(port: int, query: str) -> dict[str, Any] | None:
     """Asks the Dagster webserver; None while it does not answer."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql",
@@ -106,7 +167,7 @@ def graphql(port: int, query: str) -> dict[str, object] | None:
     )
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
-            found: dict[str, object] = json.load(response)
+            found: dict[str, Any] = json.load(response)
             return found
     except (urllib.error.URLError, OSError, ValueError):
         return None

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 if TYPE_CHECKING:
-    from orchestration.demo import Summary
+    from orchestration.account import Summary
     from orchestration.status import LastSession, StreamStatus
 
 
@@ -71,13 +71,10 @@ def show_summary(out: Console, summary: "Summary") -> None:
     for layer in ("bronze", "silver", "quarantine", "alerts"):
         grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in summary.streams))
     grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in summary.streams))
-    verdicts = (
-        "yes"
-        if all(finding.passed for finding in summary.findings[each.stream.name] if finding.is_error)
-        else "[red]NO[/]"
-        for each in summary.streams
-    )
-    grid.add_row("bronze = silver + quarantine + duplicates", *verdicts)
+    names = [each.stream.name for each in summary.streams]
+    passed = (all(finding.passed for finding in summary.findings[name] if finding.is_error) for name in names)
+    grid.add_row("bronze = silver + quarantine + duplicates", *map(_verdict, passed))
+    grid.add_row("every alert is in the alerts hub", *(_verdict(not summary.silent[name]) for name in names))
     out.print(grid)
     for each in summary.streams:
         _counts(out, f"{each.stream.name}: quarantined, by reason", each.quarantine)
@@ -99,6 +96,10 @@ def show_summary(out: Console, summary: "Summary") -> None:
         "dev      # the same tables live, with the Dagster UI",
     ):
         out.print(f"  {command} {arguments}", highlight=False, soft_wrap=True)
+
+
+def _verdict(passed: bool) -> str:
+    return "yes" if passed else "[red]NO[/]"
 
 
 def _short(path: Path) -> Path:

@@ -225,6 +225,27 @@ def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     assert refused.err.strip() == ("There is no stream 'heartbeat'. Streams: glucose_readings, device_readings.")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "--faults", "1"),
+        ("generate", "--rate", "1e9"),
+        ("generate", "--backlog", "10", "--faults", "0.96"),
+        ("dev", "--faults", "1"),
+        ("dev", "--rate", "1e9"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_generator_cannot_do_is_refused(command, arguments):
+    refused = command.run(*arguments, code=2)
+    assert arguments[-2] in refused.err
+    assert not command.home.exists()
+
+
+def test_all_that_may_be_malformed_is_possible(command):
+    assert "`pulselake hub`" in command.run("generate", "--faults", "0.95", "--seconds", "1", code=1).err
+
+
 @pytest.mark.service
 def test_the_hub_keeps_no_more_than_it_is_told(command):
     (command.folder / "recorded.ndjson").write_bytes(b"\n".join(readings(3)) + b"\n")

@@ -1,19 +1,33 @@
 """The whole system in child processes, as `pulselake dev` and `pulselake demo` run it."""
 
 import signal
+import socket
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
+from azure.eventhub.exceptions import EventHubError
 
 from assets.glucose.assets import CONTRACT
-from orchestration.live import cancel_runs, environment, prepare_dagster_home
-from orchestration.processes import Children, free_port, is_open, python
+from orchestration.live import (
+    Generators,
+    Load,
+    cancel_runs,
+    environment,
+    is_loaded,
+    prepare_dagster_home,
+    start_dagster,
+    start_hub,
+)
+from orchestration.processes import ChildError, Children, StoppedError, free_port, is_open, python
 from orchestration.sensors import IN_FLIGHT
 from resources.settings import Settings
-from tests.orchestration.commands import CommandLine, command_line, end
+from tests.emulator.hub import RunningHub
+from tests.orchestration.commands import PULSELAKE, CommandLine, command_line, end, read_until
 from tests.orchestration.site import wait_until
 
 SLEEP = python("-c", "import time; time.sleep(600)")
@@ -111,27 +125,154 @@ def test_runs_that_an_earlier_dagster_left_behind_are_cancelled(offline):
     }
 
 
+def test_a_wait_ends_when_the_process_is_asked_to_end(tmp_path):
+    stop = threading.Event()
+    with Children(tmp_path, stop) as children:
+        children.start("sleeper", SLEEP)
+        threading.Timer(0.1, stop.set).start()
+        with pytest.raises(StoppedError):
+            children.wait_until(lambda: False, "nothing", timeout_s=600)
+
+
+def test_a_child_that_ended_is_told_with_its_log(tmp_path):
+    with Children(tmp_path) as children:
+        children.start("short", python("-c", "raise SystemExit(3)"))
+        with pytest.raises(ChildError, match=r"short ended with code 3.*short\.log"):
+            children.wait(600)
+
+
+@pytest.mark.parametrize(
+    ("entries", "loaded"),
+    [
+        ([], False),
+        ([{"loadStatus": "LOADING", "locationOrLoadError": None}], False),
+        ([{"loadStatus": "LOADED", "locationOrLoadError": {}}], True),
+    ],
+)
+def test_dagster_is_ready_when_the_definitions_are_loaded(entries, loaded):
+    assert is_loaded({"data": {"workspaceOrError": {"locationEntries": entries}}}) is loaded
+
+
+def test_before_it_answers_dagster_is_not_ready():
+    assert not is_loaded(None)
+    assert not is_loaded({"errors": []})
+
+
+def test_definitions_that_cannot_be_loaded_are_not_taken_for_loaded():
+    entry = {"loadStatus": "LOADED", "locationOrLoadError": {"message": "ImportError: no module"}}
+    with pytest.raises(ChildError, match=r"definitions\.py.*ImportError: no module"):
+        is_loaded({"data": {"workspaceOrError": {"locationEntries": [entry]}}})
+
+
+def test_what_a_generator_cannot_do_is_told(tmp_path):
+    generators = Generators(threading.Event())
+    settings = Settings(home=tmp_path, hub_port=free_port())
+    generators.start(settings, Load("glucose", "glucose_readings", 1, rate=1.0, faults=0.0), None)
+    wait_until(lambda: generators.failures, "the failure")
+    with pytest.raises(EventHubError):
+        generators.check()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which something listens and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_hub_port_that_something_else_has_is_told(tmp_path, taken, monkeypatch):
+    monkeypatch.setattr("orchestration.processes.AMQP_ANSWER_S", 0.3)
+    with Children(tmp_path) as children, pytest.raises(ChildError, match=rf"Port {taken} .*PULSELAKE_HUB_PORT"):
+        start_hub(children, Settings(home=tmp_path, hub_port=taken))
+
+
+def test_a_web_port_that_something_else_has_is_told(tmp_path, taken):
+    with Children(tmp_path) as children, pytest.raises(ChildError, match=rf"Port {taken} .*PULSELAKE_WEB_PORT"):
+        start_dagster(children, Settings(home=tmp_path, web_port=taken))
+
+
+@pytest.mark.service
+def test_a_hub_of_another_home_is_not_taken_for_ours(tmp_path):
+    with RunningHub(("glucose_readings:1",)) as other, Children(tmp_path) as children:
+        with pytest.raises(ChildError, match=r"not the hub of this home.*PULSELAKE_HUB_PORT.*'device_readings'"):
+            start_hub(children, Settings(home=tmp_path, hub_port=other.port))
+
+
+@pytest.mark.service
+def test_a_hub_that_runs_already_is_used(command):
+    hub = command.start_hub()
+    try:
+        with Children(command.folder) as children:
+            start_hub(children, Settings(home=command.home, hub_port=command.port))
+            assert psutil.Process().children() == [psutil.Process(hub.pid)]
+    finally:
+        end(hub)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(("name", "number"), [("dev", signal.SIGINT), ("dev", signal.SIGHUP), ("demo", signal.SIGTERM)])
+def test_a_signal_while_it_starts_ends_it(command, name, number):
+    starting = command.start(name, PULSELAKE_WEB_PORT=str(free_port()))
+    try:
+        read_until(starting.stderr, "Starting")
+        finished = end(starting, number)
+    finally:
+        starting.kill()
+    assert (finished.code, finished.err.strip()) == (130, "Stopped.")
+
+
 @pytest.mark.slow
 @pytest.mark.service
 def test_the_system_runs_until_it_is_interrupted(command):
     web_port = free_port()
     dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
-    assert dev.stderr is not None
     try:
-        wait_until(lambda: "Ctrl-C ends" in dev.stderr.readline(), "the start")
+        read_until(dev.stderr, "Ctrl-C ends")
         assert is_open(web_port)
         assert is_open(command.port)
         silver = settings_of(command).open_lake().table(CONTRACT.tables.silver)
         wait_until(lambda: (silver.version() or 0) > 0, "the first commit")
+        assert f"{command.home} is in use" in command.run("dev", code=1).err
+        shown = command.run("status").out
+        assert "Last session" in shown
+        assert "started" in shown
         finished = end(dev, signal.SIGINT)
     finally:
         dev.kill()
     assert finished.code == 0
     assert not is_open(web_port)
     assert not is_open(command.port)
+    assert runs_at_work(command) == []
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_the_system_ends_with_its_terminal(command):
+    terminal = python("-c", "import pty, sys; pty.spawn(sys.argv[1:])")
+    settings = command.environment(PULSELAKE_WEB_PORT=str(free_port()))
+    window = subprocess.Popen(
+        [*terminal, *PULSELAKE, "dev"],
+        cwd=command.folder,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with window:
+        try:
+            read_until(window.stdout, "Ctrl-C ends")
+            silver = settings_of(command).open_lake().table(CONTRACT.tables.silver)
+            wait_until(lambda: (silver.version() or 0) > 0, "the first commit")
+        finally:
+            window.kill()
+    wait_until(lambda: not processes_of(command), "the end of every process")
+    assert runs_at_work(command) == []
+
+
+def runs_at_work(command: CommandLine) -> list[dg.RunRecord]:
     with dg.DagsterInstance.from_config(str(settings_of(command).dagster_home)) as instance:
         at_work = [status for status in IN_FLIGHT if status is not dg.DagsterRunStatus.QUEUED]
-        assert instance.get_run_records(dg.RunsFilter(statuses=at_work)) == []
+        return list(instance.get_run_records(dg.RunsFilter(statuses=at_work)))
 
 
 @pytest.mark.slow
@@ -145,5 +286,6 @@ def test_the_demo_accounts_for_every_event_and_can_be_repeated(command):
             tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in shown.out.splitlines() if "│" in line
         }
         assert ("bronze = silver + quarantine + duplicates", "yes", "yes") in lines
+        assert ("every alert is in the alerts hub", "yes", "yes") in lines
         assert "Where to look next" in shown.out
         wait_until(lambda: not processes_of(command), "the end of every process")

@@ -1,0 +1,171 @@
+"""What became of the demo's events: counts, checks, alerts that arrived, and how fast. How they came is in `demo`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import msgspec
+import polars as pl
+
+from assets.stream.asset import ALERTS_HUB
+from assets.stream.checks import Finding, evaluate
+from assets.stream.contract import Utc
+from assets.stream.store import StreamStore
+from generator.publisher import Published
+from orchestration.status import StreamStatus, stream_status
+from orchestration.system import STREAMS, Stream, tables
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.table import Table
+
+
+@dataclass(frozen=True)
+class Latency:
+    """From an event's arrival in the hub to its alert's arrival in the alerts hub, in seconds."""
+
+    alerts: int
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the demo has to show.
+
+    Attributes:
+        published: what the generators sent, by stream.
+        streams: what became of it, over all ingest dates.
+        findings: the checks of every ingest date, by stream.
+        silent: by stream the stored alerts that never reached the alerts hub.
+        gold: rows by table.
+        latency: None if all alerts are of events that waited for the first session.
+        settings: of the demo's home.
+    """
+
+    published: dict[str, Published]
+    streams: list[StreamStatus]
+    findings: dict[str, list[Finding]]
+    silent: dict[str, int]
+    gold: dict[str, int]
+    latency: Latency | None
+    settings: Settings
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the counts do not reconcile; empty if they do."""
+        found = []
+        for each in self.streams:
+            name, bronze = each.stream.name, each.rows["bronze"]
+            sent = self.published.get(name)
+            # What was sent again after an error may be in the hub once or twice.
+            if sent is not None and not sent.events <= bronze <= sent.events + sent.resent:
+                again = f" and {sent.resent} of them again" if sent.resent else ""
+                found.append(f"{name}: {sent.events} events were sent{again}, {bronze} are in bronze")
+            if silent := self.silent.get(name):
+                found.append(f"{name}: {silent} alerts are stored but did not reach the alerts hub")
+            found += [
+                f"{name}: check {finding.name} failed: {dict(finding.counts)}"
+                for finding in self.findings[name]
+                if finding.is_error and not finding.passed
+            ]
+        return found
+
+
+def account(settings: Settings, published: dict[str, Published], reports: Mapping[str, int]) -> Summary:
+    """Counts and compares what stands in the tables and in the alerts hub.
+
+    Args:
+        settings: of the demo's home.
+        published: what the generators sent, by stream.
+        reports: rows by report.
+    """
+    lake = settings.open_lake()
+    gold = {table.sql_name: rows_of(lake, table) for table in tables() if table.layer == "gold"}
+    gold |= {f"gold.report_{name}": rows for name, rows in reports.items()}
+    days = {stream.name: _ingest_dates(stream, lake) for stream in STREAMS}
+    alerts = published_alerts(settings)
+    return Summary(
+        published,
+        [stream_status(stream, settings, lake, days[stream.name]) for stream in STREAMS],
+        {stream.name: _findings(stream, lake, days[stream.name]) for stream in STREAMS},
+        {stream.name: silent_alerts(stream, lake, alerts) for stream in STREAMS},
+        gold,
+        latency(lake, alerts),
+        settings,
+    )
+
+
+def rows_of(lake: Lake, table: Table) -> int:
+    """How many rows a table has."""
+    rows: int = lake.table(table).scan().select(pl.len()).collect().item()
+    return rows
+
+
+def _ingest_dates(stream: Stream, lake: Lake) -> list[date]:
+    bronze = lake.table(stream.contract.tables.bronze).scan()
+    return bronze.select(pl.col("ingest_date").unique().sort()).collect().to_series().to_list()
+
+
+def _findings(stream: Stream, lake: Lake, days: list[date]) -> list[Finding]:
+    store, now = StreamStore(stream.contract, lake), datetime.now(UTC)
+    return [finding for day in days for finding in evaluate(store, day, now)]
+
+
+class _Alert(msgspec.Struct):
+    alert_id: str
+
+
+def published_alerts(settings: Settings) -> pl.DataFrame:
+    """What a consumer of alerts has seen: each `alert_id` of the alerts hub, and when it first came (`seen_at`)."""
+    source = settings.event_hubs_namespace().source(settings.hub(ALERTS_HUB))
+    held = sum(tail.last - tail.first + 1 for tail in source.state().tails.values())
+    decoder = msgspec.json.Decoder(_Alert | list[_Alert])
+    events, ids, seen = 0, [], []
+    with source.receive({}) as receiver:
+        while events < held:
+            for pulled in receiver.take(timeout=5.0):
+                events += len(pulled.bodies)
+                for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
+                    found = decoder.decode(body)
+                    alerts = found if isinstance(found, list) else [found]
+                    ids += [alert.alert_id for alert in alerts]
+                    seen += [enqueued_ms] * len(alerts)
+    frame = pl.DataFrame({"alert_id": ids, "seen_at": seen}, schema={"alert_id": pl.String, "seen_at": pl.Int64})
+    seen_at = pl.from_epoch("seen_at", time_unit="ms").dt.replace_time_zone("UTC")
+    return frame.group_by("alert_id").agg(pl.col("seen_at").min()).with_columns(seen_at)
+
+
+def silent_alerts(stream: Stream, lake: Lake, published: pl.DataFrame) -> int:
+    """How many alerts are stored that never reached the alerts hub."""
+    return _stored_alerts(stream, lake).join(published, on="alert_id", how="anti").height
+
+
+def _stored_alerts(stream: Stream, lake: Lake) -> pl.DataFrame:
+    return lake.table(stream.contract.tables.alerts).scan().select("alert_id", "received_at").collect()
+
+
+def latency(lake: Lake, published: pl.DataFrame) -> Latency | None:
+    """How long alerts took.
+
+    Events that came before a stream's own first micro-batch are left out: they waited for a session to start.
+    """
+    waits = pl.concat(
+        [
+            _stored_alerts(stream, lake)
+            .filter(pl.col("received_at") > pl.lit(_first_pulled_at(stream, lake), Utc))
+            .join(published, on="alert_id")
+            .select((pl.col("seen_at") - pl.col("received_at")).dt.total_milliseconds() / 1000)
+            .to_series()
+            for stream in STREAMS
+        ]
+    )
+    if waits.is_empty():
+        return None
+    return Latency(len(waits), waits.quantile(0.5) or 0.0, waits.quantile(0.99) or 0.0)
+
+
+def _first_pulled_at(stream: Stream, lake: Lake) -> datetime | None:
+    first: datetime | None = (
+        lake.table(stream.contract.tables.bronze).scan().select(pl.col("pulled_at").min()).collect().item()
+    )
+    return first
