@@ -127,7 +127,7 @@ def _session(
         totals = session.run()
         if totals.alerts_withheld:
             context.log.warning(
-                f"{totals.alerts_withheld} All data and alerts are stored; what waits is published as soon as it can be."
+                f"{totals.alerts_withheld} All data and alerts are stored; a later session publishes what waits."
             )
         if not signals.is_noted:
             session.store.maintain(today)
