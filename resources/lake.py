@@ -14,29 +14,15 @@ from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files
 from resources.table import Table
 
-# Time travel is not what a hot table is for: its log and its replaced files are kept this long for running readers.
-# No commit may take longer either: a file that no commit names by then is taken for what a killed writer left.
-RETENTION_HOURS = 2
-# A checkpoint forgets removals that are older than this, and a file whose removal is forgotten is deleted by a sweep
-# only. So it is later than the deletion by some sessions.
-REMOVALS_HOURS = 2 * RETENTION_HOURS
-CONFIGURATION: Mapping[str, str | None] = {
-    "delta.logRetentionDuration": f"interval {RETENTION_HOURS} hours",
-    "delta.deletedFileRetentionDuration": f"interval {REMOVALS_HOURS} hours",
-    "delta.checkpointInterval": "100",
-}
-COMPACTED_BYTES = 100 << 20
-"""What compaction makes of small files. Two that are smaller than half of it become one."""
 EVENT_DATES = "event_dates"
 _SWEPT = "maintenance/swept_on"
-# The clean-up of expired log files is half of a commit's time; `maintain` does it.
-_HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -150,7 +136,7 @@ class LakeTable:
         except TableNotFoundError:
             return None
         where = pl.lit(True) if where is None else where
-        files = _files(delta).rename(lambda name: name.removeprefix("partition.")).filter(where)
+        files = data_files(delta).rename(lambda name: name.removeprefix("partition.")).filter(where)
         statistics = files.get_column(f"max.{column}", default=None)
         if files.height and (statistics is None or statistics.null_count()):
             rows = self.scan(delta.version()).filter(where)
@@ -224,7 +210,10 @@ class LakeTable:
         expected: Mapping[str, int | None] | None = None,
         event_dates: Iterable[date] = (),
     ) -> int:
-        """Replaces the rows that the predicate selects, in one commit and in memory bounded by the largest frame.
+        """Replaces the rows that the predicate selects, in one commit.
+
+        The frames are never in memory together, but deltalake takes them faster than it writes them: of 3 GB it held a
+        third to a half.
 
         Args:
             frames: the new rows, piece by piece; all must satisfy the predicate.
@@ -307,39 +296,12 @@ class LakeTable:
             today: default is the date in UTC.
         """
         if compact is not None:
-            self._compact(compact, small_files)
-        delta = self.delta()
-        delta.create_checkpoint()
-        delta.cleanup_metadata()
-        number = (today or datetime.now(UTC).date()).toordinal()
+            compact_around(self.delta(), compact, small_files)
+        delta, number = self.delta(), (today or datetime.now(UTC).date()).toordinal()
         is_first = (delta.transaction_version(_SWEPT) or 0) < number
-        delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=is_first)
+        clean_up(delta, sweep=is_first)
         if is_first:
             self.append(pl.DataFrame(schema=self._schema), transactions={_SWEPT: number})
-
-    def _compact(self, partition: list[tuple[str, str, str]], small_files: int) -> None:
-        delta = self.delta()
-        [(column, _, value)] = partition
-        values = pl.col("value").cast(pl.String)
-        crowded = (
-            _files(delta)
-            .filter(pl.col("size_bytes") < COMPACTED_BYTES // 2)
-            .group_by(pl.col(f"partition.{column}").alias("value"))
-            .agg(files=pl.len())
-            .filter(values <= value)
-            .top_k(2, by="value")
-            .filter(pl.col("files") > small_files)
-        )
-        for crowded_value in crowded.select(values).to_series():
-            try:
-                delta.optimize.compact(
-                    partition_filters=[(column, "=", crowded_value)],
-                    target_size=COMPACTED_BYTES,
-                    post_commithook_properties=_HOOKS,
-                )
-            except CommitFailedError:
-                # A rebuild replaced the same rows meanwhile; what it left is compacted the next time.
-                delta = self.delta()
 
     def _compare(self, delta: DeltaTable, expected: Mapping[str, int | None]) -> None:
         for app_id, version in expected.items():
@@ -352,7 +314,7 @@ class LakeTable:
     def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
         try:
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
-            write_deltalake(delta, rows, post_commithook_properties=_HOOKS, **options)
+            write_deltalake(delta, rows, post_commithook_properties=HOOKS, **options)
         except CommitFailedError as error:
             raise ConcurrentWriteError(
                 f"{self.name}: another writer was faster ({error}). Nothing was written; try again."
@@ -376,11 +338,6 @@ class _LocalDeltaTable(DeltaTable):
 
     def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
         return [unquote(uri) for uri in super().file_uris(*arguments, **options)]
-
-
-def _files(delta: DeltaTable) -> pl.DataFrame:
-    """One row a data file: `size_bytes`, ``partition.<column>``, ``max.<column>`` and more."""
-    return pl.DataFrame(delta.get_add_actions(flatten=True))
 
 
 def _commit(transactions: Mapping[str, int], event_dates: Iterable[date]) -> CommitProperties:

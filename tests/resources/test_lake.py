@@ -152,7 +152,7 @@ def test_a_replacement_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
 
     before = process.memory_info().rss
     assert table.replace(pieces(), None) == 80 * piece
-    assert most - before < 500 << 20, "the pieces together are 1 GB"
+    assert most - before < 700 << 20, "the pieces together are 1 GB"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

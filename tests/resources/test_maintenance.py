@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from resources.lake import REMOVALS_HOURS, RETENTION_HOURS, Lake, LakeTable
+from pyarrow.parquet import ParquetFile
+
+from resources.lake import Lake, LakeTable
+from resources.maintenance import REMOVALS_HOURS, RETENTION_HOURS
 from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, age, frame, numbers
 
 SUNDAY = MONDAY - timedelta(days=1)
@@ -44,6 +47,19 @@ def test_maintenance_compacts_only_what_has_many_files(tmp_path: Path) -> None:
     assert files(table, MONDAY) == 6
     table.maintain(of(MONDAY), small_files=5)
     assert files(table, MONDAY) == 1
+
+
+def test_compacted_files_can_be_read_in_part(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(NUMBERS).ensure()
+    for _ in range(2):
+        table.append(frame(*range(150_000)), transactions={})
+    table.maintain(of(MONDAY), small_files=1)
+    [file] = table.delta().file_uris()
+    groups = [ParquetFile(file).metadata.row_group(number) for number in range(3)]
+    assert sum(group.num_rows for group in groups) == 300_000
+    assert {group.column(0).compression for group in groups} == {"ZSTD"}
+    assert all(group.column(0).statistics.has_min_max for group in groups)
+    assert table.newest("number") == 149_999
 
 
 def test_maintenance_compacts_the_day_before_too_and_no_other(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Keeps the files and the log of a Delta table few: what is compacted, and how long is kept what was replaced.
+
+When it is done is up to the callers of `resources.lake`.
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake.exceptions import CommitFailedError
+
+# Time travel is not what a hot table is for: its log and its replaced files are kept this long for running readers.
+# No commit may take longer either: a file that no commit names by then is taken for what a killed writer left.
+RETENTION_HOURS = 2
+# A checkpoint forgets removals that are older than this, and a file whose removal is forgotten is deleted by a sweep
+# only. So it is later than the deletion by some sessions.
+REMOVALS_HOURS = 2 * RETENTION_HOURS
+CONFIGURATION: Mapping[str, str | None] = {
+    "delta.logRetentionDuration": f"interval {RETENTION_HOURS} hours",
+    "delta.deletedFileRetentionDuration": f"interval {REMOVALS_HOURS} hours",
+    # A commit reads the log behind the last checkpoint: 35 ms with 100 entries, 12 ms with 10.
+    "delta.checkpointInterval": "10",
+}
+COMPACTED_BYTES = 100 << 20
+"""What compaction makes of small files. Two that are smaller than half of it become one."""
+# A scan holds several row groups at once, and skips those of other times: deltalake's default is a million rows.
+_COMPACTED = WriterProperties(compression="ZSTD", compression_level=4, max_row_group_size=131_072)
+# The clean-up of expired log files is half of a commit's time; `maintain` does it.
+HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+
+
+def data_files(delta: DeltaTable) -> pl.DataFrame:
+    """One row a file: `size_bytes`, ``partition.<column>``, ``max.<column>`` and more."""
+    return pl.DataFrame(delta.get_add_actions(flatten=True))
+
+
+def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], small_files: int) -> None:
+    """Compacts a partition and the one before it, each if it has more small files than that."""
+    [(column, _, newest)] = partition
+    value = pl.col("value").cast(pl.String)
+    crowded = (
+        data_files(delta)
+        .filter(pl.col("size_bytes") < COMPACTED_BYTES // 2)
+        .group_by(pl.col(f"partition.{column}").alias("value"))
+        .agg(files=pl.len())
+        .filter(value <= newest)
+        .top_k(2, by="value")
+        .filter(pl.col("files") > small_files)
+    )
+    for each in crowded.select(value).to_series():
+        try:
+            delta.optimize.compact(
+                partition_filters=[(column, "=", each)],
+                target_size=COMPACTED_BYTES,
+                writer_properties=_COMPACTED,
+                post_commithook_properties=HOOKS,
+            )
+        except CommitFailedError:
+            # A rebuild replaced the same rows meanwhile; what it left is compacted the next time.
+            delta.update_incremental()
+
+
+def clean_up(delta: DeltaTable, *, sweep: bool) -> None:
+    """Writes a checkpoint and deletes what is too old: log entries, and files that the log says were removed.
+
+    Args:
+        delta: the table at its newest version.
+        sweep: delete files that no log entry names too; all files of the table are listed.
+    """
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=sweep)
