@@ -23,6 +23,8 @@ CONFIGURATION: Mapping[str, str | None] = {
 }
 COMPACTED_BYTES = 100 << 20
 """What compaction makes of small files. Two that are smaller than half of it become one."""
+# Half the size of deltalake's default, Snappy, and written a little faster.
+WRITTEN = WriterProperties(compression="ZSTD", compression_level=1)
 # A scan holds several row groups at once, and skips those of other times: deltalake's default is a million rows.
 _COMPACTED = WriterProperties(compression="ZSTD", compression_level=4, max_row_group_size=131_072)
 # The clean-up of expired log files is half of a commit's time; `maintain` does it.
