@@ -52,7 +52,8 @@ def test_the_stream_becomes_an_asset_of_the_system(steps):
         "quarantine/steps",
         "silver/steps",
     ]
-    assert len(list(made.check_keys)) == 5
+    checks = {5: "five", 6: "six", 7: "seven"}[len(list(made.check_keys))]
+    assert f"four tables with {checks} checks" in WALK
 
 
 def test_the_hub_is_one_of_the_local_event_hubs(tmp_path):
