@@ -124,6 +124,8 @@ class LakeTable:
     def newest(self, column: str, where: pl.Expr | None = None) -> Any:
         """The greatest value of a column by the statistics of its files, so that no rows are read.
 
+        Statistics cut instants to milliseconds.
+
         Args:
             column: no partition column, and one that holds a value in every row.
             where: over partition columns; only rows that meet it count.

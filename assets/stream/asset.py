@@ -132,7 +132,7 @@ def _session(
         if not signals.is_noted:
             session.store.maintain(today)
     yield from _results(context, contract, today, _metadata(totals))
-    yield from _checks(context, session.store, today)
+    yield from _checks(context, session.store, today, recent=True)
     # A run that was terminated has committed and reported what it pulled; only now it ends as cancelled.
     signals.deliver()
 
@@ -216,8 +216,10 @@ def _unknown_fields(found: Counter[str]) -> dict[str, int]:
     return shown | ({"unknown_fields_unnamed": others} if others else {})
 
 
-def _checks(context: dg.AssetExecutionContext, store: StreamStore, day: date) -> Iterator[dg.AssetCheckResult]:
-    for finding in evaluate(store, day, datetime.now(UTC)):
+def _checks(
+    context: dg.AssetExecutionContext, store: StreamStore, day: date, *, recent: bool = False
+) -> Iterator[dg.AssetCheckResult]:
+    for finding in evaluate(store, day, datetime.now(UTC), recent=recent):
         key = dg.AssetCheckKey(table_key(f"{finding.table}/{store.contract.stream}"), finding.name)
         if key in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(

@@ -7,7 +7,7 @@ no rows need not commit: whatever silver has reached, the tables before it have 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 
 import polars as pl
@@ -73,7 +73,7 @@ class StreamStore:
 
     def known(self) -> Known:
         """What silver and alerts hold, as the state of a session."""
-        return Known(self.contract, self.silver.scan, self.alerts.scan, newest_event_time(self.silver.scan()))
+        return Known(self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"))
 
     def behind(self) -> Iterator[Events]:
         """Events that are in bronze but not in silver yet, in processing order."""
@@ -138,7 +138,8 @@ class StreamStore:
     def has_unpublished(self) -> bool:
         """Whether alerts are stored that the alerts hub did not take."""
         if not self._log:
-            self.open(self.bronze.scan().select("partition").unique().collect(engine="streaming").to_series())
+            highest = self.bronze.newest("partition")
+            self.open(range(0 if highest is None else highest + 1))
         published = self._published()
         return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
 
@@ -185,8 +186,9 @@ class StreamStore:
         return {int(app_id.removeprefix(prefix)): last for app_id, last in log if app_id.startswith(prefix)}
 
     def last_pulled_at(self) -> datetime | None:
-        """The instant of the last micro-batch in bronze."""
-        return _newest(self.bronze.scan(), "pulled_at")
+        """An instant that no micro-batch in bronze is later than, by at most a millisecond."""
+        newest: datetime | None = self.bronze.newest("pulled_at")
+        return newest and newest + timedelta(milliseconds=1)
 
     def replace_day(
         self,
@@ -219,8 +221,7 @@ class StreamStore:
 
     def is_newest(self, day: date) -> bool:
         """Whether sessions may still write to an ingest date."""
-        newest = self.bronze.scan().select(pl.col("ingest_date").max()).collect().item()
-        return newest is None or day >= newest
+        return not any(later > day for later in self.bronze.dates("ingest_date"))
 
     def duplicates(self, day: date) -> int:
         """How many readings that came in on a day repeat earlier ones."""
@@ -274,18 +275,6 @@ def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
         rows = bronze.filter(pl.col("pulled_at").is_between(first, last)).sort(ORDER).collect()
         bodies = rows.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
         yield Events(rows.select(POSITIONS.names()), bodies)
-
-
-def newest_event_time(silver: pl.LazyFrame) -> datetime | None:
-    """The newest `measured_at` of the last two ingest dates: a day can begin with a reading that is days old."""
-    return _newest(silver, "measured_at", days=2)
-
-
-def _newest(rows: pl.LazyFrame, column: str, days: int = 1) -> datetime | None:
-    day = pl.col("ingest_date")
-    last = rows.select(day.unique()).collect(engine="streaming").to_series().sort().tail(days)
-    newest: datetime | None = rows.filter(day.is_in(last.to_list())).select(pl.col(column).max()).collect().item()
-    return newest
 
 
 def _chunks(batches: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
