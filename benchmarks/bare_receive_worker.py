@@ -1,6 +1,5 @@
 """The reference for draining: a process that receives a backlog with the SDK alone and only counts it."""
 
-import resource
 import threading
 import time
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from typing import Any
 
 from azure.eventhub import EventData, LoadBalancingStrategy, PartitionContext
 
-from benchmarks.workers import serve
+from benchmarks.workers import peak_rss_mb, serve
 from resources.event_hubs import EventHubsNamespace
 
 BATCH = 3000
@@ -62,7 +61,7 @@ def run(connection_string: str, hub: str, events: int, threads: int) -> dict[str
         "receiving_s": count.last_at - count.first_at,
         "whole_s": whole_s,
         "cpu_s": time.process_time() - began_cpu,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak_rss_mb(),
     }
 
 

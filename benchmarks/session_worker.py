@@ -1,7 +1,6 @@
 """The measured process that runs one session as Dagster and `pulselake drain` do."""
 
 import importlib
-import resource
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from assets.glucose.assets import CONTRACT
 from assets.stream.process import Outcome
 from assets.stream.session import Session, SessionLimits
 from assets.stream.store import StreamStore
-from benchmarks.workers import serve
+from benchmarks.workers import peak_rss_mb, serve
 from resources.event_hubs import EventHubsNamespace
 from resources.event_source import EventSource, HubState, Pulled, Receiver
 from resources.lake import Lake
@@ -71,7 +70,7 @@ def run(
     """One session; times in seconds, from the first events in hand to the last commit and for the whole of it."""
     if with_dagster:
         _load_dagster()
-    start_rss_mb = _peak_rss_mb()
+    start_rss_mb = peak_rss_mb()
     rules = tuple(rule for rule in CONTRACT.rules if rule.severity == "urgent" or not urgent_only)
     contract = replace(CONTRACT, rules=rules)
     namespace = EventHubsNamespace(connection_string)
@@ -95,12 +94,8 @@ def run(
         "whole_s": ended - began,
         "cpu_s": time.process_time() - began_cpu,
         "start_rss_mb": start_rss_mb,
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
     }
-
-
-def _peak_rss_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _load_dagster() -> None:
