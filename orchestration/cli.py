@@ -185,6 +185,7 @@ def replay(
     """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
     from orchestration.work import replay as process_again
+    from resources.lake import ConcurrentWriteError
 
     def show(rebuilt: Rebuilt) -> None:
         before, after = rebuilt.before, rebuilt.after
@@ -197,7 +198,10 @@ def replay(
 
     found = _stream(stream)
     with _explained():
-        changed = process_again(found, _settings(), show, progress)
+        try:
+            changed = process_again(found, _settings(), show, progress)
+        except ConcurrentWriteError as error:
+            fail(f"{error} While Dagster runs sessions, start its job {found.name}_replay instead: it takes its turn.")
         progress("")
         if not changed:
             out.print(f"{found.name}: every quarantined reading would be quarantined again; nothing changed.")

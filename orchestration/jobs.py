@@ -5,9 +5,15 @@ from typing import Any
 import dagster as dg
 
 from assets.stream.asset import table_key
+from assets.stream.rebuild import Rebuilt
 from orchestration.system import Stream
+from orchestration.work import replay
+from resources.dagster_resources import HubsResource
 
 STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
+# Dagster's monitoring fails a run that lasts longer; dagster.yaml has the limit of runs without this tag.
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+REPLAY_MAX_RUNTIME_S = 24 * 3600
 
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
@@ -26,6 +32,34 @@ def session_job(stream: Stream) -> Job:
         tags={STREAM_TAG: stream.name},
         description=f"Pulls what {stream.name} has in its hub through bronze, silver, quarantine and alerts.",
     )
+
+
+def replay_job_name(stream: Stream) -> str:
+    """The job that processes a stream's quarantine again."""
+    return f"{stream.name}_replay"
+
+
+def replay_job(stream: Stream) -> dg.JobDefinition:
+    """Quarantine again, in the stream's pool: the running session ends first, and none runs meanwhile."""
+    name = replay_job_name(stream)
+
+    @dg.op(name=f"replay_{stream.name}", pool=stream.name)
+    def replay_quarantine(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+        def show(rebuilt: Rebuilt) -> None:
+            context.log.info(f"{rebuilt.day}: rows before {rebuilt.before}, after {rebuilt.after}")
+
+        replay(stream, hubs.settings(), show, context.log.info)
+
+    @dg.job(
+        name=name,
+        executor_def=dg.in_process_executor,
+        tags={STREAM_TAG: stream.name, MAX_RUNTIME_TAG: str(REPLAY_MAX_RUNTIME_S)},
+        description=f"Processes quarantined readings of {stream.name} again after a fix, while its sessions wait.",
+    )
+    def job() -> None:
+        replay_quarantine()
+
+    return job
 
 
 def gold_job(stream: Stream) -> Job:

@@ -4,6 +4,7 @@ The truth is the hub, the Delta logs and Dagster's run records; no sensor keeps 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -11,7 +12,7 @@ import dagster as dg
 from assets.gold import DerivedGold, ranges
 from assets.stream.asset import table_key
 from orchestration.backlog import backlog
-from orchestration.jobs import OFFSETS_TAG, Job
+from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, replay_job_name
 from orchestration.sessions import Runs, decide
 from orchestration.system import Stream
 from resources.dagster_resources import HubsResource, LakeResource
@@ -29,9 +30,7 @@ IN_FLIGHT = [
 ]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
-# Dagster's monitoring fails a run that lasts longer. A run whose machine went down is in flight until then, and no
-# other is started; dagster.yaml has the limit of runs that no sensor started.
-MAX_RUNTIME_TAG = "dagster/max_runtime"
+# A run whose machine went down is in flight until its time limit, and no other is started.
 SESSION_GRACE_S = 120
 GOLD_MAX_RUNTIME_S = 1800
 
@@ -50,6 +49,8 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
         runs = runs_of(context.instance, job.name)
+        replaying = runs_of(context.instance, replay_job_name(stream)).in_flight
+        runs = replace(runs, in_flight=[*runs.in_flight, *replaying])
         try:
             behind = backlog(stream.contract, lake.open(), hubs.source(stream.name))
         except HubUnavailableError as error:

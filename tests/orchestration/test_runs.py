@@ -18,6 +18,7 @@ from dagster._core.events import DagsterEventType
 
 from assets.gold import DailyGold
 from assets.stream import asset as stream_asset
+from assets.stream.session import SessionLimits
 from orchestration.live import prepare_dagster_home
 from orchestration.schedules import purge_runs
 from orchestration.sensors import RANGE_END, RANGE_START
@@ -26,10 +27,12 @@ from orchestration.work import refresh_gold
 from resources.lake import Lake
 from resources.reports import reports
 from resources.settings import Settings
+from tests.crash.scene import published
 from tests.orchestration.site import GOLD, PATIENCE_S, SESSION, Site, reading, readings, today, wait_until
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact, assert_follows_bronze
+from tests.stream.test_rebuild import BEFORE_THE_FIX
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUCOSE = STREAMS[0]
@@ -193,6 +196,22 @@ def test_a_backfill_from_bronze_gives_the_same_day_again(offline):
     assert reported["silver/glucose_readings"]["rows"] == of_day
     assert checks(offline.instance, result.run_id)["silver:counts_reconcile"]
     assert "silver:freshness" not in checks(offline.instance, result.run_id)
+
+
+@pytest.mark.service
+def test_the_replay_job_lets_in_what_a_fix_lets_in_and_publishes_its_alerts(site):
+    at = datetime.now(UTC) - timedelta(minutes=9)
+    site.send([reading(at, "300"), reading(at + timedelta(minutes=1), 90.0), b"not json"])
+    limits = SessionLimits(trigger_s=0.05, until_caught_up=True)
+    run_session(site.lake, site.source, contract=BEFORE_THE_FIX, limits=limits, clock=lambda: datetime.now(UTC))
+    assert site.rows("quarantine")["reason"].to_list() == ["bad_type:glucose_level", "not_json"]
+    result = site.run("glucose_readings_replay")
+    assert result.success
+    assert site.rows("quarantine")["reason"].to_list() == ["not_json"]
+    assert_exact(site.lake, site.source)
+    stored = set(site.rows("alerts")["alert_id"])
+    assert published(Settings().event_hubs_namespace().source("alerts")) == stored
+    assert len(stored) >= 3
 
 
 def test_a_backfill_of_a_range_reports_each_day(offline):

@@ -61,6 +61,15 @@ def test_a_session_in_flight_starts_no_second(site):
 
 
 @pytest.mark.service
+def test_a_replay_in_flight_starts_no_session(site):
+    site.send(readings(3))
+    run = site.record("glucose_readings_replay", dg.DagsterRunStatus.STARTED)
+    assert site.tick(SENSOR).skip_message == f"3 events behind; run {run.run_id[:8]} is at work."
+    site.instance.delete_run(run.run_id)
+    assert len(site.tick(SENSOR).run_requests) == 1
+
+
+@pytest.mark.service
 def test_a_session_of_another_stream_does_not_matter(site):
     site.send(readings(3))
     site.record("device_readings_session", dg.DagsterRunStatus.STARTED)
