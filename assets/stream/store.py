@@ -122,7 +122,8 @@ class StreamStore:
                 new |= {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in reached.items()}
             if table is self.silver:
                 dates = rows["event_date"].unique().to_list()
-                new |= self._duplicates(outcomes)
+                # A micro-batch whose commit was interrupted may come again, and is in silver whole or not at all.
+                new |= self._duplicates([each for each in outcomes if self.beyond(table, each.bronze).height])
             # Every commit names this one, so that a second writer is noticed whatever partitions it reads.
             new[self._id(_COMMITS)] = self._log[table.name].get(self._id(_COMMITS), 0) + 1
             table.append(rows, transactions=new, expected=self._log[table.name], event_dates=dates)

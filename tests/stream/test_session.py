@@ -11,10 +11,12 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
+from assets.stream.process import Processor
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.event_source import HubUnavailableError
 from resources.lake import ConcurrentWriteError, LakeTable
+from tests.stream.batches import micro_batches, positions
 from tests.stream.hubs import MemoryHub, MemoryPublisher
 from tests.stream.scenarios import (
     AT_THE_END,
@@ -185,6 +187,22 @@ def test_a_commit_that_failed_is_not_overtaken_by_later_micro_batches(tmp_path: 
     assert_follows_bronze(lake)
     run_session(lake, hub)
     assert_exact(lake, hub)
+
+
+def test_a_micro_batch_that_is_committed_again_with_a_later_one_counts_its_duplicates_once(tmp_path: Path) -> None:
+    repeated = body(reading())
+    lake = lake_in(tmp_path)
+    processor = Processor(CONTRACT, StreamStore(CONTRACT, lake).known())
+    first, second = (
+        processor.process(positions(batch), [event.body for event in batch])
+        for batch in micro_batches([repeated, repeated, repeated], [repeated])
+    )
+    store = StreamStore(CONTRACT, lake)
+    store.open([0])
+    store.commit([first])
+    store.commit([first, second])
+    assert (rows(lake, "silver").height, rows(lake, "bronze").height) == (1, 4)
+    assert store.duplicates(first.bronze["ingest_date"][0]) == 3
 
 
 def test_a_session_that_lost_the_race_for_a_commit_writes_nothing(tmp_path: Path) -> None:
