@@ -82,7 +82,7 @@ def account(settings: Settings, published: dict[str, Published], reports: Mappin
     lake = settings.open_lake()
     gold = {table.sql_name: rows_of(lake, table) for table in tables() if table.layer == "gold"}
     gold |= {f"gold.report_{name}": rows for name, rows in reports.items()}
-    days = {stream.name: _ingest_dates(stream, lake) for stream in STREAMS}
+    days = {stream.name: lake.table(stream.contract.tables.bronze).dates("ingest_date") for stream in STREAMS}
     alerts = published_alerts(settings)
     return Summary(
         published,
@@ -99,11 +99,6 @@ def rows_of(lake: Lake, table: Table) -> int:
     """How many rows a table has."""
     rows: int = lake.table(table).scan().select(pl.len()).collect().item()
     return rows
-
-
-def _ingest_dates(stream: Stream, lake: Lake) -> list[date]:
-    bronze = lake.table(stream.contract.tables.bronze).scan()
-    return bronze.select(pl.col("ingest_date").unique().sort()).collect().to_series().to_list()
 
 
 def _findings(stream: Stream, lake: Lake, days: list[date]) -> list[Finding]:

@@ -5,10 +5,9 @@ they are published.
 """
 
 import time
-from typing import Any
 
 import polars as pl
-import polars_hash  # noqa: F401  (registers the expression namespace `nchash`)
+import polars_hash as plh
 
 from assets.stream.contract import Contract
 from assets.stream.store import StreamStore
@@ -25,9 +24,8 @@ def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFram
     """Sends alerts in order for each entity: one JSON object an event, or JSON arrays where there are very many."""
     if alerts.is_empty():
         return
-    entity: Any = pl.col(contract.entity).cast(pl.String)
     events = contract.alert_payload(alerts).select(body=pl.struct(pl.all()).struct.json_encode())
-    events = events.hstack(alerts.select(lane=entity.nchash.crc32c() % LANES))
+    events = events.hstack(alerts.select(lane=plh.concat_str(contract.entity).nchash.crc32c() % LANES))
     if alerts.height > PACKED_ABOVE:
         events = _packed(events)
     publisher.publish(events["body"].cast(pl.Binary).to_list(), events["lane"].cast(pl.String).to_list())

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import polars as pl
-import polars_hash  # noqa: F401  (registers the expression namespace `nchash`)
+import polars_hash as plh
 
 from assets.stream.contract import FUTURE_TOLERANCE, Contract
 from assets.stream.decode import Decoded, Decoder
@@ -199,8 +198,7 @@ def _rules(contract: Contract) -> pl.DataFrame:
 def _alert_id(entity: str) -> pl.Expr:
     """XXH3 (128 bits, decimal) of ``rule|version|entity|microseconds``: the same wherever and whenever it is raised."""
     instant = pl.col("measured_at").to_physical()
-    identity: Any = pl.concat_str("identity", entity, instant, separator="|")
-    digest: pl.Expr = identity.nchash.xxh3_128()
+    digest: pl.Expr = plh.concat_str("identity", entity, instant, separator="|").nchash.xxh3_128()
     return digest.cast(pl.String).alias("alert_id")
 
 

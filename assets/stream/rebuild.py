@@ -87,8 +87,7 @@ def rebuild(
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
     """
     store = StreamStore(contract, lake)
-    highest = store.bronze.newest("partition")
-    store.open(range(0 if highest is None else highest + 1))
+    store.open()
     if store.is_behind():
         raise NotCaughtUpError(
             f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "

@@ -52,8 +52,11 @@ class StreamStore:
         """In the order in which they are committed."""
         return (self.bronze, self.quarantine, self.alerts, self.silver)
 
-    def open(self, partitions: Iterable[int]) -> None:
-        """Creates the tables where they are missing and reads how far each has come."""
+    def open(self, partitions: Iterable[int] | None = None) -> None:
+        """Creates the tables where they are missing and reads how far each has come; by default in all partitions."""
+        if partitions is None:
+            highest = self.bronze.newest("partition")
+            partitions = range(0 if highest is None else highest + 1)
         ids = [self._id(_CREATED_AT), self._id(_COMMITS)]
         for partition in partitions:
             ids += [self._id(partition), self._id(f"{_PUBLISHED}{partition}")]
@@ -139,8 +142,7 @@ class StreamStore:
     def has_unpublished(self) -> bool:
         """Whether alerts are stored that the alerts hub did not take."""
         if not self._log:
-            highest = self.bronze.newest("partition")
-            self.open(range(0 if highest is None else highest + 1))
+            self.open()
         published = self._published()
         return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
 

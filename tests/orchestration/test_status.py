@@ -22,9 +22,9 @@ GLUCOSE = STREAMS[0]
 
 
 def shown(streams: list[StreamStatus], sessions: list[LastSession]) -> str:
-    out = Console(file=io.StringIO(), width=120)
-    show_status(out, streams, sessions)
-    return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    text = io.StringIO()
+    show_status(Console(file=text, width=120), streams, sessions)
+    return text.getvalue()
 
 
 def stream_with(**changes: Any) -> StreamStatus:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from pyarrow.parquet import ParquetFile
@@ -92,7 +93,7 @@ class Overtaken(LakeTable):
 
 def test_a_rebuild_that_replaces_a_day_while_it_is_compacted_wins(tmp_path: Path) -> None:
     table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
-    event = lambda: table.replace([frame(7)], f"ingest_date = '{MONDAY}'")  # noqa: E731
+    event = partial(table.replace, [frame(7)], f"ingest_date = '{MONDAY}'")
     Overtaken(table.table, table.uri, table.lake, event).maintain(of(MONDAY), small_files=2)
     assert numbers(table) == [7]
 
