@@ -1,4 +1,4 @@
-"""How far a stream is behind its hub, by the hub and the Delta logs alone."""
+"""How far a stream is behind its hub, and its alerts behind theirs, by the hub and the Delta logs alone."""
 
 from dataclasses import dataclass
 
@@ -27,9 +27,10 @@ class PartitionLag:
 
 @dataclass(frozen=True)
 class Backlog:
-    """A stream's lag by partition."""
+    """A stream's lag by partition, and whether alerts are stored that the alerts hub did not take."""
 
     partitions: tuple[PartitionLag, ...]
+    has_unpublished_alerts: bool
 
     @property
     def events(self) -> int:
@@ -53,13 +54,16 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     store = StreamStore(contract, lake)
     bronze: Offsets = {}
     silver: Offsets = {}
+    has_unpublished_alerts = False
     if store.bronze.exists():  # Who only looks creates no tables.
         store.open(hub.tails)
         check_identity(source.name, hub, store)
         bronze, silver = store.offsets(store.bronze), store.offsets(store.silver)
+        has_unpublished_alerts = store.has_unpublished()
     return Backlog(
         tuple(
             PartitionLag(partition, tail.first, tail.last, bronze.get(partition, -1), silver.get(partition, -1))
             for partition, tail in sorted(hub.tails.items())
-        )
+        ),
+        has_unpublished_alerts,
     )

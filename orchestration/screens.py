@@ -36,6 +36,9 @@ def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[Las
     out.print(lag)
     for problem in dict.fromkeys(each.problem for each in streams if each.problem):
         out.print(f"[red]{escape(problem)}[/]", highlight=False)
+    for each in streams:
+        if each.lag and each.lag.has_unpublished_alerts:
+            out.print(f"[red]{each.stream.name}: stored alerts wait for the alerts hub; sessions offer them again.[/]")
     _sessions(out, sessions)
     rows = Grid(
         "stream", "last pull (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"

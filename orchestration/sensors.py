@@ -38,14 +38,15 @@ Requests = Iterator[dg.RunRequest | dg.SkipReason]
 
 
 def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
-    """Starts a session when the hub has events that the tables have not."""
+    """Starts a session when the hub has events that the tables have not, or when stored alerts wait for theirs."""
 
     @dg.sensor(
         name=f"{stream.name}_sensor",
         job=job,
         minimum_interval_seconds=SESSION_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Every {SESSION_INTERVAL_S} s: starts a session of {stream.name} when its hub is ahead of bronze.",
+        description=f"Every {SESSION_INTERVAL_S} s: starts a session of {stream.name} when its hub is ahead of bronze "
+        "or alerts wait.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
         runs = runs_of(context.instance, job.name)
@@ -57,7 +58,10 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             yield dg.SkipReason(str(error))
             return
         now = datetime.now(UTC)
-        decision = decide(behind.events, "events behind", runs, now)
+        is_due = behind.events, "events behind"
+        if not behind.events and behind.has_unpublished_alerts:
+            is_due = 1, "table with alerts that wait for the alerts hub"
+        decision = decide(*is_due, runs, now)
         if decision.start:
             longest = int(hubs.settings().max_session_s) + SESSION_GRACE_S
             tags = {OFFSETS_TAG: behind.offsets, MAX_RUNTIME_TAG: str(longest)}

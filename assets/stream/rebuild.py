@@ -80,7 +80,8 @@ def rebuild(
         contract: the stream.
         lake: where its tables are.
         day: the ingest date.
-        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit.
+        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit; not with those
+            that a session will send with others that wait for the alerts hub.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not.
@@ -120,8 +121,8 @@ def rebuild(
         new_alerts = (
             spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
         )
-        if new_alerts.height:
-            on_new_alerts(new_alerts)
+        if (to_publish := store.not_withheld(new_alerts)).height:
+            on_new_alerts(to_publish)
         after = {
             table.table.layer: store.replace_day(
                 table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest

@@ -155,7 +155,7 @@ class Session:
         hub = self._source.state()
         self.store.open(hub.tails)
         check_identity(self._source.name, hub, self.store)
-        self._totals = replace(self._totals, expired_events=_expired(hub, self.store.offsets(self.store.bronze)))
+        self._pass_expired(hub)
         processor = Processor(self._contract, self.store.known())
         if self.store.has_unpublished():
             self._outlet.retry()
@@ -188,7 +188,6 @@ class Session:
     def _stream(self, pipeline: Pipeline) -> None:
         started = idle_since = self._committed_at = time.monotonic()
         first_day = self._clock().date()
-        self._pulled = dict(self.store.offsets(self.store.bronze))
         with self._source.receive(self._pulled) as receiver:
             while not self._should_stop():
                 taken_at = time.monotonic()
@@ -207,10 +206,26 @@ class Session:
                     break
                 time.sleep(max(0.0, taken_at + self._limits.trigger_s - time.monotonic()))
 
+    def _pass_expired(self, hub: HubState) -> None:
+        """Goes on where the hub begins. What it dropped before the first read was never ours."""
+        self._pulled = dict(self.store.offsets(self.store.bronze))
+        begins = {partition: hub.tails[partition].first - 1 for partition in self._pulled}
+        behind = {each: last for each, last in begins.items() if last > self._pulled[each]}
+        noted = self.store.expired()
+        self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in behind.items()))
+        self.store.mark_expired(behind)
+        self._pulled |= behind
+
+    def _note_expired(self, events: int) -> None:
+        self._totals = replace(self._totals, expired_events=self._totals.expired_events + events)
+
     def _micro_batch(self, pulled: Sequence[Pulled], now: datetime) -> Events:
         # Strictly increasing, whatever the clock does: it is the order of processing.
         self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
-        self._pulled |= {each.partition: each.sequence_numbers[-1] for each in pulled}
+        for each in pulled:
+            last = each.sequence_numbers[-1]
+            self._note_expired(last - len(each.bodies) - self._pulled.get(each.partition, last - len(each.bodies)))
+            self._pulled[each.partition] = last
         return to_events(pulled, self._last_pulled_at)
 
     def _commit_when_due(self, pipeline: Pipeline) -> None:
@@ -241,6 +256,9 @@ class Session:
         self._on_progress(self._totals)
 
     def _is_done(self, idle_since: float) -> bool:
+        if self._outlet.failure is not None and not self._limits.until_caught_up:
+            # Alerts wait for their hub: they are offered again every few seconds, not when the next reading comes.
+            return False
         patience = self._limits.trigger_s if self._limits.until_caught_up else self._limits.idle_timeout_s
         idle_s = time.monotonic() - idle_since
         if idle_s < patience:
@@ -285,11 +303,6 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
         pl.col("received_at").cast(POSITIONS["received_at"]), pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"])
     )
     return Events(positions, [body for each in ordered for body in each.bodies])
-
-
-def _expired(hub: HubState, offsets: Mapping[int, int]) -> int:
-    """Events between what was read and what the hub still holds; what it dropped before the first read is not ours."""
-    return sum(max(0, hub.tails[partition].first - last - 1) for partition, last in offsets.items())
 
 
 def _bounded(counts: Counter[str]) -> Counter[str]:

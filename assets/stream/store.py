@@ -28,6 +28,7 @@ Offsets = dict[int, int]
 _CREATED_AT = "created_at"
 _COMMITS = "commits"
 _PUBLISHED = "published/"
+_EXPIRED = "expired/"
 _REPLAY = "replay_due_from"
 
 
@@ -59,7 +60,7 @@ class StreamStore:
             partitions = range(0 if highest is None else highest + 1)
         ids = [self._id(_CREATED_AT), self._id(_COMMITS)]
         for partition in partitions:
-            ids += [self._id(partition), self._id(f"{_PUBLISHED}{partition}")]
+            ids += [self._id(f"{what}{partition}") for what in ("", _PUBLISHED, _EXPIRED)]
         self._log = {table.name: table.ensure().transactions(ids) for table in self.tables}
 
     def offsets(self, table: LakeTable) -> Offsets:
@@ -143,14 +144,20 @@ class StreamStore:
         """Whether alerts are stored that the alerts hub did not take."""
         if not self._log:
             self.open()
-        published = self._published()
-        return any(last > published.get(partition, -1) for partition, last in self._offsets(self.alerts).items())
+        return bool(self._withheld())
+
+    def not_withheld(self, alerts: pl.DataFrame) -> pl.DataFrame:
+        """Those of a rebuilt day's alerts that are not among what waits for the alerts hub, and is sent from there."""
+        waiting = (
+            (pl.col("partition") == partition) & pl.col("sequence_number").is_between(after, last, closed="right")
+            for partition, (after, last) in self._withheld().items()
+        )
+        return alerts.filter(~pl.any_horizontal(pl.lit(False), *waiting))
 
     def unpublished(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """Stored alerts that the alerts hub did not take: a partition, and some of its alerts in order."""
-        published = self._published()
-        for partition, last in self._offsets(self.alerts).items():
-            reached = published.get(partition, -1)
+        for partition, (after, last) in self._withheld().items():
+            reached = after
             while reached < last:
                 alerts = self._alerts_between(partition, reached, last)
                 if alerts.is_empty():
@@ -171,21 +178,32 @@ class StreamStore:
 
     def mark_published(self, reached: Offsets | None = None) -> None:
         """Notes up to where the alerts hub took what is stored; all of it by default."""
-        if reached is None:
-            reached = self._offsets(self.alerts)
-        log = self._log[self.alerts.name]
-        new = {
-            app_id: last
-            for partition, last in reached.items()
-            if log.get(app_id := self._id(f"{_PUBLISHED}{partition}"), -1) < last
-        }
-        if new:
-            self.alerts.append(pl.DataFrame(schema=self.alerts.table.schema), transactions=new, expected=log)
-            self._log[self.alerts.name] = log | new
+        self._mark(self.alerts, _PUBLISHED, self._offsets(self.alerts) if reached is None else reached)
 
-    def _published(self) -> Offsets:
-        prefix = self._id(_PUBLISHED)
-        log = self._log[self.alerts.name].items()
+    def _withheld(self) -> dict[int, tuple[int, int]]:
+        """For each partition with alerts that the alerts hub did not take: behind and up to which event they are."""
+        published = self._marks(self.alerts, _PUBLISHED)
+        spans = {each: (published.get(each, -1), last) for each, last in self._offsets(self.alerts).items()}
+        return {partition: (after, last) for partition, (after, last) in spans.items() if after < last}
+
+    def expired(self) -> Offsets:
+        """Up to where events are known that the hub removed before they were read."""
+        return self._marks(self.bronze, _EXPIRED)
+
+    def mark_expired(self, reached: Offsets) -> None:
+        """Notes up to where such events were told of."""
+        self._mark(self.bronze, _EXPIRED, reached)
+
+    def _mark(self, table: LakeTable, kind: str, reached: Offsets) -> None:
+        log = self._log[table.name]
+        ids = {self._id(f"{kind}{partition}"): last for partition, last in reached.items()}
+        if new := {app_id: last for app_id, last in ids.items() if last > log.get(app_id, -1)}:
+            table.append(pl.DataFrame(schema=table.table.schema), transactions=new, expected=log)
+            self._log[table.name] = log | new
+
+    def _marks(self, table: LakeTable, kind: str) -> Offsets:
+        prefix = self._id(kind)
+        log = self._log[table.name].items()
         return {int(app_id.removeprefix(prefix)): last for app_id, last in log if app_id.startswith(prefix)}
 
     def last_pulled_at(self) -> datetime | None:

@@ -109,6 +109,19 @@ def test_events_that_reached_bronze_only_start_a_session(site):
 
 
 @pytest.mark.service
+def test_alerts_that_wait_for_their_hub_start_a_session_when_no_reading_comes(site):
+    site.send(readings(2, value=300.0))
+    site.set(PULSELAKE_HUBS="alerts=nowhere", PULSELAKE_MAX_SESSION_S="1")
+    assert site.run_session().success
+    assert site.store.has_unpublished()
+    assert len(site.tick(SENSOR).run_requests) == 1
+    site.set(PULSELAKE_HUBS="")
+    assert site.run_session().success
+    assert not site.store.has_unpublished()
+    assert "0 events behind" in site.tick(SENSOR).skip_message
+
+
+@pytest.mark.service
 def test_a_hub_that_is_down_skips_and_says_why(site):
     site.hub.stop()
     tick = site.tick(SENSOR)

@@ -2,19 +2,26 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from assets.glucose.assets import CONTRACT
+from assets.stream import outlet
 from assets.stream.outlet import PACK, publish_alerts
 from assets.stream.rebuild import days_to_replay, replay
 from assets.stream.store import StreamStore
 from resources.event_hubs import _tail
 from resources.event_source import HubUnavailableError, Tail
 from tests.stream.hubs import MemoryPublisher
-from tests.stream.scenarios import NOON, hub_with, lake_in, run_session, troubled_bodies
+from tests.stream.scenarios import EAGER, NOON, body, hub_with, lake_in, reading, run_session, troubled_bodies
 from tests.stream.tables import assert_exact, rows
+from tests.stream.test_rebuild import BEFORE_THE_FIX
+
+NOT_WAITING = replace(EAGER, until_caught_up=True)
+"""Ends with the hub's last event, although alerts wait."""
 
 
 class AwayPublisher(MemoryPublisher):
@@ -22,6 +29,20 @@ class AwayPublisher(MemoryPublisher):
 
     def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
         raise HubUnavailableError("The alerts hub is away.")
+
+
+class ReturningPublisher(MemoryPublisher):
+    """A hub that takes nothing the first times."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise HubUnavailableError("The alerts hub is away.")
+        super().publish(bodies, keys)
 
 
 def raised(*, patients: int, each: int) -> pl.DataFrame:
@@ -48,7 +69,7 @@ def ids(publisher: MemoryPublisher) -> list[str]:
 
 def test_an_away_alerts_hub_holds_up_no_data_and_its_alerts_go_out_later(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(200), take=20)
-    totals = run_session(lake, hub, publisher=AwayPublisher())
+    totals = run_session(lake, hub, publisher=AwayPublisher(), limits=NOT_WAITING)
     assert totals.alerts_withheld == "The alerts hub is away."
     assert_exact(lake, hub)
     publisher = MemoryPublisher()
@@ -57,6 +78,29 @@ def test_an_away_alerts_hub_holds_up_no_data_and_its_alerts_go_out_later(tmp_pat
     again = MemoryPublisher()
     run_session(lake, hub, publisher=again)
     assert ids(again) == []
+
+
+def test_a_session_whose_alerts_wait_does_not_end_when_its_hub_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "RETRY_EVERY_S", 0.0)
+    lake, hub, publisher = lake_in(tmp_path), hub_with(troubled_bodies(60)), ReturningPublisher(failures=20)
+    limits = replace(EAGER, idle_timeout_s=0.5)
+    assert run_session(lake, hub, publisher=publisher, limits=limits).alerts_withheld is None
+    assert publisher.failures == 0
+    assert sorted(ids(publisher)) == sorted(rows(lake, "alerts")["alert_id"])
+
+
+def test_a_replay_while_alerts_wait_publishes_none_that_the_next_session_publishes(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300")), body(reading(1, 200))], partitions=1)
+    before, replayed, after = MemoryPublisher(), MemoryPublisher(), MemoryPublisher()
+    run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=before)
+    hub.send([body(reading(60, "310")), body(reading(61, 210))], NOON)
+    run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=AwayPublisher(), limits=NOT_WAITING)
+    replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+    run_session(lake, hub, publisher=after)
+    assert [len(set(ids(each))) > 0 for each in (before, replayed, after)] == [True] * 3
+    assert sorted(ids(before) + ids(replayed) + ids(after)) == sorted(rows(lake, "alerts")["alert_id"])
 
 
 def test_the_alerts_of_a_backlog_are_packed_and_stay_in_order_for_each_patient() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -158,8 +159,8 @@ def test_a_publisher_that_fails_loses_no_event_and_no_alert(tmp_path: Path) -> N
             super().publish(bodies, keys)
 
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=10)
-    failing, working = Failing(), MemoryPublisher()
-    assert run_session(lake, hub, publisher=failing).alerts_withheld == "the alerts hub is away"
+    failing, working, ending = Failing(), MemoryPublisher(), replace(EAGER, until_caught_up=True)
+    assert run_session(lake, hub, publisher=failing, limits=ending).alerts_withheld == "the alerts hub is away"
     assert_exact(lake, hub)
     run_session(lake, hub, publisher=working)
     published = [json.loads(each)["alert_id"] for _, each in failing.published + working.published]
@@ -262,6 +263,33 @@ def test_events_that_the_hub_expired_before_they_were_read_are_counted(tmp_path:
     hub.expire(0, first=14)
     totals = run_session(lake, hub)
     assert (totals.events, totals.expired_events) == (6, 4)
+
+
+def test_events_that_expired_are_counted_once_also_where_nothing_came_after_them(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(minutes)) for minutes in range(10)], partitions=1)
+    run_session(lake, hub)
+    hub.send([body(reading(minutes)) for minutes in range(10, 20)], NOON)
+    hub.expire(0, first=20)
+    assert [run_session(lake, hub).expired_events for _ in range(2)] == [10, 0]
+    hub.send([body(reading(minutes)) for minutes in range(20, 30)], NOON)
+    hub.expire(0, first=23)
+    assert [run_session(lake, hub).expired_events for _ in range(2)] == [3, 0]
+    assert rows(lake, "bronze")["sequence_number"].to_list() == [*range(10), *range(23, 30)]
+
+
+def test_events_that_expire_while_a_session_runs_are_counted(tmp_path: Path) -> None:
+    class Forgetful(MemoryHub):
+        def state(self):
+            found = super().state()
+            self.expire(0, first=min(4, len(self.partitions[0]) - 1))
+            return found
+
+    lake, hub = lake_in(tmp_path), Forgetful(partitions=1)
+    hub.send([body(reading(0))], NOON)
+    run_session(lake, hub)
+    hub.send([body(reading(minutes)) for minutes in range(1, 10)], NOON)
+    totals = run_session(lake, hub)
+    assert (totals.events, totals.expired_events) == (6, 3)
 
 
 def test_partitions_that_are_added_to_a_hub_are_read_from_their_beginning(tmp_path: Path) -> None:
