@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 
+from assets.stream.asset import table_key
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
 from orchestration.backlog import Backlog, backlog
@@ -92,10 +93,14 @@ def last_sessions(settings: Settings, now: datetime) -> list[LastSession]:
 
 
 def _last_session(stream: Stream, instance: dg.DagsterInstance, now: datetime) -> LastSession | None:
-    records = instance.get_run_records(dg.RunsFilter(job_name=session_job_name(stream)), limit=1)
+    records = [*instance.get_run_records(dg.RunsFilter(job_name=session_job_name(stream)), limit=1)]
+    # Whoever materializes bronze by hand runs a session too, in a job of Dagster's own.
+    bronze = table_key(stream.contract.tables.bronze.name)
+    for pulled in instance.fetch_materializations(bronze, limit=1).records:
+        records += instance.get_run_records(dg.RunsFilter(run_ids=[pulled.run_id]))
     if not records:
         return None
-    record = records[0]
+    record = max(records, key=lambda each: each.create_timestamp)
     started, ended = record.start_time, record.end_time
     return LastSession(
         stream,

@@ -38,6 +38,17 @@ def in_home(site: Site, instance: dg.DagsterInstance, run_status: dg.DagsterRunS
     return site.record(SESSION, run_status)
 
 
+@pytest.mark.service
+def test_a_session_that_was_started_by_materializing_bronze_is_found(site):
+    settings = Settings()
+    prepare_dagster_home(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as site.instance:
+        in_home(site, site.instance, dg.DagsterRunStatus.SUCCESS)
+        by_hand = site.run("__ASSET_JOB", only=["bronze/glucose_readings"], partition_key=today().isoformat())
+    (found,) = last_sessions(settings, datetime.now(UTC))
+    assert (found.run_id, found.outcome) == (by_hand.run_id, "success")
+
+
 def test_where_dagster_never_ran_there_is_no_session(offline):
     assert last_sessions(Settings(), datetime.now(UTC)) == []
     assert not Settings().dagster_home.exists()
