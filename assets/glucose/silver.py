@@ -11,7 +11,6 @@ PLAUSIBLE_MG_DL = (0.0, 1000.0)
 
 _level = pl.col("glucose_level")
 _text = pl.col("glucose_level" + TEXT).str.strip_chars()
-_is_low, _is_high = (_text.str.to_lowercase() == sentinel for sentinel in ("low", "high"))
 _unit = pl.col("unit").fill_null("mg/dL")
 _is_mmol_l = _unit == "mmol/L"
 
@@ -19,13 +18,19 @@ _is_mmol_l = _unit == "mmol/L"
 def clean(decoded: pl.DataFrame) -> pl.DataFrame:
     """Adds `glucose_mg_dl`, `range_flag` and `reason` (null for a good reading) to decoded payload columns."""
     number = pl.coalesce(_level, _text.cast(pl.Float64, strict=False))
-    measured = decoded.with_columns(
-        glucose_mg_dl=pl.when(_is_low)
-        .then(LOW_MG_DL)
-        .when(_is_high)
-        .then(HIGH_MG_DL)
-        .otherwise(number * pl.when(_is_mmol_l).then(MG_DL_PER_MMOL_L).otherwise(1.0)),
-        range_flag=pl.when(_is_low).then(pl.lit("below")).when(_is_high).then(pl.lit("above")),
+    flag = pl.col("range_flag")
+    measured = (
+        decoded.with_columns(range_flag=_text.str.to_lowercase())
+        .with_columns(
+            range_flag=pl.when(flag == "low").then(pl.lit("below")).when(flag == "high").then(pl.lit("above"))
+        )
+        .with_columns(
+            glucose_mg_dl=pl.when(flag == "below")
+            .then(LOW_MG_DL)
+            .when(flag == "above")
+            .then(HIGH_MG_DL)
+            .otherwise(number * pl.when(_is_mmol_l).then(MG_DL_PER_MMOL_L).otherwise(1.0))
+        )
     )
     value = pl.col("glucose_mg_dl")
     low, high = PLAUSIBLE_MG_DL

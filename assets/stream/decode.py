@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
+from assets.stream.contract import Int64
+from assets.stream.regular import Member, RegularForm
+
 TEXT = "_text"
 """Suffix of the second column of a payload field that may be a number or a text."""
 
@@ -45,14 +48,14 @@ class Decoded:
         rejects: ``event``, ``event_index``, ``reason``.
         reading_counts: for each body the number of its readings and rejects, at least 1.
         unknown_fields: how often each undeclared field was seen.
-        bodies: what was decoded.
+        bodies: what was decoded: ``body``, or ``body_bytes`` where it is no UTF-8.
     """
 
     readings: pl.DataFrame
     rejects: pl.DataFrame
     reading_counts: pl.Series
     unknown_fields: Counter[str]
-    bodies: pl.Series
+    bodies: pl.DataFrame
 
 
 class _Field(NamedTuple):
@@ -74,6 +77,9 @@ _Part = tuple[pl.DataFrame, pl.DataFrame, pl.Series]
 class Decoder:
     """Decodes the bodies of one stream's events."""
 
+    regular_from = 5000
+    """Fewer bodies are decoded as fast without looking for the regular form first."""
+
     def __init__(self, payload: type[msgspec.Struct]) -> None:
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
         self._payload = payload
@@ -84,22 +90,35 @@ class Decoder:
             _Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in msgspec.structs.fields(payload)
         )
         self._names = frozenset(f.name for f in self._fields)
-        self.schema = pl.Schema(POSITION | dict(_columns(self._fields)))
+        self._regular = _regular_form(payload)
+        self.schema = pl.Schema(POSITION | dict(_columns(msgspec.structs.fields(payload))))
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """Decodes bodies of one JSON object or of an array of objects each."""
         unknown: Counter[str] = Counter()
-        parts = [
-            self._part(bodies[start : start + PART], start, unknown) for start in range(0, max(1, len(bodies)), PART)
-        ]
-        readings, rejects, counts = zip(*parts, strict=True)
-        return Decoded(
-            pl.concat(readings, rechunk=True),
-            pl.concat(rejects),
-            pl.concat(counts, rechunk=True),
-            unknown,
-            pl.Series("body_bytes", bodies, dtype=pl.Binary),
+        columns = _texts_and_bytes(bodies)
+        if self._regular is None or len(bodies) < max(1, self.regular_from):
+            return Decoded(*self._any(bodies, unknown), unknown, columns)
+        regular = (
+            self._regular.read(columns["body"])
+            .with_columns(event_index=pl.lit(0, pl.Int64))
+            .select(self.schema.names())
         )
+        counts = _repeated(COUNT, 1, pl.Int64, len(bodies))
+        if regular.height == len(bodies):
+            return Decoded(regular, _rejects([]), counts, unknown, columns)
+        others = (counts == 1).scatter(regular["event"], False).arg_true().cast(pl.Int64)
+        readings, rejects, other_counts = self._any([bodies[event] for event in others], unknown)
+        readings, rejects = (frame.with_columns(event=others[frame["event"]]) for frame in (readings, rejects))
+        together = pl.concat([regular, readings]).sort("event", maintain_order=True)
+        return Decoded(together, rejects, counts.scatter(others, other_counts), unknown, columns)
+
+    def _any(self, bodies: Sequence[bytes], unknown: Counter[str]) -> _Part:
+        """Decodes bodies of any form."""
+        starts = range(0, max(1, len(bodies)), PART)
+        parts = [self._part(bodies[start : start + PART], start, unknown) for start in starts]
+        readings, rejects, counts = zip(*parts, strict=True)
+        return pl.concat(readings, rechunk=True), pl.concat(rejects), pl.concat(counts, rechunk=True)
 
     def _part(self, bodies: Sequence[bytes], start: int, unknown: Counter[str]) -> _Part:
         """Decodes bodies, the first of which is the event `start`."""
@@ -188,6 +207,42 @@ class Decoder:
         return pl.DataFrame(columns)
 
 
+def _texts_and_bytes(bodies: Sequence[bytes]) -> pl.DataFrame:
+    try:
+        text = pl.Series("body", bodies, dtype=pl.Binary).cast(pl.String)
+        return pl.DataFrame([text, _repeated("body_bytes", None, pl.Binary, len(bodies))])
+    except pl.exceptions.ComputeError:
+        texts = [body if _is_utf_8(body) else None for body in bodies]
+    binary = [body if text is None else None for body, text in zip(bodies, texts, strict=True)]
+    return pl.DataFrame(
+        [pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)]
+    )
+
+
+def _is_utf_8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _regular_form(payload: type[msgspec.Struct]) -> RegularForm | None:
+    """What reads the regular form, unless a field has constraints, a default or a name that only msgspec heeds."""
+    plain = [msgspec.inspect.type_info(each) for each in (Int64, float, str, None)]
+    fields = msgspec.structs.fields(payload)
+    required = [declared.required for declared in fields]
+    is_plain = required[:1] == [True] and required == sorted(required, reverse=True)
+    is_plain &= all(
+        all(kind in plain for kind in _kinds(declared))
+        and (declared.required or declared.default is None)
+        and declared.encode_name == declared.name
+        for declared in fields
+    )
+    members = (Member(declared.name, declared.required, dict(_columns([declared]))) for declared in fields)
+    return RegularForm(members) if is_plain else None
+
+
 def _rejects(rows: list[tuple[int, int, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=POSITION | {"reason": pl.String}, orient="row")
 
@@ -209,22 +264,26 @@ def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
     return reader
 
 
+def _kinds(declared: msgspec.structs.FieldInfo) -> Sequence[msgspec.inspect.Type]:
+    kind = msgspec.inspect.type_info(declared.type)
+    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+
+
 def _dtypes(declared: msgspec.structs.FieldInfo) -> tuple[type[pl.DataType], ...]:
-    kinds = msgspec.inspect.type_info(declared.type)
-    members = kinds.types if isinstance(kinds, msgspec.inspect.UnionType) else (kinds,)
     by_kind: dict[type, type[pl.DataType]] = {
         msgspec.inspect.IntType: pl.Int64,
         msgspec.inspect.FloatType: pl.Float64,
         msgspec.inspect.StrType: pl.String,
         msgspec.inspect.BoolType: pl.Boolean,
     }
-    return tuple(dtype for kind, dtype in by_kind.items() if any(isinstance(member, kind) for member in members))
+    return tuple(dtype for kind, dtype in by_kind.items() if any(isinstance(each, kind) for each in _kinds(declared)))
 
 
-def _columns(fields: tuple[_Field, ...]) -> Iterator[tuple[str, type[pl.DataType]]]:
+def _columns(fields: Sequence[msgspec.structs.FieldInfo]) -> Iterator[tuple[str, type[pl.DataType]]]:
     for declared in fields:
-        yield declared.name, declared.dtypes[0]
-        if len(declared.dtypes) > 1:
+        dtypes = _dtypes(declared)
+        yield declared.name, dtypes[0]
+        if len(dtypes) > 1:
             yield declared.name + TEXT, pl.String
 
 

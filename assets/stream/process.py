@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import polars as pl
 import polars_hash as plh
 
@@ -81,12 +83,13 @@ class Processor:
         is_good = cleaned["reason"].is_null()
         good = _only(cleaned, is_good)
         earlier = self.known.near(self.known.late(good), timedelta(0))
-        first, repeats = self._dedupe(good, earlier)
+        is_one_each = self._is_one_each(good)
+        first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         silver = self._conform("silver", first)
-        alerts = self._alerts(first, earlier)
+        alerts = self._alerts(first, earlier, is_one_each=is_one_each)
         rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
         self.known.add(silver, alerts)
-        bronze = _with_bodies(events, decoded.bodies)
+        bronze = events.hstack(decoded.bodies)
         return Outcome(
             bronze=self._conform("bronze", bronze),
             silver=silver,
@@ -113,9 +116,17 @@ class Processor:
             ),
         )
 
-    def _dedupe(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _is_one_each(self, rows: pl.DataFrame) -> bool:
+        """Whether no entity has two readings of one instant."""
+        return bool(_is_first(rows, [self._contract.entity, "measured_at"]).all())
+
+    def _dedupe(
+        self, rows: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Finds the readings that stand, and those that repeat one, with a `reason` if they contradict it."""
         key, values = [*self._contract.keys, "measured_at"], list(self._contract.values)
+        if is_one_each and self._contract.entity in key and earlier.is_empty():
+            return rows, rows.clear()
         is_first = _is_first(rows, key)
         if earlier.height:
             is_first &= ~rows.select(
@@ -132,7 +143,7 @@ class Processor:
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
 
-    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool) -> pl.DataFrame:
         """One row for each rule that a reading breaks, in the order of readings and rules."""
         contract = self._contract
         if not contract.rules or rows.is_empty():
@@ -140,20 +151,22 @@ class Processor:
         if contract.windows:
             known = self.known.near(rows, contract.reach)
             rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
-        broken, rules = (pl.Series(each) for each in rows.select(self._conditions).to_numpy().nonzero())
+        # In the order of readings, then rules.
+        breaches = np.flatnonzero(rows.select(self._conditions).to_numpy(order="c"))
+        broken, rules = (pl.Series(each) for each in np.divmod(breaches, len(contract.rules)))
         names = [name for name in self._schemas["alerts"].names() if name in rows.columns]
         alerts = rows[names][broken].hstack(self._rules[rules])
         alerts = self._conform(
             "alerts",
             alerts.with_columns(
-                _alert_id(contract.entity),
+                _alert_ids(alerts, contract.entity),
                 *(pl.when(pl.col("column") == window.name).then(window.name) for window in contract.windows),
             ),
         )
         if contract.keys == (contract.entity,):
             return alerts
         # Where keys are more than the entity, two readings can raise the same alert: here or in an earlier micro-batch.
-        if not _is_first(rows, [contract.entity, "measured_at"]).all():
+        if not (is_one_each or self._is_one_each(rows)):
             alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
         if earlier.is_empty():
             return alerts
@@ -192,35 +205,23 @@ def _rules(contract: Contract) -> pl.DataFrame:
     rules = [(rule.id, rule.version, rule.severity, rule.threshold, rule.column) for rule in contract.rules]
     types = {"rule": pl.String, "rule_version": pl.Int64, "severity": pl.String, "threshold": pl.Float64}
     rows = pl.DataFrame(rules, schema=types | {"column": pl.String}, orient="row")
-    return rows.with_columns(identity=pl.concat_str("rule", "rule_version", separator="|"))
+    return rows.with_columns(identity=_number(plh.concat_str("rule", "rule_version", separator="|")))
 
 
-def _alert_id(entity: str) -> pl.Expr:
-    """XXH3 (128 bits, decimal) of ``rule|version|entity|microseconds``: the same wherever and whenever it is raised."""
-    instant = pl.col("measured_at").to_physical()
-    digest: pl.Expr = plh.concat_str("identity", entity, instant, separator="|").nchash.xxh3_128()
-    return digest.cast(pl.String).alias("alert_id")
+def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:
+    """The same wherever and whenever an alert is raised: XXH3 (128 bits, decimal) of three integers of 64 bits.
+
+    They are little-endian: XXH3 of ``rule|version``; the entity, or XXH3 of it where it is a text; microseconds.
+    """
+    who = pl.col(entity) if alerts.schema[entity] == pl.Int64 else _number(plh.col(entity))
+    numbers = alerts.select("identity", who, pl.col("measured_at").to_physical()).to_numpy(order="c").astype("<i8")
+    texts = pl.Series("alert_id", numbers.view(np.uint8)).cast(pl.List(pl.UInt8)).cast(pl.Binary)
+    return texts.to_frame().select(plh.col("alert_id").nchash.xxh3_128().cast(pl.String)).to_series()
 
 
-def _with_bodies(events: pl.DataFrame, bodies: pl.Series) -> pl.DataFrame:
-    """Adds `body`, or `body_bytes` where the body is no UTF-8."""
-    try:
-        text = bodies.cast(pl.String).alias("body")
-        return events.hstack([text, pl.Series("body_bytes", [None], dtype=pl.Binary).new_from_index(0, len(text))])
-    except pl.exceptions.ComputeError:
-        texts = [body if _is_utf_8(body) else None for body in bodies]
-    binary = [body if text is None else None for body, text in zip(bodies, texts, strict=True)]
-    return events.hstack(
-        [pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)]
-    )
-
-
-def _is_utf_8(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _number(text: Any) -> pl.Expr:
+    digest: pl.Expr = text.nchash.xxh3_64()
+    return digest.reinterpret(signed=True)
 
 
 def _within_bounds(quarantined: pl.DataFrame) -> pl.DataFrame:

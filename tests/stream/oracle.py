@@ -6,6 +6,7 @@ at every reading known. Where the engine and this disagree, one of them is wrong
 
 import json
 import re
+import struct
 from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -154,8 +155,10 @@ def _alerts(row: Row, known: Known, seen: set[str]) -> Iterator[Row]:
     first, last = (bisect_right(known, moment, key=lambda reading: reading[0]) for moment in (end - WINDOW, end))
     mean = sum(value for _, value in known[first:last]) / ((last - first) * 1_000_000)
     for rule, severity, threshold, is_broken in RULES:
-        text = f"{rule}|1|{row['patient_id']}|{(end - EPOCH) // MICROSECOND}"
-        alert_id = str(xxhash.xxh3_128(text.encode()).intdigest())
+        numbers = struct.pack(
+            "<Qqq", xxhash.xxh3_64_intdigest(f"{rule}|1".encode()), row["patient_id"], (end - EPOCH) // MICROSECOND
+        )
+        alert_id = str(xxhash.xxh3_128_intdigest(numbers))
         if is_broken(row["glucose_mg_dl"], mean) and alert_id not in seen:
             seen.add(alert_id)
             yield {
