@@ -7,7 +7,7 @@ repeats are found however late they come. Nothing here reads or writes a table b
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import polars as pl
 
@@ -18,6 +18,8 @@ LookUp = Callable[[], pl.LazyFrame]
 
 PIECE_ROWS = 100_000
 """Readings are forgotten in pieces of so many: nothing that stays is copied, so memory and time stay the same."""
+FEW = 4
+"""So many known readings for each new one are few."""
 
 _TIME = "measured_at"
 _RAISED = {"id": pl.UInt128(), _TIME: Utc}
@@ -65,7 +67,8 @@ class Known:
         self._floor = None if newest is None else newest - self._span
         readings = self._above_floor(silver().select(self._columns))
         self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
-        self._last = self._newest_by_entity(readings[[contract.entity, _TIME]])
+        self._latest = newest
+        self._last = [_newest_by(contract.entity, readings[[contract.entity, _TIME]])]
         raised = self._above_floor(alerts().select("alert_id", _TIME))
         self._stored = list(_pieces(readings, _numbered(raised)))
         self._unstored: list[_Held] = []
@@ -77,8 +80,10 @@ class Known:
 
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
+        if new.is_empty() or self._latest is None or _times(new)[0] > self._latest:
+            return new.clear()
         entity = self._contract.entity
-        last = new[[entity]].join(self._last, on=entity, how="left", maintain_order="left")[_TIME]
+        last = new[[entity]].join(self._last_by_entity(), on=entity, how="left", maintain_order="left")[_TIME]
         is_late = (new[_TIME] <= last).fill_null(False)
         if self._floor is not None:
             is_late |= new[_TIME] <= self._floor
@@ -91,9 +96,12 @@ class Known:
         entity = self._contract.entity
         oldest, newest = _times(new)
         oldest -= reach
-        is_near = (pl.col(_TIME).is_between(oldest, newest), pl.col(entity).is_in(new[entity].unique().implode()))
+        is_then = pl.col(_TIME).is_between(oldest, newest)
         if self._floor is None or oldest > self._floor:
-            return self._readings([*self._stored, *self._unstored], oldest, newest).filter(is_near)
+            found = self._readings([*self._stored, *self._unstored], oldest, newest).filter(is_then)
+            # Looking for the entities costs more than what a few readings of others do later.
+            return found if found.height <= FEW * new.height else found.filter(_is_of(new, entity))
+        is_near = (is_then, _is_of(new, entity))
         stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
         beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach)
         # What a commit that ended just now has stored is also still held.
@@ -120,8 +128,10 @@ class Known:
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
         readings = silver[self._columns]
-        self._unstored.append(_held(readings, alerts[["alert_id", _TIME]]))
-        self._last = self._newest_by_entity(pl.concat([self._last, readings[self._last.columns]]))
+        held = _held(readings, alerts[["alert_id", _TIME]])
+        self._unstored.append(held)
+        self._last.append(readings[self._last[0].columns])
+        self._latest = max(filter(None, (self._latest, held.newest)), default=None)
 
     def forget(self, micro_batches: int | None = None) -> None:
         """Drops readings behind the floor.
@@ -143,7 +153,7 @@ class Known:
             added.insert(0, self._stored.pop())
         if added:
             self._stored.append(_joined(added))
-        self._last = self._last.filter(pl.col(_TIME) > self._floor)
+        self._last = [self._last_by_entity().filter(pl.col(_TIME) > self._floor)]
 
     def _overlapping(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> list[_Held]:
         """What may hold rows of a span of time; never nothing."""
@@ -155,8 +165,11 @@ class Known:
     def _above_floor(self, rows: pl.LazyFrame) -> pl.DataFrame:
         return (rows if self._floor is None else rows.filter(pl.col(_TIME) > self._floor)).collect()
 
-    def _newest_by_entity(self, times: pl.DataFrame) -> pl.DataFrame:
-        return times.group_by(self._contract.entity).agg(pl.col(_TIME).max())
+    def _last_by_entity(self) -> pl.DataFrame:
+        """The newest instant of each entity, of which micro-batches only add theirs."""
+        if len(self._last) > 1:
+            self._last = [_newest_by(self._contract.entity, pl.concat(self._last))]
+        return self._last[0]
 
     def _beyond_floor(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""
@@ -188,10 +201,17 @@ def _numbered(alerts: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([alerts["alert_id"].cast(pl.UInt128).alias("id"), alerts[_TIME]])
 
 
+def _newest_by(entity: str, times: pl.DataFrame) -> pl.DataFrame:
+    return times.group_by(entity).agg(pl.col(_TIME).max())
+
+
+def _is_of(new: pl.DataFrame, entity: str) -> pl.Expr:
+    return pl.col(entity).is_in(new[entity].unique().implode())
+
+
 def _times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
     """The oldest and the newest instant of a frame that is not empty."""
-    oldest, newest = rows.select(pl.col(_TIME).min().alias("oldest"), pl.col(_TIME).max().alias("newest")).row(0)
-    return oldest, newest
+    return cast(datetime, rows[_TIME].min()), cast(datetime, rows[_TIME].max())
 
 
 def _held(readings: pl.DataFrame, raised: pl.DataFrame) -> _Held:

@@ -87,7 +87,11 @@ class Processor:
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         silver = self._conform("silver", first)
         alerts = self._alerts(first, earlier, is_one_each=is_one_each)
-        rejects = [decoded.rejects, cleaned.filter(~is_good), repeats.drop_nulls("reason")]
+        rejects = [decoded.rejects]
+        if not is_good.all():
+            rejects.append(cleaned.filter(~is_good))
+        if repeats.height:
+            rejects.append(repeats.drop_nulls("reason"))
         self.known.add(silver, alerts)
         bronze = events.hstack(decoded.bodies)
         return Outcome(
@@ -174,9 +178,9 @@ class Processor:
         return alerts.join(self.known.raised(shared), on="alert_id", how="anti", maintain_order="left")
 
     def _quarantine(self, rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
-        rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects])
-        if rows.is_empty():
+        if not any(frame.height for frame in rejects):
             return pl.DataFrame(schema=self._schemas["quarantine"])
+        rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects])
         rows = rows.sort("event", "event_index")
         return self._conform("quarantine", _within_bounds(rows.hstack(bronze[rows["event"]])))
 
@@ -213,8 +217,9 @@ def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:
 
     They are little-endian: XXH3 of ``rule|version``; the entity, or XXH3 of it where it is a text; microseconds.
     """
-    who = pl.col(entity) if alerts.schema[entity] == pl.Int64 else _number(plh.col(entity))
-    numbers = alerts.select("identity", who, pl.col("measured_at").to_physical()).to_numpy(order="c").astype("<i8")
+    is_number = alerts.schema[entity] == pl.Int64
+    who = alerts[entity] if is_number else alerts.select(_number(plh.col(entity))).to_series()
+    numbers = np.column_stack([alerts["identity"], who, alerts["measured_at"].to_physical()]).astype("<i8", copy=False)
     texts = pl.Series("alert_id", numbers.view(np.uint8)).cast(pl.List(pl.UInt8)).cast(pl.Binary)
     return texts.to_frame().select(plh.col("alert_id").nchash.xxh3_128().cast(pl.String)).to_series()
 

@@ -55,7 +55,7 @@ def _mean(rows: pl.DataFrame, window: Window, entity: str, late: pl.DataFrame) -
 
 def _late(rows: pl.DataFrame, entity: str) -> pl.DataFrame:
     """Readings that arrived in a later micro-batch than a reading of a later time: some means must not contain them."""
-    if rows["pulled_at"].drop_nulls().n_unique() < 2:
+    if rows["pulled_at"].min() == rows["pulled_at"].max():
         return rows.clear()
     pulled = pl.col("pulled_at").fill_null(pl.lit(0).cast(rows.schema["pulled_at"]))
     earliest_from_here = pulled.reverse().cum_min().reverse().over(entity)
