@@ -195,7 +195,7 @@ def _is_first(rows: pl.DataFrame, key: list[str]) -> pl.Series:
     is_first = hashes.is_first_distinct()
     if is_first.all():
         return is_first
-    alike = hashes.is_duplicated().arg_true()
+    alike = hashes.is_in(hashes.filter(~is_first).implode()).arg_true()
     return is_first.scatter(alike, rows[alike].select(pl.struct(key).is_first_distinct()).to_series())
 
 

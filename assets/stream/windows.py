@@ -31,8 +31,10 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
     pulled_at = pl.Series("pulled_at", [None], dtype=new.schema["pulled_at"]).new_from_index(0, known.height)
     rows = pl.concat([known[columns], new[columns]]).hstack([pl.concat([pulled_at, new["pulled_at"]])])
     rows = rows.with_columns((pl.col(values) * SCALE).round().cast(pl.Int64), row=pl.int_range(pl.len()) - known.height)
-    # Twice as fast as sorting by both at once where readings come in the order of time.
-    rows = rows.sort(_TIME, maintain_order=True).sort(entity, maintain_order=True)
+    # Twice as fast as sorting by both at once where readings come in the order of time, as nearly all do.
+    if not rows[_TIME].is_sorted():
+        rows = rows.sort(_TIME, maintain_order=True)
+    rows = rows.sort(entity, maintain_order=True)
     late = _late(rows, entity)
     is_new = rows["row"] >= 0
     place, unset = rows["row"].filter(is_new), pl.zeros(new.height, pl.Float64, eager=True)
