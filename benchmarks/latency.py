@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import psutil
 
 from assets.glucose.assets import CONTRACT
@@ -40,7 +41,7 @@ TARGET_P50_S, TARGET_P99_S = 0.3, 1.0
 
 
 class _Alert(msgspec.Struct):
-    received_at: datetime
+    alert_id: str
 
 
 def run(*, quick: bool = False) -> Figures:
@@ -90,7 +91,7 @@ def _session(hub: RunningHub, lake: str, seconds: float) -> Figures:
     memory = _watch(session, seconds)
     figures: Figures = session.figures()
     sent = generator.figures()
-    waits, received = _alert_waits(hub)
+    waits, received = _alert_waits(hub, lake)
     begun = received > figures["first_time"]
     return {
         "sent": sent,
@@ -128,17 +129,23 @@ def _watch(session: Worker, seconds: float) -> Figures:
     }
 
 
-def _alert_waits(hub: RunningHub) -> tuple[Any, Any]:
+def _alert_waits(hub: RunningHub, lake: str) -> tuple[Any, Any]:
     """For each alert how long after its event it was published, and when that event was enqueued; in seconds."""
     decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
-    waits, received = [], []
+    ids, published_ms = [], []
     for pulled in _everything(hub, "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
             alerts = decoder.decode(body)
             for alert in alerts if isinstance(alerts, list) else [alerts]:
-                received.append(alert.received_at.timestamp())
-                waits.append(enqueued_ms / 1000 - received[-1])
-    return np.array(waits), np.array(received)
+                ids.append(alert.alert_id)
+                published_ms.append(enqueued_ms)
+    published = pl.DataFrame({"alert_id": ids, "published_ms": published_ms})
+    stored = Lake(lake).table(CONTRACT.tables.alerts).scan().select("alert_id", "received_at").collect()
+    found = published.join(stored, on="alert_id", how="inner", maintain_order="left")
+    if found.height < published.height:
+        raise RuntimeError(f"{published.height - found.height} published alerts are not in the table of alerts")
+    received = found["received_at"].dt.epoch("ms").to_numpy() / 1000
+    return found["published_ms"].to_numpy() / 1000 - received, received
 
 
 def _echo(hub: RunningHub, name: str, seconds: float) -> Figures:

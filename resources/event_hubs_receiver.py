@@ -19,8 +19,10 @@ from azure.eventhub._pyamqp.constants import LinkState
 from resources.event_source import HubUnavailableError, Pulled
 
 PREFETCH = 3000
+# Between two looks at how full the buffer is: four partitions of larger events would bring tens of megabytes more.
+AT_ONCE = 750
 MAX_BUFFERED_EVENTS = 30_000
-MAX_BUFFERED_BYTES = 6 << 20
+MAX_BUFFERED_BYTES = 3 << 20
 OPEN_TIMEOUT_S = 30.0
 # An outage shorter than this is bridged by reconnecting; after a longer one the session ends and a new one starts.
 GIVE_UP_AFTER_S = 20.0
@@ -82,7 +84,7 @@ class _PartitionConsumer(EventHubConsumer):
         """Reads what the socket holds; also tops up credit and keeps the connection alive."""
         if is_readable or self._client_of_link._link.current_link_credit <= 0 or now - self.polled_at > _KEEP_ALIVE_S:
             self.polled_at = now
-            self._client_of_link.do_work(batch=PREFETCH)
+            self._client_of_link.do_work(batch=AT_ONCE)
         state = self._client_of_link._link.get_state()
         if state is not LinkState.ATTACHED:
             raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")

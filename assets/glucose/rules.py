@@ -27,11 +27,9 @@ def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
         "rule",
         "severity",
         "patient_id",
-        "device_id",
         glucose_level="glucose_mg_dl",
         mean_10_min="mean_10_min",
         threshold="threshold",
         timestamp="measured_at",
-        received_at="received_at",
         location=pl.col("location").str.slice(0, LOCATION_CHARACTERS),
     )

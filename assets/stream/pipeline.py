@@ -1,12 +1,13 @@
 """What a session does with pulled events, each step on a thread of its own: decode, process, publish, commit.
 
 While one micro-batch is processed, the next is decoded and the ones before are published and committed, all in order.
-Alerts go out the moment they are raised; a commit waits for those of its own micro-batches only. There is one commit
-at a time. A commit that failed leaves its micro-batches at the head of those that wait: no later ones overtake them.
+Alerts go out the moment they are raised; a commit waits for those of its own micro-batches only, before it stores them.
+There is one commit at a time. A commit that failed leaves its micro-batches at the head of those that wait: no later
+ones overtake them.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import takewhile
 from typing import NamedTuple, Self
 
@@ -115,13 +116,15 @@ class Pipeline:
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> None:
         good = list(takewhile(lambda each: each.outcome.exception() is None, micro_batches))
-        # Of every one, also behind one that is not: nothing is being published once a commit has ended.
-        taken = [each.is_published.result() for each in good]
-        if good:
-            self._store.commit(
-                [each.outcome.result() for each in good],
-                are_published=all(taken),
-                hub_created_at_ms=self._hub_created_at_ms,
-            )
+        try:
+            if good:
+                self._store.commit(
+                    [each.outcome.result() for each in good],
+                    are_published=lambda: all(each.is_published.result() for each in good),
+                    hub_created_at_ms=self._hub_created_at_ms,
+                )
+        finally:
+            # Of every one: nothing is being published once a commit has ended.
+            wait([each.is_published for each in good])
         for each in micro_batches[len(good) :]:
             each.outcome.result()

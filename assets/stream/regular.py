@@ -1,19 +1,22 @@
 """Reads the regular form of a payload without a Python object: in a backlog decoding is half of what a batch costs.
 
-Regular is a body of one JSON object with the declared fields in their order, of which only the last may be absent, at
-most a space behind colons and commas, numbers that are not negative and have no exponent, texts without escapes. A
-regular expression is exact about that, so what it matches has one meaning; what it does not match is decoded as if this
-module were not there.
+Regular is a body of one JSON object or an array of objects, each with the declared fields in their order, of which only
+the last may be absent, at most a space behind colons and commas, numbers that are not negative and have no exponent,
+texts without escapes. A regular expression is exact about that, so what it matches has one meaning; what it does not
+match is decoded as if this module were not there.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import polars as pl
 
 PART = 10_000
 """Bodies matched at a time, and on a thread of their own."""
+
+_BETWEEN = "},"
+_OPENS, _CLOSES = "__opens", "__closes"
 
 _VALUES: Mapping[type[pl.DataType], str] = {
     pl.Int64: r"(?<{}>0|[1-9][0-9]{{0,17}})",
@@ -40,18 +43,57 @@ class RegularForm:
         for member in reversed(others):
             pattern = f", ?{_pattern(member)}{pattern}"
             pattern = pattern if member.is_required else f"(?:{pattern})?"
+        pattern = rf"\{{{_pattern(first)}{pattern}"
         columns = {name: dtype for member in (first, *others) for name, dtype in member.columns.items()}
-        self._groups = pl.col("body").str.extract_groups(rf"^\{{{_pattern(first)}{pattern}\}}$")
-        self._is_regular = pl.any_horizontal(pl.col(*first.columns).is_not_null())
-        self._values = [pl.col(name).cast(dtype) for name, dtype in columns.items()]
+        self._object = pl.col("body").str.extract_groups(rf"^{pattern}\}}$")
+        # What stands between the ends of objects in an array.
+        self._piece = pl.col("body").str.extract_groups(rf"^(?<{_OPENS}>\[)? ?{pattern}(?<{_CLOSES}>\}}\])?$")
+        self._is_matched = pl.any_horizontal(pl.col(*first.columns).is_not_null())
+        self._columns = [
+            pl.col("event", "event_index").cast(pl.Int64),
+            *(pl.col(name).cast(dtype) for name, dtype in columns.items()),
+        ]
 
     def read(self, bodies: pl.Series) -> pl.DataFrame:
-        """The columns of those bodies, named ``body``, that have the regular form, and ``event``, their index."""
-        texts = bodies.to_frame().with_row_index("event").lazy()
-        parts = (texts.slice(start, PART) for start in range(0, len(bodies), PART))
-        matched = (part.select("event", self._groups).unnest("body").filter(self._is_regular) for part in parts)
-        read = [part.select(pl.col("event").cast(pl.Int64), *self._values) for part in matched]
-        return pl.concat(pl.collect_all(read), rechunk=True)
+        """The readings of those bodies, named ``body``, that have the regular form.
+
+        Returns:
+            ``event`` (index of the body), ``event_index`` and the payload's columns; ordered by both.
+        """
+        texts = bodies.to_frame().with_row_index("event")
+        is_array = bodies.str.starts_with("[")
+        objects, arrays = self._objects, self._arrays
+        if not is_array.any():
+            return _read(objects, texts)
+        if is_array.all():
+            return _read(arrays, texts)
+        read = [_read(objects, texts.filter(~is_array)), _read(arrays, texts.filter(is_array))]
+        return pl.concat(read).sort("event", maintain_order=True)
+
+    def _objects(self, texts: pl.LazyFrame) -> pl.LazyFrame:
+        matched = texts.select("event", self._object, event_index=0).unnest("body").filter(self._is_matched)
+        return matched.select(self._columns)
+
+    def _arrays(self, texts: pl.LazyFrame) -> pl.LazyFrame:
+        pieces = pl.col("body").str.split(_BETWEEN)
+        place, count = pl.col("event_index"), pl.col("count")
+        matched = (
+            texts.select("event", pieces, event_index=pl.int_ranges(pieces.list.len()), count=pieces.list.len())
+            .explode("body", "event_index")
+            .select("event", "event_index", "count", self._piece)
+            .unnest("body")
+        )
+        is_right = (
+            self._is_matched
+            & (pl.col(_OPENS).is_not_null() == (place == 0))
+            & (pl.col(_CLOSES).is_not_null() == (place == count - 1))
+        )
+        return matched.filter(is_right.all().over("event")).select(self._columns)
+
+
+def _read(read: Callable[[pl.LazyFrame], pl.LazyFrame], texts: pl.DataFrame) -> pl.DataFrame:
+    parts = (texts.slice(start, PART).lazy() for start in range(0, texts.height, PART))
+    return pl.concat(pl.collect_all(map(read, parts)), rechunk=True)
 
 
 def _pattern(member: Member) -> str:

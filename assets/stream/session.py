@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import polars as pl
 
@@ -50,7 +51,7 @@ class SessionLimits:
 
     trigger_s: float = 0.2
     commit_interval_s: float = 2.0
-    commit_readings: int = 60_000
+    commit_readings: int = 90_000
     idle_timeout_s: float = 15.0
     max_duration_s: float = 300.0
     until_caught_up: bool = False
@@ -177,8 +178,8 @@ class Session:
         for events in self.store.behind():
             outcome = processor.process(events.positions, events.bodies)
             # What is stored was published before.
-            is_published = self._outlet.publish(self.store.beyond(self.store.alerts, outcome.alerts))
-            self.store.commit([outcome], are_published=is_published)
+            new_alerts = self.store.beyond(self.store.alerts, outcome.alerts)
+            self.store.commit([outcome], are_published=partial(self._outlet.publish, new_alerts))
             processor.known.forget()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
@@ -199,7 +200,7 @@ class Session:
                 if pulled:
                     idle_since = time.monotonic()
                     pipeline.add(self._micro_batch(pulled, now))
-                self._commit_when_due(pipeline)
+                self._commit_when_due(pipeline, is_last=not pulled and self._limits.until_caught_up)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
                 if not pulled and self._is_done(idle_since):
@@ -228,10 +229,10 @@ class Session:
             self._pulled[each.partition] = last
         return to_events(pulled, self._last_pulled_at)
 
-    def _commit_when_due(self, pipeline: Pipeline) -> None:
+    def _commit_when_due(self, pipeline: Pipeline, *, is_last: bool) -> None:
         limits = self._limits
         is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
-        is_late = time.monotonic() - self._committed_at >= limits.commit_interval_s
+        is_late = is_last or time.monotonic() - self._committed_at >= limits.commit_interval_s
         self._end_commit(pipeline, wait=is_full)
         if self._outlet.is_retry_due:
             self._commit_all(pipeline)

@@ -5,7 +5,7 @@ two of them shows: bronze is ahead of silver, and what lies between is processed
 no rows need not commit: whatever silver has reached, the tables before it have too.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -103,13 +103,18 @@ class StreamStore:
         return self.bronze.scan().filter(pl.col("ingest_date") == day, pl.any_horizontal(pl.lit(False), *reached))
 
     def commit(
-        self, outcomes: Sequence[Outcome], *, are_published: bool = True, hub_created_at_ms: int | None = None
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        are_published: Callable[[], bool] = lambda: True,
+        hub_created_at_ms: int | None = None,
     ) -> None:
         """Writes what micro-batches produced; rows that a table already contains are left out.
 
         Args:
             outcomes: of consecutive micro-batches.
-            are_published: whether the alerts hub took these alerts and all before them.
+            are_published: tells whether the alerts hub took these alerts and all before them; asked, and waited for,
+                before alerts are stored.
             hub_created_at_ms: the identity of the hub, where the events come from it and not from bronze.
         """
         reached = _last_by_partition(pl.concat([outcome.bronze for outcome in outcomes]))
@@ -122,7 +127,7 @@ class StreamStore:
             dates: list[date] = []
             if table is self.bronze and hub_created_at_ms is not None:
                 new[self._id(_CREATED_AT)] = hub_created_at_ms
-            if table is self.alerts and are_published:
+            if table is self.alerts and are_published():
                 new |= {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in reached.items()}
             if table is self.silver:
                 dates = rows["event_date"].unique().to_list()

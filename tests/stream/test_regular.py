@@ -105,14 +105,22 @@ def reading(**more: Any) -> bytes:
     return json.dumps({"patient_id": 1, "device_id": 2, "glucose_level": 100.5, "timestamp": "x"} | more).encode()
 
 
+@given(st.lists(members(GlucosePayload), min_size=1, max_size=4), st.sampled_from([", ", ",", " , ", "},{", ""]))
+@examples(300)
+def test_arrays_of_what_is_nearly_regular_are_decoded_the_same(objects: list[bytes], between: str) -> None:
+    joined = between.encode().join(objects)
+    assert_same(GlucosePayload, [b"[" + joined + b"]", b"[" + joined, joined + b"]", joined, b"[" + objects[0] + b"]"])
+
+
 def test_what_is_irregular_keeps_its_place_among_the_regular() -> None:
     array = b"[" + reading(patient_id=5) + b", 3, " + reading(patient_id=6) + b"]"
-    bodies = [reading(), b"\xff", array, reading(extra=1, patient_id=7), reading(patient_id=8), b"", reading()]
+    regular = b"[" + reading(patient_id=9) + b", " + reading(patient_id=10) + b"]"
+    bodies = [reading(), b"\xff", array, reading(extra=1, patient_id=7), reading(patient_id=8), b"", regular, reading()]
     decoded = assert_same(GlucosePayload, bodies)
     places = decoded.readings.select("event", "event_index", "patient_id").rows()
-    assert places == [(0, 0, 1), (2, 0, 5), (2, 2, 6), (3, 0, 7), (4, 0, 8), (6, 0, 1)]
+    assert places == [(0, 0, 1), (2, 0, 5), (2, 2, 6), (3, 0, 7), (4, 0, 8), (6, 0, 9), (6, 1, 10), (7, 0, 1)]
     assert decoded.rejects["event"].to_list() == [1, 2, 5]
-    assert decoded.reading_counts.to_list() == [1, 1, 3, 1, 1, 1, 1]
+    assert decoded.reading_counts.to_list() == [1, 1, 3, 1, 1, 1, 2, 1]
     assert decoded.unknown_fields == {"extra": 1}
 
 
@@ -131,7 +139,12 @@ def test_what_is_irregular_keeps_its_place_among_the_regular() -> None:
         (reading(extra=1), False),
         (b"\xef\xbb\xbf" + reading(), False),
         (reading() + b"\n", False),
-        (b"[" + reading() + b"]", False),
+        (b"[" + reading() + b"]", True),
+        (b"[" + reading() + b",  " + reading() + b"]", False),
+        (b"[" + reading() + b"," + reading(), False),
+        (reading() + b"," + reading() + b"]", False),
+        (reading() + b"," + reading(), False),
+        (b"[]", False),
     ],
 )
 def test_the_form_that_devices_send_is_regular(body: bytes, is_regular: bool) -> None:
@@ -139,7 +152,10 @@ def test_the_form_that_devices_send_is_regular(body: bytes, is_regular: bool) ->
     assert form is not None
     if is_regular and b"Troms" in body:
         body = json.dumps(json.loads(body), ensure_ascii=False).encode()
-    assert form.read(pl.Series("body", [body.decode()])).height == is_regular
+    # Objects and arrays are read apart where a batch has both.
+    for beside in ([], [reading().decode()], [f"[{reading().decode()}]"]):
+        read = form.read(pl.Series("body", [body.decode(), *beside]))
+        assert read["event"].to_list() == [0] * is_regular + [1] * len(beside)
 
 
 class Bounded(msgspec.Struct):
