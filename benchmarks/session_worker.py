@@ -43,6 +43,9 @@ class WatchedSource:
             self.first_events = sum(len(each.bodies) for each in pulled)
         return pulled
 
+    def gather(self, seconds: float) -> None:
+        self._receiver.gather(seconds)
+
 
 class WatchedStore(StreamStore):
     """A store that notes how long each commit took."""

@@ -19,7 +19,8 @@ from azure.eventhub._pyamqp.constants import LinkState
 from resources.event_source import HubUnavailableError, Pulled
 
 PREFETCH = 3000
-# Between two looks at how full the buffer is: four partitions of larger events would bring tens of megabytes more.
+# Events read from one partition before the buffer is looked at again: with 3,000, four partitions of large events
+# exceeded its size by tens of megabytes.
 AT_ONCE = 750
 MAX_BUFFERED_EVENTS = 30_000
 MAX_BUFFERED_BYTES = 3 << 20
@@ -139,6 +140,7 @@ class EventHubsReceiver:
         self._client, self._group = client, group
         self._consumers = [_PartitionConsumer(client, group, partition, last) for partition, last in after.items()]
         self._changed = threading.Condition()
+        self._filled = threading.Event()
         self._stopping = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"receive {client.eventhub_name}", daemon=True)
@@ -165,8 +167,14 @@ class EventHubsReceiver:
                     f"{stolen if 'stolen' in str(self._failure) else f'{self._failure}. '}"
                     "What was pulled is kept; the rest is pulled again by the next session."
                 ) from self._failure
+            if pulled:
+                self._filled.clear()
             self._changed.notify_all()
         return pulled
+
+    def gather(self, seconds: float) -> None:
+        """Lets so much time pass, or less if the buffer is full before, or receiving fails."""
+        self._filled.wait(max(0.0, seconds))
 
     def _run(self) -> None:
         try:
@@ -174,6 +182,7 @@ class EventHubsReceiver:
         except Exception as error:
             with self._changed:
                 self._failure = error
+                self._filled.set()
                 self._changed.notify_all()
         finally:
             for consumer in self._consumers:
@@ -205,6 +214,8 @@ class EventHubsReceiver:
                 for consumer in self._consumers:
                     consumer.poll(is_readable=consumer.socket in readable, now=time.monotonic())
                 self._changed.notify_all()
+                if self._is_full():
+                    self._filled.set()
                 # Backpressure: unread sockets fill up, and the hub stops sending.
                 self._changed.wait_for(lambda: self._stopping or not self._is_full())
 

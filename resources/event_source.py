@@ -50,6 +50,10 @@ class Receiver(Protocol):
         """
         ...
 
+    def gather(self, seconds: float) -> None:
+        """Lets so much time pass, or less if the buffer is full before."""
+        ...
+
 
 class EventSource(Protocol):
     """One hub to read from."""

@@ -122,7 +122,7 @@ class Contract:
         payload: the JSON object of one reading; unknown fields are kept in bronze only.
         silver: rows of the silver table.
         alerts: rows of the alerts table.
-        keys: with `measured_at` they identify a reading.
+        keys: with `measured_at` they identify a reading; the entity is one of them.
         entity: the column whose values have windows and alerts of their own.
         values: what must be equal for a second reading of the same key to be a mere duplicate.
         clean: decoded payload columns to silver columns; see `assets.stream.process`.
@@ -169,6 +169,8 @@ class Contract:
             ("a window", {window.column for window in self.windows}, silver, "average a silver column"),
             ("a rule", {rule.column for rule in self.rules}, silver | windows, "compare a silver column or a window"),
         )
+        if self.entity not in self.keys:
+            raise ContractError(f"Stream '{self.stream}': the keys lack the entity {self.entity}; make it one of them.")
         for where, names, known, remedy in needed:
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")

@@ -79,7 +79,7 @@ class Decoder:
     """Decodes the bodies of one stream's events."""
 
     regular_from = 1 << 19
-    """Fewer bytes are decoded as fast without looking for the regular form first."""
+    """Below so many bytes, looking for the regular form first saves nothing."""
 
     def __init__(self, payload: type[msgspec.Struct]) -> None:
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
@@ -98,7 +98,7 @@ class Decoder:
         """Decodes bodies of one JSON object or of an array of objects each."""
         unknown: Counter[str] = Counter()
         columns = _texts_and_bytes(bodies)
-        if self._regular is None or sum(map(len, bodies)) < max(1, self.regular_from):
+        if not bodies or self._regular is None or sum(map(len, bodies)) < self.regular_from:
             return Decoded(*self._any(bodies, unknown), unknown, columns)
         regular = self._regular.read(columns["body"])
         counts = pl.Series(COUNT, np.bincount(regular["event"], minlength=len(bodies)), dtype=pl.Int64)

@@ -1,7 +1,6 @@
 """Timestamps of payloads: text with or without a zone, or epoch milliseconds, to UTC instants. Pure Polars."""
 
 from datetime import UTC, datetime
-from typing import cast
 
 import polars as pl
 
@@ -36,8 +35,8 @@ def instants(frame: pl.DataFrame, name: str) -> pl.Series:
             break
         rest = found.is_null().arg_true()
         found = found.scatter(rest, frame[rest].select(parse(name)).to_series())
-    earliest = cast(datetime | None, found.min())
-    return found if earliest is None or earliest >= EARLIEST else found.set((found < EARLIEST).fill_null(False), None)
+    is_too_early = (found < EARLIEST).fill_null(False)
+    return found.set(is_too_early, None) if is_too_early.any() else found
 
 
 def _from_padded(name: str) -> pl.Expr:

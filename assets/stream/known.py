@@ -63,11 +63,11 @@ class Known:
             dict.fromkeys([*contract.keys, contract.entity, _TIME, *contract.values, *_averaged(contract)])
         )
         self._span = contract.lateness + contract.reach + FUTURE_TOLERANCE
-        self._newest = newest
+        self._newest_stored = newest
         self._floor = None if newest is None else newest - self._span
         readings = self._above_floor(silver().select(self._columns))
         self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
-        self._latest = newest
+        self._newest = newest
         self._last = [_newest_by(contract.entity, readings[[contract.entity, _TIME]])]
         raised = self._above_floor(alerts().select("alert_id", _TIME))
         self._stored = list(_pieces(readings, _numbered(raised)))
@@ -80,7 +80,7 @@ class Known:
 
     def late(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
-        if new.is_empty() or self._latest is None or _times(new)[0] > self._latest:
+        if new.is_empty() or self._newest is None or _times(new)[0] > self._newest:
             return new.clear()
         entity = self._contract.entity
         last = new[[entity]].join(self._last_by_entity(), on=entity, how="left", maintain_order="left")[_TIME]
@@ -131,7 +131,7 @@ class Known:
         held = _held(readings, alerts[["alert_id", _TIME]])
         self._unstored.append(held)
         self._last.append(readings[self._last[0].columns])
-        self._latest = max(filter(None, (self._latest, held.newest)), default=None)
+        self._newest = max(filter(None, (self._newest, held.newest)), default=None)
 
     def forget(self, micro_batches: int | None = None) -> None:
         """Drops readings behind the floor.
@@ -141,11 +141,13 @@ class Known:
         """
         count = len(self._unstored) if micro_batches is None else micro_batches
         stored, self._unstored = self._unstored[:count], self._unstored[count:]
-        newest = [held.newest for held in stored if held.newest] + ([self._newest] if self._newest else [])
+        newest = [held.newest for held in stored if held.newest] + (
+            [self._newest_stored] if self._newest_stored else []
+        )
         if not newest:
             return
-        self._newest = max(newest)
-        self._floor = self._newest - self._span
+        self._newest_stored = max(newest)
+        self._floor = self._newest_stored - self._span
         self._stored = [held for held in self._stored if held.is_above(self._floor)]
         # Numbered only now: in a backlog most are behind the floor already.
         added = [held.above(self._floor) for held in stored]

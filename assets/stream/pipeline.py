@@ -124,7 +124,7 @@ class Pipeline:
                     hub_created_at_ms=self._hub_created_at_ms,
                 )
         finally:
-            # Of every one: nothing is being published once a commit has ended.
+            # Of every one: once a commit has ended, nothing of its micro-batches is being published.
             wait([each.is_published for each in good])
         for each in micro_batches[len(good) :]:
             each.outcome.result()

@@ -129,7 +129,7 @@ class Processor:
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Finds the readings that stand, and those that repeat one, with a `reason` if they contradict it."""
         key, values = [*self._contract.keys, "measured_at"], list(self._contract.values)
-        if is_one_each and self._contract.entity in key and earlier.is_empty():
+        if is_one_each and earlier.is_empty():
             return rows, rows.clear()
         is_first = _is_first(rows, key)
         if earlier.height:

@@ -24,7 +24,7 @@ ROW_BYTES = 200
 
 
 class NotCaughtUpError(RuntimeError):
-    """Bronze of the day is ahead of silver: a session has to finish first."""
+    """Silver is behind bronze, or alerts wait for the alerts hub: a session has to finish first."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def rebuild(
         contract: the stream.
         lake: where its tables are.
         day: the ingest date.
-        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit; not with those
-            that a session will send with others that wait for the alerts hub.
+        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not.
@@ -121,8 +120,8 @@ def rebuild(
         new_alerts = (
             spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
         )
-        if (to_publish := store.not_withheld(new_alerts)).height:
-            on_new_alerts(to_publish)
+        if new_alerts.height:
+            on_new_alerts(new_alerts)
         after = {
             table.table.layer: store.replace_day(
                 table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest
@@ -141,9 +140,15 @@ def replay(
     """Rebuilds the ingest dates that a fix changes, and goes on where a replay was interrupted.
 
     Raises:
-        NotCaughtUpError, ConcurrentWriteError: see `rebuild`; run it again to finish.
+        NotCaughtUpError: see `rebuild`; also while alerts wait for the alerts hub, which would get new ones twice.
+        ConcurrentWriteError: see `rebuild`; run it again to finish.
     """
     store = StreamStore(contract, lake)
+    if store.has_unpublished():
+        raise NotCaughtUpError(
+            f"{contract.stream}: alerts wait for the alerts hub, so nothing is replayed. When the hub is back, "
+            f"a session publishes them, or `pulselake drain {contract.stream}`; then replay."
+        )
     done = []
     for day in (days := days_to_replay(contract, lake)):
         store.mark_replay(day)

@@ -1,9 +1,9 @@
 """Reads the regular form of a payload without a Python object: in a backlog decoding is half of what a batch costs.
 
 Regular is a body of one JSON object or an array of objects, each with the declared fields in their order, of which only
-the last may be absent, at most a space behind colons and commas, numbers that are not negative and have no exponent,
-texts without escapes. A regular expression is exact about that, so what it matches has one meaning; what it does not
-match is decoded as if this module were not there.
+the last may be absent, at most a space behind colons and commas, numbers that are not negative, have no exponent and no
+more digits than are read exactly, texts without escapes. A regular expression is exact about that, so what it matches
+has one meaning; what it does not match is decoded as if this module were not there.
 """
 
 import re
@@ -16,7 +16,8 @@ PART = 10_000
 """Bodies matched at a time, and on a thread of their own."""
 
 _BETWEEN = "},"
-_OPENS, _CLOSES = "__opens", "__closes"
+_COUNT, _OPENS, _CLOSES = "__count", "__opens", "__closes"
+"""No names of fields."""
 
 _VALUES: Mapping[type[pl.DataType], str] = {
     pl.Int64: r"(?<{}>0|[1-9][0-9]{{0,17}})",
@@ -76,11 +77,12 @@ class RegularForm:
 
     def _arrays(self, texts: pl.LazyFrame) -> pl.LazyFrame:
         pieces = pl.col("body").str.split(_BETWEEN)
-        place, count = pl.col("event_index"), pl.col("count")
+        place, count = pl.col("event_index"), pl.col(_COUNT)
         matched = (
-            texts.select("event", pieces, event_index=pl.int_ranges(pieces.list.len()), count=pieces.list.len())
+            texts.select("event", pieces, pieces.list.len().alias(_COUNT))
+            .with_columns(event_index=pl.int_ranges(count))
             .explode("body", "event_index")
-            .select("event", "event_index", "count", self._piece)
+            .select("event", "event_index", _COUNT, self._piece)
             .unnest("body")
         )
         is_right = (

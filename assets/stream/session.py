@@ -41,7 +41,7 @@ class SessionLimits:
     """When a session acts and when it ends.
 
     Attributes:
-        trigger_s: shortest time between two micro-batches.
+        trigger_s: shortest time between two micro-batches, unless a backlog fills the receiver's buffer sooner.
         commit_interval_s: longest time that processed rows wait for their commit.
         commit_readings: processed readings that are committed without waiting; twice as many may be in memory.
         idle_timeout_s: ends the session when the hub had nothing for so long.
@@ -141,6 +141,7 @@ class Session:
         self._committed_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
+        self._expired: dict[int, int] = {}
 
     def run(self) -> Totals:
         """Works until it ends.
@@ -169,6 +170,9 @@ class Session:
                 self._commit_all(pipeline)
         if self._outlet.failure is not None:
             self._outlet.retry()
+        # Only now: of a session that fails nobody hears the number.
+        stored = self.store.offsets(self.store.bronze)
+        self.store.mark_expired({each: last for each, last in self._expired.items() if last > stored[each]})
         withheld = None if self._outlet.failure is None else str(self._outlet.failure)
         self._totals = replace(self._totals, alerts_withheld=withheld)
         return self._totals
@@ -205,7 +209,7 @@ class Session:
                     break
                 if not pulled and self._is_done(idle_since):
                     break
-                time.sleep(max(0.0, taken_at + self._limits.trigger_s - time.monotonic()))
+                receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
 
     def _pass_expired(self, hub: HubState) -> None:
         """Goes on where the hub begins. What it dropped before the first read was never ours."""
@@ -214,8 +218,8 @@ class Session:
         behind = {each: last for each, last in begins.items() if last > self._pulled[each]}
         noted = self.store.expired()
         self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in behind.items()))
-        self.store.mark_expired(behind)
         self._pulled |= behind
+        self._expired = behind
 
     def _note_expired(self, events: int) -> None:
         self._totals = replace(self._totals, expired_events=self._totals.expired_events + events)

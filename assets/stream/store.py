@@ -127,8 +127,8 @@ class StreamStore:
             dates: list[date] = []
             if table is self.bronze and hub_created_at_ms is not None:
                 new[self._id(_CREATED_AT)] = hub_created_at_ms
-            if table is self.alerts and are_published():
-                new |= {self._id(f"{_PUBLISHED}{partition}"): last for partition, last in reached.items()}
+            if table is self.alerts:
+                new |= self._published(reached, are_published=are_published())
             if table is self.silver:
                 dates = rows["event_date"].unique().to_list()
                 # A micro-batch whose commit was interrupted may come again, and is in silver whole or not at all.
@@ -145,19 +145,18 @@ class StreamStore:
         last = pl.col("partition").replace_strict(offsets, default=-1, return_dtype=pl.Int64) if offsets else pl.lit(-1)
         return rows.filter(pl.col("sequence_number") > last)
 
+    def _published(self, reached: Offsets, *, are_published: bool) -> dict[str, int]:
+        """Marks up to where alerts are published, with a commit that reaches so far."""
+        if not are_published:
+            # All before it is, also events that raised nothing; what a replay lets them raise the replay publishes.
+            reached = {} if self._withheld() else self._offsets(self.silver)
+        return self._unmarked(self.alerts, _PUBLISHED, reached)
+
     def has_unpublished(self) -> bool:
         """Whether alerts are stored that the alerts hub did not take."""
         if not self._log:
             self.open()
         return bool(self._withheld())
-
-    def not_withheld(self, alerts: pl.DataFrame) -> pl.DataFrame:
-        """Those of a rebuilt day's alerts that are not among what waits for the alerts hub, and is sent from there."""
-        waiting = (
-            (pl.col("partition") == partition) & pl.col("sequence_number").is_between(after, last, closed="right")
-            for partition, (after, last) in self._withheld().items()
-        )
-        return alerts.filter(~pl.any_horizontal(pl.lit(False), *waiting))
 
     def unpublished(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """Stored alerts that the alerts hub did not take: a partition, and some of its alerts in order."""
@@ -200,11 +199,14 @@ class StreamStore:
         self._mark(self.bronze, _EXPIRED, reached)
 
     def _mark(self, table: LakeTable, kind: str, reached: Offsets) -> None:
-        log = self._log[table.name]
-        ids = {self._id(f"{kind}{partition}"): last for partition, last in reached.items()}
-        if new := {app_id: last for app_id, last in ids.items() if last > log.get(app_id, -1)}:
+        if new := self._unmarked(table, kind, reached):
+            log = self._log[table.name]
             table.append(pl.DataFrame(schema=table.table.schema), transactions=new, expected=log)
             self._log[table.name] = log | new
+
+    def _unmarked(self, table: LakeTable, kind: str, reached: Offsets) -> dict[str, int]:
+        ids = {self._id(f"{kind}{partition}"): last for partition, last in reached.items()}
+        return {app_id: last for app_id, last in ids.items() if last > self._log[table.name].get(app_id, -1)}
 
     def _marks(self, table: LakeTable, kind: str) -> Offsets:
         prefix = self._id(kind)

@@ -229,8 +229,8 @@ def test_a_backlog_waits_in_the_hub_and_not_in_memory(
     if source(hub, "full").state().tails[0].last < 0:
         publish(hub, "full", [str(number).encode().rjust(20) for number in range(20_000)])
     with source(hub, "full").receive({}) as receiver:
-        with receiver._changed:
-            assert receiver._changed.wait_for(receiver._is_full, PATIENCE_S)
+        receiver.gather(PATIENCE_S)
+        assert receiver._is_full()
         most = 0
         numbers: list[tuple[int, int]] = []
         while len(numbers) < 20_000:

@@ -1,5 +1,6 @@
 """A hub without a network, for tests that need hundreds of sessions; what real hubs do is tested with real ones."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,9 @@ class MemoryReceiver:
                 numbers = list(range(first, first + len(new)))
                 pulled.append(Pulled(partition, numbers, [at for at, _ in new], [body for _, body in new]))
         return pulled
+
+    def gather(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
 
 
 class MemoryPublisher:

@@ -242,6 +242,8 @@ def instant(value: float | str) -> datetime:
 
 
 def _from_text(text: str) -> datetime | None:
+    if re.fullmatch(r"\+[1-9]\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", text):
+        return datetime.max.replace(tzinfo=UTC)  # later than Python knows
     if not (match := TIME.fullmatch(text)):
         return None
     day, minutes, seconds, fraction, zone = match.groups()
@@ -258,7 +260,10 @@ def _from_text(text: str) -> datetime | None:
         if int(digits[:2]) > 23 or int(digits[2:]) > 59:
             return None
         ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:])) * (-1 if zone[0] == "-" else 1)
-    return local + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6])) - ahead
+    try:
+        return local + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6])) - ahead
+    except OverflowError:  # before the year 1
+        return None
 
 
 def _from_epoch_ms(value: float) -> datetime | None:

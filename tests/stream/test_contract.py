@@ -30,6 +30,7 @@ class WithoutPosition(dy.Schema):
         ({"silver": WithoutPosition}, "silver lacks .*sequence_number"),
         ({"alerts": WithoutPosition}, "alerts lacks alert_id"),
         ({"keys": ("patient_id", "pump_id")}, "silver lacks pump_id"),
+        ({"keys": ("device_id",)}, "the keys lack the entity patient_id"),
         ({"windows": (Window("mean", "insulin", timedelta(minutes=1)),)}, "a window lacks insulin"),
         ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from assets.glucose.assets import CONTRACT
 from assets.stream import outlet
 from assets.stream.outlet import PACK, publish_alerts
-from assets.stream.rebuild import days_to_replay, replay
+from assets.stream.rebuild import NotCaughtUpError, days_to_replay, replay
 from assets.stream.store import StreamStore
 from resources.event_hubs import _tail
 from resources.event_source import HubUnavailableError, Tail
@@ -91,16 +91,31 @@ def test_a_session_whose_alerts_wait_does_not_end_when_its_hub_falls_silent(
     assert sorted(ids(publisher)) == sorted(rows(lake, "alerts")["alert_id"])
 
 
-def test_a_replay_while_alerts_wait_publishes_none_that_the_next_session_publishes(tmp_path: Path) -> None:
+def test_a_replay_while_alerts_wait_is_refused_and_after_them_publishes_what_is_new(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300")), body(reading(1, 200))], partitions=1)
-    before, replayed, after = MemoryPublisher(), MemoryPublisher(), MemoryPublisher()
-    run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=before)
-    hub.send([body(reading(60, "310")), body(reading(61, 210))], NOON)
+    waiting, replayed = MemoryPublisher(), MemoryPublisher()
     run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=AwayPublisher(), limits=NOT_WAITING)
+    with pytest.raises(NotCaughtUpError, match="alerts wait for the alerts hub"):
+        replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+    run_session(lake, hub, publisher=waiting)
     replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
-    run_session(lake, hub, publisher=after)
-    assert [len(set(ids(each))) > 0 for each in (before, replayed, after)] == [True] * 3
-    assert sorted(ids(before) + ids(replayed) + ids(after)) == sorted(rows(lake, "alerts")["alert_id"])
+    assert ids(waiting)
+    assert ids(replayed)
+    assert sorted(ids(waiting) + ids(replayed)) == sorted(rows(lake, "alerts")["alert_id"])
+
+
+def test_alerts_of_a_replay_are_not_published_again_with_those_that_wait_behind_them(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, 300))], partitions=1)
+    first, replayed, last = MemoryPublisher(), MemoryPublisher(), MemoryPublisher()
+    run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=first)
+    hub.send([body(reading(30, "300"))], NOON)
+    run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=first)
+    replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+    hub.send([body(reading(50, 300))], NOON)
+    run_session(lake, hub, publisher=AwayPublisher(), limits=NOT_WAITING)
+    run_session(lake, hub, publisher=last)
+    assert [len(ids(each)) > 0 for each in (first, replayed, last)] == [True] * 3
+    assert sorted(ids(first) + ids(replayed) + ids(last)) == sorted(rows(lake, "alerts")["alert_id"])
 
 
 def test_the_alerts_of_a_backlog_are_packed_and_stay_in_order_for_each_patient() -> None:

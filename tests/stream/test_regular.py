@@ -162,6 +162,12 @@ class Bounded(msgspec.Struct):
     share: Annotated[int, msgspec.Meta(ge=0, le=100)]
 
 
+class Counting(msgspec.Struct):
+    number: Int64
+    count: float | str
+    body: str
+
+
 class Defaulting(msgspec.Struct):
     number: Int64
     unit: str = "mg/dL"
@@ -175,6 +181,11 @@ class Later(msgspec.Struct, kw_only=True):
     number: Int64
     unit: str | None = None
     other: Int64
+
+
+def test_a_field_may_have_any_name() -> None:
+    body = b'{"number": 1, "count": 2.5, "body": "x"}'
+    assert_same(Counting, [body, b"[" + body + b", " + body + b"]"])
 
 
 @pytest.mark.parametrize("payload", [Bounded, Defaulting, Renamed, Later])

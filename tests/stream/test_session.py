@@ -270,6 +270,10 @@ def test_events_that_expired_are_counted_once_also_where_nothing_came_after_them
     run_session(lake, hub)
     hub.send([body(reading(minutes)) for minutes in range(10, 20)], NOON)
     hub.expire(0, first=20)
+    hub.fails_after = 0
+    with pytest.raises(HubUnavailableError):
+        run_session(lake, hub)
+    hub.fails_after = None
     assert [run_session(lake, hub).expired_events for _ in range(2)] == [10, 0]
     hub.send([body(reading(minutes)) for minutes in range(20, 30)], NOON)
     hub.expire(0, first=23)
