@@ -58,10 +58,10 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             yield dg.SkipReason(str(error))
             return
         now = datetime.now(UTC)
-        is_due = behind.events, "events behind"
+        due, what = behind.events, "events behind"
         if not behind.events and behind.has_unpublished_alerts:
-            is_due = 1, "table with alerts that wait for the alerts hub"
-        decision = decide(*is_due, runs, now)
+            due, what = 1, "table with alerts that wait for the alerts hub"
+        decision = decide(due, what, runs, now)
         if decision.start:
             longest = int(hubs.settings().max_session_s) + SESSION_GRACE_S
             tags = {OFFSETS_TAG: behind.offsets, MAX_RUNTIME_TAG: str(longest)}

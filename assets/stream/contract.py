@@ -159,7 +159,7 @@ class Contract:
         payload = {each.name for each in msgspec.structs.fields(self.payload)}
         needed = (
             ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
-            ("silver", POSITION_COLUMNS | {*self.keys, self.entity, *self.values}, silver, "declare it in the rows"),
+            ("silver", POSITION_COLUMNS | {*self.keys, *self.values}, silver, "declare it in the rows"),
             (
                 "alerts",
                 POSITION_COLUMNS | ALERT_COLUMNS | {self.entity},

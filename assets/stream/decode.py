@@ -87,12 +87,11 @@ class Decoder:
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
         self._lenient = msgspec.json.Decoder(payload).decode
         self._members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-        self._fields = tuple(
-            _Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in msgspec.structs.fields(payload)
-        )
+        fields = msgspec.structs.fields(payload)
+        self._fields = tuple(_Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in fields)
         self._names = frozenset(f.name for f in self._fields)
-        self._regular = _regular_form(payload)
-        self.schema = pl.Schema(POSITION | dict(_columns(msgspec.structs.fields(payload))))
+        self._regular = _regular_form(fields)
+        self.schema = pl.Schema(POSITION | dict(_columns(fields)))
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """Decodes bodies of one JSON object or of an array of objects each."""
@@ -224,10 +223,9 @@ def _is_utf_8(body: bytes) -> bool:
     return True
 
 
-def _regular_form(payload: type[msgspec.Struct]) -> RegularForm | None:
+def _regular_form(fields: Sequence[msgspec.structs.FieldInfo]) -> RegularForm | None:
     """What reads the regular form, unless a field has constraints, a default or a name that only msgspec heeds."""
     plain = [msgspec.inspect.type_info(each) for each in (Int64, float, str, None)]
-    fields = msgspec.structs.fields(payload)
     required = [declared.required for declared in fields]
     is_plain = required[:1] == [True] and required == sorted(required, reverse=True)
     is_plain &= all(

@@ -59,9 +59,7 @@ class Known:
     def __init__(self, contract: Contract, silver: LookUp, alerts: LookUp, newest: datetime | None) -> None:
         self._contract = contract
         self._look_up, self._look_up_alerts = silver, alerts
-        self._columns = list(
-            dict.fromkeys([*contract.keys, contract.entity, _TIME, *contract.values, *_averaged(contract)])
-        )
+        self._columns = list(dict.fromkeys([*contract.keys, _TIME, *contract.values, *_averaged(contract)]))
         self._span = contract.lateness + contract.reach + FUTURE_TOLERANCE
         self._newest_stored = newest
         self._floor = None if newest is None else newest - self._span

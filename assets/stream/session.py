@@ -141,7 +141,6 @@ class Session:
         self._committed_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
-        self._expired: dict[int, int] = {}
 
     def run(self) -> Totals:
         """Works until it ends.
@@ -171,8 +170,7 @@ class Session:
         if self._outlet.failure is not None:
             self._outlet.retry()
         # Only now: of a session that fails nobody hears the number.
-        stored = self.store.offsets(self.store.bronze)
-        self.store.mark_expired({each: last for each, last in self._expired.items() if last > stored[each]})
+        self.store.mark_expired(_expired(hub, self.store.offsets(self.store.bronze)))
         withheld = None if self._outlet.failure is None else str(self._outlet.failure)
         self._totals = replace(self._totals, alerts_withheld=withheld)
         return self._totals
@@ -214,12 +212,9 @@ class Session:
     def _pass_expired(self, hub: HubState) -> None:
         """Goes on where the hub begins. What it dropped before the first read was never ours."""
         self._pulled = dict(self.store.offsets(self.store.bronze))
-        begins = {partition: hub.tails[partition].first - 1 for partition in self._pulled}
-        behind = {each: last for each, last in begins.items() if last > self._pulled[each]}
-        noted = self.store.expired()
-        self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in behind.items()))
-        self._pulled |= behind
-        self._expired = behind
+        expired, noted = _expired(hub, self._pulled), self.store.expired()
+        self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in expired.items()))
+        self._pulled |= expired
 
     def _note_expired(self, events: int) -> None:
         self._totals = replace(self._totals, expired_events=self._totals.expired_events + events)
@@ -308,6 +303,12 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
         pl.col("received_at").cast(POSITIONS["received_at"]), pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"])
     )
     return Events(positions, [body for each in ordered for body in each.bodies])
+
+
+def _expired(hub: HubState, offsets: Mapping[int, int]) -> dict[int, int]:
+    """For each partition that lost events before they were read, the last of them."""
+    lost = {partition: hub.tails[partition].first - 1 for partition in offsets}
+    return {partition: last for partition, last in lost.items() if last > offsets[partition]}
 
 
 def _bounded(counts: Counter[str]) -> Counter[str]:
