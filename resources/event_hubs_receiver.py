@@ -2,13 +2,14 @@
 
 The SDK's own consumer loop visits partitions in turn, waits 0.2 s at each empty one, and up to `prefetch` events at a
 slow one; and it wraps each event in objects that cost more than receiving it. So the SDK keeps what is hard
-(connection, authentication, links, credit) and this module decides when to read: as soon as a socket has something.
-What it relies on inside the SDK is pinned by tests/contract.
+(connection, authentication, links, credit, unusual frames) and this module decides when to read, as soon as a socket
+has something, and reads usual frames itself. What it relies on inside the SDK is pinned by tests/contract.
 """
 
 import select
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
@@ -17,11 +18,9 @@ from azure.eventhub._consumer import EventHubConsumer
 from azure.eventhub._pyamqp.constants import LinkState
 
 from resources.event_source import HubUnavailableError, Pulled
+from resources.transfers import Events, FrameBuffer, TransferReader
 
 PREFETCH = 3000
-# Events read from one partition before the buffer is looked at again: with 3,000, four partitions of large events
-# exceeded its size by tens of megabytes.
-AT_ONCE = 750
 MAX_BUFFERED_EVENTS = 30_000
 MAX_BUFFERED_BYTES = 3 << 20
 OPEN_TIMEOUT_S = 30.0
@@ -29,7 +28,6 @@ OPEN_TIMEOUT_S = 30.0
 GIVE_UP_AFTER_S = 20.0
 _DRAINED_SOCKET_TIMEOUT_S = 0.001
 _IDLE_POLL_S = 0.05
-_READ_AHEAD_BYTES = 1 << 17
 _KEEP_ALIVE_S = 5.0
 _SEQUENCE_NUMBER, _ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
 
@@ -58,40 +56,81 @@ class _PartitionConsumer(EventHubConsumer):
         self.size = 0
         self.polled_at = 0.0
 
-    def _message_received(self, message: Any) -> None:
-        annotations = message.message_annotations
-        sequence_number = annotations[_SEQUENCE_NUMBER]
-        if self.after is not None and sequence_number <= self.after:
-            return
-        data = message.data
-        body = data[0] if data is not None and len(data) == 1 else _body(message)
-        self.after = sequence_number
-        self.sequence_numbers.append(sequence_number)
-        self.enqueued_ms.append(annotations[_ENQUEUED_TIME])
-        self.bodies.append(body)
-        self.size += len(body)
-
     def open(self) -> None:
         deadline = time.monotonic() + OPEN_TIMEOUT_S
         while not self._open():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"partition {self.partition} could not be opened in {OPEN_TIMEOUT_S:.0f} s")
         self._client_of_link = cast(Any, self._handler)
-        transport = self._client_of_link._connection._transport
-        transport.sock = self.socket = ReadAhead(transport.sock)
-        self.socket.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
+        self._connection = self._client_of_link._connection
+        self._session, self._link = self._client_of_link._session, self._client_of_link._link
+        channels = {session: channel for channel, session in self._connection._incoming_endpoints.items()}
+        self._transfers = TransferReader(channels[self._session], self._link.remote_handle)
+        transport = self._connection._transport
+        transport.sock = self.frames = FrameBuffer(transport.sock, transport._read_buffer.read())
+        self.frames.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
 
     def poll(self, *, is_readable: bool, now: float) -> None:
         """Reads what the socket holds; also tops up credit and keeps the connection alive."""
-        if is_readable or self._client_of_link._link.current_link_credit <= 0 or now - self.polled_at > _KEEP_ALIVE_S:
+        if is_readable:
+            self.frames.fill()
+            self._read()
+        if self._link.current_link_credit <= PREFETCH // 2:
+            self._link.flow(link_credit=PREFETCH)
+        if now - self.polled_at > _KEEP_ALIVE_S:
             self.polled_at = now
-            self._client_of_link.do_work(batch=AT_ONCE)
-        state = self._client_of_link._link.get_state()
+            self._client_of_link.do_work()
+        state = self._link.get_state()
         if state is not LinkState.ATTACHED:
             raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")
 
+    def _read(self) -> None:
+        """Reads the frames that have arrived completely."""
+        session, link = self._session, self._link
+        while True:
+            if not link._received_payload:
+                # The SDK tells the hub when the window is used up.
+                events, size = self._transfers.read(self.frames.held, most=session.incoming_window - 1)
+                if count := len(events.bodies):
+                    self.frames.skip(size)
+                    session.next_incoming_id += count
+                    session.remote_outgoing_window -= count
+                    session.incoming_window -= count
+                    link.delivery_count += count
+                    link.current_link_credit -= count
+                    self._connection._last_frame_received_time = time.time()
+                    self._keep(events)
+            if not (size := self.frames.frame_bytes):
+                return
+            before = len(self.frames.held)
+            self.frames.offer(size)
+            self._client_of_link.do_work(batch=1)
+            self.frames.offer(0)
+            if len(self.frames.held) == before:
+                return
+
+    def _message_received(self, message: Any) -> None:
+        """What the SDK calls with a message that it has read."""
+        # The SDK keeps the tags of all deliveries, for answers that are never given.
+        cast(Any, self._handler)._link._received_delivery_tags.clear()
+        annotations, data = message.message_annotations, message.data
+        body = data[0] if data is not None and len(data) == 1 else _body(message)
+        self._keep(Events([annotations[_SEQUENCE_NUMBER]], [annotations[_ENQUEUED_TIME]], [body]))
+
+    def _keep(self, events: Events) -> None:
+        known = 0 if self.after is None else bisect_right(events.sequence_numbers, self.after)
+        if known == len(events.bodies):
+            return
+        self.after = events.sequence_numbers[-1]
+        self.sequence_numbers += events.sequence_numbers[known:]
+        self.enqueued_ms += events.enqueued_ms[known:]
+        self.bodies += events.bodies[known:]
+        self.size += sum(map(len, events.bodies[known:]))
+
     def close(self) -> None:
         connection = self._handler._connection if self._handler else None
+        if hasattr(self, "frames"):
+            self.frames.offer(None)
         super().close()
         if connection is not None:
             # The SDK forgets the socket of a connection that was lost without closing it.
@@ -101,36 +140,6 @@ class _PartitionConsumer(EventHubConsumer):
         pulled = Pulled(self.partition, self.sequence_numbers, self.enqueued_ms, self.bodies)
         self.sequence_numbers, self.enqueued_ms, self.bodies, self.size = [], [], [], 0
         return pulled
-
-
-class ReadAhead:
-    """A socket that reads as much as there is. The SDK reads twice for each event: system calls, and at each of them
-    another thread takes the interpreter."""
-
-    def __init__(self, sock: Any) -> None:
-        self._socket = sock
-        self._buffer = memoryview(bytearray(_READ_AHEAD_BYTES))
-        self._held = self._buffer[:0]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def fileno(self) -> int:
-        return int(self._socket.fileno())
-
-    @property
-    def holds_bytes(self) -> bool:
-        """Whether a read returns without asking the network; with TLS the socket has a buffer of its own."""
-        return bool(self._held) or (hasattr(self._socket, "pending") and self._socket.pending() > 0)
-
-    def recv_into(self, buffer: memoryview) -> int:
-        if not self._held:
-            self._held = self._buffer[: self._socket.recv_into(self._buffer)]
-        held = self._held
-        count = min(len(buffer), len(held))
-        buffer[:count] = held[:count]
-        self._held = held[count:]
-        return count
 
 
 class EventHubsReceiver:
@@ -207,12 +216,12 @@ class EventHubsReceiver:
 
     def _receive(self) -> None:
         while not self._stopping:
-            sockets = [consumer.socket for consumer in self._consumers]
-            holding = {sock for sock in sockets if sock.holds_bytes}
+            sockets = [consumer.frames for consumer in self._consumers]
+            holding = {sock for sock in sockets if sock.is_readable}
             readable = holding.union(select.select(sockets, [], [], 0 if holding else _IDLE_POLL_S)[0])
             with self._changed:
                 for consumer in self._consumers:
-                    consumer.poll(is_readable=consumer.socket in readable, now=time.monotonic())
+                    consumer.poll(is_readable=consumer.frames in readable, now=time.monotonic())
                 self._changed.notify_all()
                 if self._is_full():
                     self._filled.set()

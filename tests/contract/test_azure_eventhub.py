@@ -1,6 +1,8 @@
 """What the receiver and the publisher use inside the SDK, beyond its documentation."""
 
 import inspect
+import select
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,8 @@ from azure.eventhub._pyamqp._transport import _AbstractTransport
 from azure.eventhub._pyamqp.constants import LinkState
 from azure.eventhub.exceptions import EventHubError
 
-from tests.emulator.clients import consumer, producer
+from resources.event_hubs_receiver import PREFETCH, _PartitionConsumer
+from tests.emulator.clients import consumer, producer, send
 from tests.emulator.hub import RunningHub
 
 pytestmark = [pytest.mark.contract, pytest.mark.service]
@@ -20,7 +23,7 @@ pytestmark = [pytest.mark.contract, pytest.mark.service]
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    with RunningHub(("hub:1", "messages:1", "other:2")) as running:
+    with RunningHub(("hub:1", "messages:1", "other:2", "counted:1", "tags:1")) as running:
         yield running
 
 
@@ -70,6 +73,48 @@ def test_each_message_comes_to_the_hook_with_annotations_and_data_as_bytes(hub: 
         assert (first.data, second.data) == ([b"one"], [b"two", b"parts"])
         assert [each.message_annotations[b"x-opt-sequence-number"] for each in (first, second)] == [0, 1]
         assert all(isinstance(each.message_annotations[b"x-opt-enqueued-time"], int) for each in (first, second))
+        probe.close()
+
+
+def counters(handler: Any) -> dict[str, int]:
+    session, link = handler._session, handler._link
+    return {
+        **{name: getattr(session, name) for name in ("next_incoming_id", "remote_outgoing_window", "incoming_window")},
+        **{name: getattr(link, name) for name in ("delivery_count", "current_link_credit")},
+    }
+
+
+def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hub: RunningHub) -> None:
+    send(hub.connection_string, (str(number) for number in range(40)), hub="counted")
+    with consumer(hub.connection_string, "counted") as client:
+        probe = Probe(client).opened()
+        probe.received(40)
+        by_sdk = counters(probe._handler)
+        probe.close()
+        ours = _PartitionConsumer(client, "$Default", 0, None)
+        ours.open()
+        try:
+            link: Any = ours._link
+            assert isinstance(link.remote_handle, int)
+            assert bytes(link._received_payload) == b""
+            for _ in range(200):
+                if len(ours.bodies) == 40:
+                    break
+                ours.poll(is_readable=bool(select.select([ours.frames], [], [], 0.05)[0]), now=time.monotonic())
+            assert len(ours.bodies) == 40
+            # Prefetch differs, and all else must not.
+            assert counters(ours._handler) == by_sdk | {"current_link_credit": PREFETCH - 40}
+        finally:
+            ours.close()
+
+
+def test_the_sdk_keeps_the_tag_of_each_delivery_that_it_reads(hub: RunningHub) -> None:
+    send(hub.connection_string, ["one", "two"], hub="tags")
+    with consumer(hub.connection_string, "tags") as client:
+        probe = Probe(client).opened()
+        probe.received(2)
+        handler: Any = probe._handler
+        assert handler._link._received_delivery_tags == {b"\x01"}
         probe.close()
 
 

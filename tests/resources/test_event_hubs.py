@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 from azure.eventhub import EventData
+from azure.eventhub._pyamqp import client
 
 from resources import event_hubs_receiver
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
@@ -22,7 +23,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-NAMES = ("order:3", "state:3", "positions:1", "kinds:1", "large:2", "keys:4", "stolen:2", "full:2", "empty:2")
+NAMES = (
+    "order:3",
+    "state:3",
+    "positions:1",
+    "kinds:1",
+    "large:2",
+    "keys:4",
+    "stolen:2",
+    "full:2",
+    "empty:2",
+    "window:1",
+)
 PATIENCE_S = 30
 
 
@@ -102,6 +114,14 @@ def test_receiving_starts_behind_the_given_sequence_number(hub: RunningHub, afte
     with source(hub, "positions").receive({} if after is None else {0: after}) as receiver:
         taken = by_partition(take(receiver, expected))
     assert taken == {0: numbered(10)[-expected:]}
+
+
+def test_more_events_than_the_sessions_window_are_received(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "INCOMING_WINDOW", 50)
+    monkeypatch.setattr(event_hubs_receiver, "PREFETCH", 30)
+    publish(hub, "window", numbered(2000))
+    with source(hub, "window").receive({}) as receiver:
+        assert by_partition(take(receiver, 2000)) == {0: numbered(2000)}
 
 
 def test_nothing_new_is_an_empty_answer(hub: RunningHub) -> None:

@@ -1,0 +1,219 @@
+"""What is read out of buffered frames is what the SDK reads out of them, and the rest is left to it."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from azure.eventhub._pyamqp._decode import decode_frame, decode_payload
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator import codec, frames, message
+from resources.transfers import FrameBuffer, TransferReader
+
+CHANNEL = 1
+SEQUENCE, OFFSET, TIME = (codec.symbol(f"x-opt-{name}") for name in ("sequence-number", "offset", "enqueued-time"))
+
+
+def event(body: bytes, key: str | None = None, number: int = 0) -> bytes:
+    """A message as the local hub stores it for its readers."""
+    delivery = message.split(0, message_of(body))
+    wire = message.wire_batch(
+        delivery._replace(key=None if key is None else codec.string(key)), number, 1000 + number, 1_700_000_000_000
+    )
+    return b"".join(wire.pieces[1:])
+
+
+def message_of(body: bytes) -> bytes:
+    return b"\x00\x53\x75" + codec.binary(body)
+
+
+def transfer(payload: bytes, handle: int = 0, delivery: int = 7, tag: bytes = b"\x01", **changed: bytes) -> bytes:
+    fields = {
+        "handle": codec.uint(handle),
+        "id": codec.uint(delivery),
+        "tag": codec.binary(tag),
+        "format": codec.uint(0),
+        "settled": codec.TRUE,
+        "more": codec.FALSE,
+        "mode": codec.NULL,
+        "state": codec.NULL,
+        "resume": codec.FALSE,
+        "aborted": codec.FALSE,
+        "batchable": codec.FALSE,
+    }
+    return frames.frame(CHANNEL, frames.described(frames.TRANSFER, *(fields | changed).values()) + payload)
+
+
+def by_sdk(frame: bytes) -> tuple[int, int, bytes]:
+    _, fields = decode_frame(memoryview(frame)[8:])
+    read: Any = decode_payload(fields[11])
+    annotations = read.message_annotations
+    [body] = read.data
+    return annotations[b"x-opt-sequence-number"], annotations[b"x-opt-enqueued-time"], body
+
+
+def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[tuple[int, int, bytes]], int]:
+    events, size = TransferReader(CHANNEL, handle).read(memoryview(data), most)
+    return list(zip(*events, strict=True)), size
+
+
+annotations = st.permutations(
+    [
+        (SEQUENCE, st.integers(-(2**63), 2**63 - 1).map(lambda n: b"\x81" + n.to_bytes(8, signed=True))),
+        (OFFSET, st.text(st.characters(max_codepoint=127), max_size=40).map(codec.string)),
+        (TIME, st.integers(0, 2**62).map(codec.timestamp)),
+    ]
+).flatmap(lambda pairs: st.tuples(*(st.tuples(st.just(name), value) for name, value in pairs)))
+others = st.dictionaries(
+    st.text(st.characters(codec="ascii"), min_size=1, max_size=9).map(codec.symbol),
+    st.one_of(st.text(max_size=30).map(codec.string), st.integers(0, 300).map(codec.ulong), st.just(codec.NULL)),
+    max_size=3,
+)
+properties = st.lists(st.text(max_size=80).map(codec.string), min_size=0, max_size=4).map(
+    lambda fields: b"\x00\x53\x73" + codec.list_of(*fields) if fields else b""
+)
+application = others.map(lambda entries: b"\x00\x53\x74" + codec.map_of(entries) if entries else b"")
+
+
+@st.composite
+def regular_frames(draw: st.DrawFn) -> bytes:
+    stamped = dict(draw(annotations)) | draw(others)
+    head = b"\x00\x53\x72" + codec.map_of(stamped)
+    payload = head + draw(properties) + draw(application) + message_of(draw(st.binary(max_size=700)))
+    return transfer(
+        payload,
+        delivery=draw(st.integers(0, 2**32 - 1)),
+        tag=draw(st.binary(max_size=32)),
+        settled=draw(st.sampled_from([codec.TRUE, codec.FALSE, codec.NULL])),
+        format=draw(st.sampled_from([codec.NULL, codec.uint(0), codec.uint(7), codec.uint(999)])),
+    )
+
+
+@given(st.lists(regular_frames(), max_size=5), st.data())
+def test_regular_frames_are_read_as_the_sdk_reads_them(several: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(several)
+    cut = data.draw(st.integers(0, len(stream)))
+    complete = [frame for number, frame in enumerate(several) if len(b"".join(several[: number + 1])) <= cut]
+    assert read(stream[:cut]) == ([by_sdk(frame) for frame in complete], sum(map(len, complete)))
+    assert read(stream, most=1) == ([by_sdk(frame) for frame in several[:1]], sum(map(len, several[:1])))
+
+
+@pytest.mark.parametrize("handle", [0, 1, 255, 256, 70_000])
+@pytest.mark.parametrize("key", [None, "patient 7", "k" * 100])
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000])
+def test_what_the_local_hub_sends_is_regular(handle: int, key: str | None, size: int) -> None:
+    template = frames.TransferTemplate(handle)
+    sent = [event(bytes([number]) * size, key, number) for number in range(3)]
+    stream = b"".join(b"".join(template.frames(CHANNEL, n, each, 1 << 20)) for n, each in enumerate(sent))
+    assert read(stream, handle) == (
+        [(number, 1_700_000_000_000, bytes([number]) * size) for number in range(3)],
+        len(stream),
+    )
+    assert read(stream, handle + 1) == ([], 0)
+
+
+GOOD = event(b"body")
+UNUSUAL = {
+    "another channel": frames.frame(CHANNEL + 1, transfer(GOOD)[8:]),
+    "a part of a message": transfer(GOOD, more=codec.TRUE),
+    "an aborted delivery": transfer(GOOD, aborted=codec.TRUE),
+    "a long tag": transfer(GOOD, tag=b"x" * 33),
+    "a state": transfer(GOOD, state=frames.ACCEPTED),
+    "two data sections": transfer(GOOD + message_of(b"more")),
+    "a footer": transfer(GOOD + b"\x00\x53\x78" + codec.map_of({})),
+    "a value": transfer(event(b"")[:-5] + b"\x00\x53\x77" + codec.string("text")),
+    "a header": transfer(b"\x00\x53\x70\x45" + GOOD),
+    "no annotations": transfer(message_of(b"body")),
+    "the same annotation three times": transfer(
+        b"\x00\x53\x72" + codec.compound(1, 3 * (OFFSET + codec.string("1")), 6) + message_of(b"body")
+    ),
+    "a flow": frames.frame(CHANNEL, frames.flow(1, 1)),
+    "a heartbeat": frames.frame(0, b""),
+    "a section that is larger than the frame": transfer(GOOD[:-6] + b"\xa0\x09body"),
+    "a body that ends before the frame": transfer(GOOD + b"\x00"),
+}
+
+
+@pytest.mark.parametrize("frame", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_is_not_regular_is_left_with_all_that_follows(frame: bytes) -> None:
+    first = transfer(GOOD)
+    events, size = read(first + frame + first)
+    assert (len(events), size) == (1, len(first))
+
+
+@given(st.binary(max_size=400), st.integers(0, 200), st.integers(1, 4))
+def test_whatever_bytes_come_nothing_is_raised(noise: bytes, at: int, count: int) -> None:
+    damaged = transfer(GOOD)[:at] + noise + transfer(GOOD)[at + count :]
+    for data in (noise, damaged):
+        events, size = read(data)
+        assert size <= len(data)
+        assert bool(events) == bool(size)
+
+
+@pytest.fixture
+def wire() -> Iterator[tuple[socket.socket, FrameBuffer]]:
+    far, near = socket.socketpair()
+    near.settimeout(0.001)
+    with far, near:
+        yield far, FrameBuffer(near)
+
+
+def test_frames_come_whole_in_whatever_pieces_they_arrive(wire: tuple[socket.socket, FrameBuffer]) -> None:
+    far, buffer = wire
+    sizes = [8, 9, 1000, 100_000, 4, 200_000, 700_000]
+    sent = [(4 + size).to_bytes(4) + bytes([number]) * size for number, size in enumerate(sizes)]
+    stream, taken = b"".join(sent), []
+    for at in range(0, len(stream), 50_001):
+        far.sendall(stream[at : at + 50_001])
+        while buffer.fill():
+            pass
+        while size := buffer.frame_bytes:
+            taken.append(bytes(buffer.held[:size]))
+            buffer.skip(size)
+    assert taken == sent
+    assert not buffer.fill()
+
+
+def test_the_sdk_gets_what_is_offered_and_no_more(wire: tuple[socket.socket, FrameBuffer]) -> None:
+    far, buffer = wire
+    far.sendall(b"\x00\x00\x00\x0aabcdef\x00\x00\x00\x09")
+    assert buffer.fill()
+    target = memoryview(bytearray(8))
+    with pytest.raises(TimeoutError):
+        buffer.recv_into(target)
+    buffer.offer(buffer.frame_bytes)
+    assert (buffer.recv_into(target), bytes(target)) == (8, b"\x00\x00\x00\x0aabcd")
+    assert (buffer.recv_into(target), bytes(target[:2])) == (2, b"ef")
+    with pytest.raises(TimeoutError):
+        buffer.recv_into(target)
+    assert (bytes(buffer.held), buffer.frame_bytes) == (b"\x00\x00\x00\x09", 0)
+    far.sendall(b"abcde")
+    buffer.offer(None)
+    assert (buffer.recv_into(target), buffer.recv_into(target)) == (4, 5)
+
+
+def test_what_was_read_before_comes_first() -> None:
+    far, near = socket.socketpair()
+    with far, near:
+        buffer = FrameBuffer(near, b"\x00\x00")
+        far.sendall(b"\x00\x08abcd")
+        buffer.fill()
+        assert (bytes(buffer.held), buffer.frame_bytes) == (b"\x00\x00\x00\x08abcd", 8)
+
+
+def test_a_closed_connection_is_an_error(wire: tuple[socket.socket, FrameBuffer]) -> None:
+    far, buffer = wire
+    far.close()
+    with pytest.raises(ConnectionError, match="closed the connection"):
+        buffer.fill()
+
+
+@pytest.mark.parametrize("start", [b"AMQP\x00\x01\x00\x00", b"\x00\x00\x00\x07abc"])
+def test_what_is_no_frame_is_an_error(wire: tuple[socket.socket, FrameBuffer], start: bytes) -> None:
+    far, buffer = wire
+    far.sendall(start)
+    buffer.fill()
+    with pytest.raises(ConnectionError, match="no AMQP frame"):
+        _ = buffer.frame_bytes
