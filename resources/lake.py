@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from resources.maintenance import CONFIGURATION, HOOKS, WRITTEN, clean_up, compact_around, data_files
+from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, writing
 from resources.table import Table
 
 EVENT_DATES = "event_dates"
@@ -316,7 +316,7 @@ class LakeTable:
     def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
         try:
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
-            write_deltalake(delta, rows, post_commithook_properties=HOOKS, writer_properties=WRITTEN, **options)
+            write_deltalake(delta, rows, post_commithook_properties=HOOKS, writer_properties=writing(delta), **options)
         except CommitFailedError as error:
             raise ConcurrentWriteError(
                 f"{self.name}: another writer was faster ({error}). Nothing was written; try again."

@@ -6,8 +6,9 @@ When it is done is up to the callers of `resources.lake`.
 from collections.abc import Mapping
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake import ColumnProperties, DeltaTable, PostCommitHookProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError
+from deltalake.schema import PrimitiveType
 
 # Time travel is not what a hot table is for: its log and its replaced files are kept this long for running readers.
 # No commit may take longer either: a file that no commit names by then is taken for what a killed writer left.
@@ -23,12 +24,30 @@ CONFIGURATION: Mapping[str, str | None] = {
 }
 COMPACTED_BYTES = 100 << 20
 """What compaction makes of small files. Two that are smaller than half of it become one."""
-# Half the size of deltalake's default, Snappy, and written a little faster.
-WRITTEN = WriterProperties(compression="ZSTD", compression_level=1)
-# A scan holds several row groups at once, and skips those of other times: deltalake's default is a million rows.
-_COMPACTED = WriterProperties(compression="ZSTD", compression_level=4, max_row_group_size=131_072)
+_BY_DIFFERENCES = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 # The clean-up of expired log files is half of a commit's time; `maintain` does it.
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+
+
+def writing(delta: DeltaTable) -> WriterProperties:
+    """How rows are appended: half the size of deltalake's default, Snappy, and written a little faster."""
+    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=_by_differences(delta))
+
+
+def _compacting(delta: DeltaTable) -> WriterProperties:
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=4,
+        # A scan holds several row groups at once, and skips those of other times: the default is a million rows.
+        max_row_group_size=131_072,
+        column_properties=_by_differences(delta),
+    )
+
+
+def _by_differences(delta: DeltaTable) -> dict[str, ColumnProperties]:
+    """Numbers and instants in order take half the space and a fifth less of the time without a dictionary."""
+    whole = (PrimitiveType("long"), PrimitiveType("timestamp"))
+    return {field.name: _BY_DIFFERENCES for field in delta.schema().fields if field.type in whole}
 
 
 def data_files(delta: DeltaTable) -> pl.DataFrame:
@@ -54,7 +73,7 @@ def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], sma
             delta.optimize.compact(
                 partition_filters=[(column, "=", each)],
                 target_size=COMPACTED_BYTES,
-                writer_properties=_COMPACTED,
+                writer_properties=_compacting(delta),
                 post_commithook_properties=HOOKS,
             )
         except CommitFailedError:

@@ -19,7 +19,7 @@ from assets.stream.outlet import AlertOutlet
 from assets.stream.pipeline import Pipeline
 from assets.stream.process import POSITIONS, Outcome, Processor
 from assets.stream.store import Events, StreamStore
-from resources.event_source import EventSource, HubState, Publisher, Pulled
+from resources.event_source import EventSource, HubState, Publisher, Pulled, Tail
 from resources.lake import Lake
 
 Clock = Callable[[], datetime]
@@ -141,6 +141,7 @@ class Session:
         self._committed_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
+        self._tails: Mapping[int, Tail] = {}
 
     def run(self) -> Totals:
         """Works until it ends.
@@ -154,6 +155,7 @@ class Session:
             ConcurrentWriteError: another session writes the stream; what was not committed is pulled again.
         """
         hub = self._source.state()
+        self._tails = hub.tails
         self.store.open(hub.tails)
         check_identity(self._source.name, hub, self.store)
         self._pass_expired(hub)
@@ -202,10 +204,11 @@ class Session:
                 if pulled:
                     idle_since = time.monotonic()
                     pipeline.add(self._micro_batch(pulled, now))
-                self._commit_when_due(pipeline, is_last=not pulled and self._limits.until_caught_up)
+                may_be_last = not pulled or self._has_reached_tails()
+                self._commit_when_due(pipeline, is_last=may_be_last and self._limits.until_caught_up)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
-                if not pulled and self._is_done(idle_since):
+                if may_be_last and self._is_done(idle_since):
                     break
                 receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
 
@@ -256,17 +259,23 @@ class Session:
         self._on_progress(self._totals)
 
     def _is_done(self, idle_since: float) -> bool:
-        if self._outlet.failure is not None and not self._limits.until_caught_up:
-            # Alerts wait for their hub: they are offered again every few seconds, not when the next reading comes.
-            return False
-        patience = self._limits.trigger_s if self._limits.until_caught_up else self._limits.idle_timeout_s
         idle_s = time.monotonic() - idle_since
-        if idle_s < patience:
+        if self._limits.until_caught_up:
+            patience = 0.0 if self._has_reached_tails() else self._limits.trigger_s
+        else:
+            patience = self._limits.idle_timeout_s
+        # While alerts wait for their hub they are offered again every few seconds, not when the next reading comes.
+        if idle_s < patience or (self._outlet.failure is not None and not self._limits.until_caught_up):
             return False
         if idle_s > max(patience, STALLED_AFTER_S):
             return True
         # Silence may also mean that the connection is not up yet.
-        tails = self._source.state().tails.items()
+        self._tails = self._source.state().tails
+        return self._has_reached_tails()
+
+    def _has_reached_tails(self) -> bool:
+        """Whether all is pulled that the hub was last seen to hold."""
+        tails = self._tails.items()
         return all(tail.last < tail.first or self._pulled.get(partition, -1) >= tail.last for partition, tail in tails)
 
 
