@@ -22,7 +22,7 @@ from resources.transfers import Events, FrameBuffer, TransferReader
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 30_000
-MAX_BUFFERED_BYTES = 3 << 20
+MAX_BUFFERED_BYTES = 5 << 20
 OPEN_TIMEOUT_S = 30.0
 # An outage shorter than this is bridged by reconnecting; after a longer one the session ends and a new one starts.
 GIVE_UP_AFTER_S = 20.0

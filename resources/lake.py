@@ -23,6 +23,7 @@ from resources.table import Table
 
 EVENT_DATES = "event_dates"
 _SWEPT = "maintenance/swept_on"
+_PIECE_ROWS = 16_384
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -197,7 +198,8 @@ class LakeTable:
             self._compare(delta, {app_id: expected.get(app_id) for app_id in transactions})
         self._write(
             delta,
-            frame.to_arrow(compat_level=pl.CompatLevel.oldest()),
+            # deltalake copies what it is given at once: pieces stay in the processor's cache.
+            frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_reader(max_chunksize=_PIECE_ROWS),
             mode="append",
             commit_properties=_commit(transactions, event_dates),
         )

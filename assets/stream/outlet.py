@@ -18,17 +18,24 @@ LANES = 64
 """Entities share so many lanes; the alerts of a lane stay in order, in one partition of the alerts hub."""
 PACKED_ABOVE, PACK = 1000, 100
 """More alerts at once than a live stream raises are a backlog's, which nobody waits for one by one."""
+PART = 16_000
+"""Alerts encoded at a time: their texts fit into the processor's cache."""
 
 
 def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:
     """Sends alerts in order for each entity: one JSON object an event, or JSON arrays where there are very many."""
     if alerts.is_empty():
         return
-    events = contract.alert_payload(alerts).select(body=pl.struct(pl.all()).struct.json_encode())
-    events = events.hstack(alerts.select(lane=plh.concat_str(contract.entity).nchash.crc32c() % LANES))
-    if alerts.height > PACKED_ABOVE:
-        events = _packed(events)
+    is_packed = alerts.height > PACKED_ABOVE
+    parts = (_events(contract, part) for part in alerts.iter_slices(PART))
+    events = pl.concat([_packed(part) if is_packed else part for part in parts])
     publisher.publish(events["body"].cast(pl.Binary).to_list(), events["lane"].cast(pl.String).to_list())
+
+
+def _events(contract: Contract, alerts: pl.DataFrame) -> pl.DataFrame:
+    body = pl.struct(pl.all()).struct.json_encode()
+    lane = plh.concat_str(contract.entity).nchash.crc32c() % LANES
+    return contract.alert_payload(alerts).select(body=body).hstack(alerts.select(lane=lane))
 
 
 def _packed(events: pl.DataFrame) -> pl.DataFrame:

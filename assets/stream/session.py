@@ -51,7 +51,7 @@ class SessionLimits:
 
     trigger_s: float = 0.2
     commit_interval_s: float = 2.0
-    commit_readings: int = 90_000
+    commit_readings: int = 120_000
     idle_timeout_s: float = 15.0
     max_duration_s: float = 300.0
     until_caught_up: bool = False
