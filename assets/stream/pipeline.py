@@ -6,6 +6,7 @@ There is one commit at a time. A commit that failed leaves its micro-batches at 
 ones overtake them.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import takewhile
@@ -15,6 +16,9 @@ from assets.stream.decode import Decoded
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, Processor
 from assets.stream.store import Events, StreamStore
+
+AHEAD = 2
+"""How many decoded micro-batches may wait, the one that is being processed among them."""
 
 
 class _MicroBatch(NamedTuple):
@@ -43,7 +47,7 @@ class Pipeline:
         self._waiting: list[_MicroBatch] = []
         self._in_commit: list[_MicroBatch] = []
         self._commit: Future[None] | None = None
-        self._last: Future[Outcome] | None = None
+        self._newest: deque[Future[Outcome]] = deque(maxlen=AHEAD)
         self._stored = 0
 
     def __enter__(self) -> Self:
@@ -69,15 +73,16 @@ class Pipeline:
         return self._commit is not None
 
     def add(self, events: Events) -> None:
-        """Decodes a micro-batch and hands it on; the one before is processed by then.
+        """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet.
 
         Raises:
-            Exception: the micro-batch before could not be processed.
+            Exception: an earlier micro-batch could not be processed.
         """
         decoded = self._processor.decode(events.bodies)
-        if self._last is not None:
-            self._last.result()
-        self._last = outcome = self._processing.submit(self._process, events, decoded, self._stored)
+        if len(self._newest) == AHEAD:
+            self._newest[0].result()
+        outcome = self._processing.submit(self._process, events, decoded, self._stored)
+        self._newest.append(outcome)
         self._stored = 0
         is_published = self._publishing.submit(self._publish, outcome)
         size = sum(map(len, events.bodies))

@@ -235,7 +235,7 @@ class Session:
         limits = self._limits
         is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
         is_late = is_last or time.monotonic() - self._committed_at >= limits.commit_interval_s
-        self._end_commit(pipeline, wait=is_full)
+        self._end_commit(pipeline, wait=is_full or is_last)
         if self._outlet.is_retry_due:
             self._commit_all(pipeline)
             self._outlet.retry()
