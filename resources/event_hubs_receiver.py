@@ -18,7 +18,7 @@ from azure.eventhub._consumer import EventHubConsumer
 from azure.eventhub._pyamqp.constants import LinkState
 
 from resources.event_source import HubUnavailableError, Pulled
-from resources.transfers import Events, FrameBuffer, TransferReader
+from resources.transfers import FrameBuffer, Received, TransferReader
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 30_000
@@ -54,7 +54,8 @@ class _PartitionConsumer(EventHubConsumer):
         self.enqueued_ms: list[int] = []
         self.bodies: list[bytes] = []
         self.size = 0
-        self.polled_at = 0.0
+        self.kept_alive_at = 0.0
+        self._unread: Exception | None = None
 
     def open(self) -> None:
         deadline = time.monotonic() + OPEN_TIMEOUT_S
@@ -62,11 +63,11 @@ class _PartitionConsumer(EventHubConsumer):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"partition {self.partition} could not be opened in {OPEN_TIMEOUT_S:.0f} s")
         self._client_of_link = cast(Any, self._handler)
-        self._connection = self._client_of_link._connection
+        connection = self._client_of_link._connection
         self._session, self._link = self._client_of_link._session, self._client_of_link._link
-        channels = {session: channel for channel, session in self._connection._incoming_endpoints.items()}
+        channels = {session: channel for channel, session in connection._incoming_endpoints.items()}
         self._transfers = TransferReader(channels[self._session], self._link.remote_handle)
-        transport = self._connection._transport
+        transport = connection._transport
         transport.sock = self.frames = FrameBuffer(transport.sock, transport._read_buffer.read())
         self.frames.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
 
@@ -77,9 +78,9 @@ class _PartitionConsumer(EventHubConsumer):
             self._read()
         if self._link.current_link_credit <= PREFETCH // 2:
             self._link.flow(link_credit=PREFETCH)
-        if now - self.polled_at > _KEEP_ALIVE_S:
-            self.polled_at = now
-            self._client_of_link.do_work()
+        if now - self.kept_alive_at > _KEEP_ALIVE_S:
+            self.kept_alive_at = now
+            self._work()
         state = self._link.get_state()
         if state is not LinkState.ATTACHED:
             raise ConnectionError(f"the hub ended the link of partition {self.partition} ({state.name})")
@@ -89,7 +90,7 @@ class _PartitionConsumer(EventHubConsumer):
         session, link = self._session, self._link
         while True:
             if not link._received_payload:
-                # The SDK tells the hub when the window is used up.
+                # The SDK must see the transfer that uses up the window: it answers it.
                 events, size = self._transfers.read(self.frames.held, most=session.incoming_window - 1)
                 if count := len(events.bodies):
                     self.frames.skip(size)
@@ -98,26 +99,34 @@ class _PartitionConsumer(EventHubConsumer):
                     session.incoming_window -= count
                     link.delivery_count += count
                     link.current_link_credit -= count
-                    self._connection._last_frame_received_time = time.time()
                     self._keep(events)
             if not (size := self.frames.frame_bytes):
                 return
             before = len(self.frames.held)
             self.frames.offer(size)
-            self._client_of_link.do_work(batch=1)
+            self._work(batch=1)
             self.frames.offer(0)
             if len(self.frames.held) == before:
                 return
 
-    def _message_received(self, message: Any) -> None:
-        """What the SDK calls with a message that it has read."""
-        # The SDK keeps the tags of all deliveries, for answers that are never given.
-        cast(Any, self._handler)._link._received_delivery_tags.clear()
-        annotations, data = message.message_annotations, message.data
-        body = data[0] if data is not None and len(data) == 1 else _body(message)
-        self._keep(Events([annotations[_SEQUENCE_NUMBER]], [annotations[_ENQUEUED_TIME]], [body]))
+    def _work(self, **options: Any) -> None:
+        is_alive = self._client_of_link.do_work(**options)
+        if self._unread is not None:
+            raise ConnectionError(f"partition {self.partition}: an event cannot be read: {self._unread!r}")
+        if not is_alive:
+            raise ConnectionError(f"the connection of partition {self.partition} broke")
 
-    def _keep(self, events: Events) -> None:
+    def _message_received(self, message: Any) -> None:
+        """What the SDK calls with a message that it has read; it only logs what is raised here."""
+        # The SDK keeps the tags of all deliveries, for answers that are never given.
+        self._link._received_delivery_tags.clear()
+        try:
+            annotations = message.message_annotations
+            self._keep(Received([annotations[_SEQUENCE_NUMBER]], [annotations[_ENQUEUED_TIME]], [body_of(message)]))
+        except Exception as error:
+            self._unread = error
+
+    def _keep(self, events: Received) -> None:
         known = 0 if self.after is None else bisect_right(events.sequence_numbers, self.after)
         if known == len(events.bodies):
             return
@@ -129,8 +138,6 @@ class _PartitionConsumer(EventHubConsumer):
 
     def close(self) -> None:
         connection = self._handler._connection if self._handler else None
-        if hasattr(self, "frames"):
-            self.frames.offer(None)
         super().close()
         if connection is not None:
             # The SDK forgets the socket of a connection that was lost without closing it.
@@ -253,8 +260,11 @@ def _is_retryable(error: Exception) -> bool:
     return not any(word in condition for word in ("stolen", "not-found", "unauthorized", "argument"))
 
 
-def _body(message: Any) -> bytes:
-    """The body of a message in several data sections, or of another AMQP type as its text."""
+def body_of(message: Any) -> bytes:
+    """The body of a message in data sections, or of another AMQP type as its text."""
     if message.data is not None:
         return b"".join(message.data)
-    return str(message.value if message.value is not None else message.sequence).encode()
+    body = message.value if message.value is not None else message.sequence
+    if body is None:
+        return b""
+    return body if isinstance(body, bytes) else str(body).encode()

@@ -18,12 +18,12 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, writing
+from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties
 from resources.table import Table
 
 EVENT_DATES = "event_dates"
 _SWEPT = "maintenance/swept_on"
-_PIECE_ROWS = 16_384
+_BATCH_ROWS = 16_384
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -198,8 +198,8 @@ class LakeTable:
             self._compare(delta, {app_id: expected.get(app_id) for app_id in transactions})
         self._write(
             delta,
-            # deltalake copies what it is given at once: pieces stay in the processor's cache.
-            frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_reader(max_chunksize=_PIECE_ROWS),
+            # deltalake copies each batch that it is given: small ones stay in the processor's cache.
+            frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_reader(max_chunksize=_BATCH_ROWS),
             mode="append",
             commit_properties=_commit(transactions, event_dates),
         )
@@ -318,7 +318,9 @@ class LakeTable:
     def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
         try:
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
-            write_deltalake(delta, rows, post_commithook_properties=HOOKS, writer_properties=writing(delta), **options)
+            write_deltalake(
+                delta, rows, post_commithook_properties=HOOKS, writer_properties=row_properties(delta), **options
+            )
         except CommitFailedError as error:
             raise ConcurrentWriteError(
                 f"{self.name}: another writer was faster ({error}). Nothing was written; try again."

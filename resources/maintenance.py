@@ -29,8 +29,8 @@ _BY_DIFFERENCES = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BIN
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
-def writing(delta: DeltaTable) -> WriterProperties:
-    """How rows are appended: half the size of deltalake's default, Snappy, and written a little faster."""
+def row_properties(delta: DeltaTable) -> WriterProperties:
+    """How rows are written: half the size of deltalake's default, Snappy, and written a little faster."""
     return WriterProperties(compression="ZSTD", compression_level=1, column_properties=_by_differences(delta))
 
 

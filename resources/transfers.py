@@ -13,11 +13,11 @@ from azure.eventhub._pyamqp.constants import MAX_FRAME_SIZE_BYTES
 
 _CHUNK_BYTES, _HEAD_BYTES = 1 << 17, 8
 _SIZE = struct.Struct(">I").unpack_from
-_LONG = struct.Struct(">q").unpack
+_LONG, _SMALL_LONG = struct.Struct(">q").unpack, struct.Struct(">b").unpack
 _SECTION, _DATA = b"\x00\x53", 0x75
 
 
-class Events(NamedTuple):
+class Received(NamedTuple):
     """Events of one partition in order, as three lists of equal length."""
 
     sequence_numbers: list[int]
@@ -36,7 +36,7 @@ class FrameBuffer:
         self._socket = sock
         self._buffer = memoryview(bytearray(begun.ljust(_CHUNK_BYTES, b"\0")))
         self._start, self._end = 0, len(begun)
-        self._offered: int | None = 0
+        self._offered = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -69,48 +69,44 @@ class FrameBuffer:
         """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
         return hasattr(self._socket, "pending") and self._socket.pending() > 0
 
-    def fill(self) -> bool:
-        """Reads what the socket has, as far as it fits; whether that was anything.
+    def fill(self) -> None:
+        """Reads what the socket has, as far as it fits.
 
         Raises:
             ConnectionError: the hub closed the connection.
         """
         count = self._end - self._start
         if len(self._buffer) - self._end < _CHUNK_BYTES // 2:
-            # A frame may be larger than the buffer.
-            larger = count > len(self._buffer) // 2
-            target = memoryview(bytearray(2 * len(self._buffer))) if larger else self._buffer
+            # A frame may be larger than the buffer, which goes back to its size afterwards.
+            size = len(self._buffer) if count > _CHUNK_BYTES // 4 else _CHUNK_BYTES
+            size *= 2 if count > size // 2 else 1
+            target = self._buffer if size == len(self._buffer) else memoryview(bytearray(size))
             target[:count] = self.held
             self._buffer, self._start, self._end = target, 0, count
         try:
             read = self._socket.recv_into(self._buffer[self._end :])
         except TimeoutError:
-            return False
+            return
         if not read:
             raise ConnectionError("the hub closed the connection")
         self._end += read
-        return True
 
     def skip(self, count: int) -> None:
         """What was read of `held` elsewhere."""
         self._start += count
 
-    def offer(self, count: int | None) -> None:
-        """Lets `recv_into` have so many bytes of those held; None for all, and then what comes from the network."""
+    def offer(self, count: int) -> None:
+        """Lets `recv_into` have so many bytes of those held."""
         self._offered = count
 
     def recv_into(self, buffer: memoryview) -> int:
         """What the SDK reads with."""
-        count = min(len(buffer), self._end - self._start)
-        if self._offered is None and not count:
-            return int(self._socket.recv_into(buffer))
-        if self._offered is not None:
-            count = min(count, self._offered)
-            self._offered -= count
-            if not count:
-                raise TimeoutError("no frame is offered")
+        count = min(len(buffer), self._offered)
+        if not count:
+            raise TimeoutError("no frame is offered")
         buffer[:count] = self._buffer[self._start : self._start + count]
         self._start += count
+        self._offered -= count
         return count
 
 
@@ -125,19 +121,20 @@ class TransferReader:
     def __init__(self, channel: int, handle: int) -> None:
         self._match = re.compile(_regular(channel, handle), re.DOTALL).match
 
-    def read(self, data: memoryview, most: int) -> tuple[Events, int]:
+    def read(self, data: memoryview, most: int) -> tuple[Received, int]:
         """The events of the regular transfers that the data begins with, and of how many bytes those are."""
-        events = Events([], [], [])
+        events = Received([], [], [])
         at = 0
         while len(events.bodies) < most and (found := self._match(data, at)):
-            size, annotations_size, sequence_number, enqueued = found.group(1, 2, 3, 4)
+            size, annotations_size, long, small_long, enqueued = found.groups()
             stop = at + int.from_bytes(size)
-            if stop > len(data) or sequence_number is None or enqueued is None:
+            if stop > len(data) or enqueued is None or (long is None) == (small_long is None):
                 break
             body = _body(data, found.end(2) + annotations_size[0], stop)
             if body is None:
                 break
-            events.sequence_numbers.append(_LONG(sequence_number)[0])
+            [number] = _SMALL_LONG(small_long) if long is None else _LONG(long)
+            events.sequence_numbers.append(number)
             events.enqueued_ms.append(_LONG(enqueued)[0])
             events.bodies.append(body)
             at = stop
@@ -187,11 +184,13 @@ def _regular(channel: int, handle: int) -> bytes:
     )
     frame = rb"(.{4})\x02\x00" + re.escape(struct.pack(">H", channel))
     transfer = rb"\x00\x53\x14\xc0.\x0b" + b"".join(b"(?:" + field + b")" for field in fields)
+    long = rb"\x55.|\x54.|\x71.{4}|\x81.{8}"
     annotation = (
-        rb"\xa3(?:\x15x-opt-sequence-number\x81(.{8})"
-        rb"|\x0cx-opt-offset\xa1" + _sized(40) + rb"|\x13x-opt-enqueued-time\x83(.{8}))"
+        rb"\xa3(?:\x15x-opt-sequence-number(?:\x81(.{8})|\x55(.))"
+        rb"|\x0cx-opt-offset\xa1" + _sized(40) + rb"|\x13x-opt-enqueued-time\x83(.{8})"
+        rb"|\x1bx-opt-sequence-number-epoch(?:\x40|" + long + rb"))"
     )
-    return frame + transfer + rb"\x00\x53\x72\xc1(.).(?:" + annotation + b"){3}"
+    return frame + transfer + rb"\x00\x53\x72\xc1(.).(?:" + annotation + b"){3,4}"
 
 
 def _sized(most: int) -> bytes:

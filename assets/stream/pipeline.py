@@ -81,7 +81,8 @@ class Pipeline:
         decoded = self._processor.decode(events.bodies)
         if len(self._newest) == AHEAD:
             self._newest[0].result()
-        outcome = self._processing.submit(self._process, events, decoded, self._stored)
+        before = self._newest[-1] if self._newest else None
+        outcome = self._processing.submit(self._process, events, decoded, self._stored, before)
         self._newest.append(outcome)
         self._stored = 0
         is_published = self._publishing.submit(self._publish, outcome)
@@ -97,7 +98,7 @@ class Pipeline:
         """What a commit has stored that ended since the last call.
 
         Raises:
-            Exception: the commit failed, or processing did; what is not stored waits again.
+            Exception: the commit failed, or processing did; all of it waits again, and what is stored is left out then.
         """
         if self._commit is None or not (wait or self._commit.done()):
             return []
@@ -111,7 +112,10 @@ class Pipeline:
         self._stored += len(in_commit)
         return [each.outcome.result() for each in in_commit]
 
-    def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
+    def _process(self, events: Events, decoded: Decoded, stored: int, before: Future[Outcome] | None) -> Outcome:
+        if before is not None:
+            # Behind one that failed nothing may be processed: it would lack what that one knows.
+            before.result()
         if stored:
             self._processor.known.forget(stored)
         return self._processor.process(events.positions, events.bodies, decoded)
@@ -130,6 +134,6 @@ class Pipeline:
                 )
         finally:
             # Of every one: once a commit has ended, nothing of its micro-batches is being published.
-            wait([each.is_published for each in good])
-        for each in micro_batches[len(good) :]:
-            each.outcome.result()
+            wait([each.is_published for each in micro_batches])
+        if len(good) < len(micro_batches):
+            micro_batches[len(good)].outcome.result()

@@ -58,6 +58,7 @@ def test_a_consumer_opens_without_blocking_and_shows_its_socket_link_and_credit(
         probe = Probe(client, owner_level=0).opened()
         handler: Any = probe._handler
         assert handler._connection._transport.sock.fileno() > 0
+        assert handler._connection._transport._read_buffer.read() == b""
         assert handler._link.get_state() is LinkState.ATTACHED
         handler.do_work(batch=50)
         assert handler._link.current_link_credit == 50
@@ -89,6 +90,7 @@ def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hu
     with consumer(hub.connection_string, "counted") as client:
         probe = Probe(client).opened()
         probe.received(40)
+        assert probe._handler._link._first_frame is not None  # type: ignore[union-attr]
         by_sdk = counters(probe._handler)
         probe.close()
         ours = _PartitionConsumer(client, "$Default", 0, None)
@@ -104,6 +106,8 @@ def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hu
             assert len(ours.bodies) == 40
             # Prefetch differs, and all else must not.
             assert counters(ours._handler) == by_sdk | {"current_link_credit": PREFETCH - 40}
+            # The SDK keeps the first frame of the delivery that it read last: it read none.
+            assert link._first_frame is None
         finally:
             ours.close()
 

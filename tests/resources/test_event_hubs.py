@@ -4,6 +4,8 @@ import gc
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from azure.eventhub import EventData
@@ -12,8 +14,9 @@ from azure.eventhub._pyamqp import client
 from resources import event_hubs_receiver
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import EventHubsPublisher
-from resources.event_hubs_receiver import EventHubsReceiver
+from resources.event_hubs_receiver import EventHubsReceiver, body_of
 from resources.event_source import HubUnavailableError, Pulled, Tail
+from resources.transfers import Received
 from tests.emulator.clients import producer
 from tests.emulator.hub import RunningHub
 
@@ -34,6 +37,7 @@ NAMES = (
     "full:2",
     "empty:2",
     "window:1",
+    "unreadable:1",
 )
 PATIENCE_S = 30
 
@@ -52,6 +56,13 @@ def _collected() -> Iterator[None]:
 
 def namespace(hub: RunningHub) -> EventHubsNamespace:
     return EventHubsNamespace(hub.connection_string)
+
+
+class Nothing:
+    """Reads no transfers, so that the SDK reads all of them."""
+
+    def read(self, data: memoryview, most: int) -> tuple[Received, int]:
+        return Received([], [], []), 0
 
 
 def source(hub: RunningHub, name: str) -> EventHubsSource:
@@ -135,6 +146,34 @@ def test_bodies_in_parts_and_of_other_kinds_arrive_as_bytes(hub: RunningHub) -> 
     with source(hub, "kinds").receive({}) as receiver:
         taken = by_partition(take(receiver, 4))
     assert taken == {0: [b"two parts", b"", "täxt".encode(), b"\xff\x00"]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "body"),
+    [
+        ({"data": [b"a", b"b"]}, b"ab"),
+        ({"value": b"text"}, b"text"),
+        ({"value": {b"key": 1}}, b"{b'key': 1}"),
+        ({"sequence": [1, 2]}, b"[1, 2]"),
+        ({}, b""),
+    ],
+)
+def test_a_body_of_any_amqp_type_is_bytes(sections: dict[str, Any], body: bytes) -> None:
+    assert body_of(SimpleNamespace(**{"data": None, "value": None, "sequence": None} | sections)) == body
+
+
+def test_an_event_that_cannot_be_read_ends_receiving_and_is_not_passed_over(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, "unreadable", [b"one"])
+    monkeypatch.setattr(event_hubs_receiver, "GIVE_UP_AFTER_S", 1.0)
+    monkeypatch.setattr(event_hubs_receiver, "TransferReader", lambda *_: Nothing())
+    monkeypatch.setattr(event_hubs_receiver, "body_of", lambda _: 1 / 0)
+    with (
+        source(hub, "unreadable").receive({}) as receiver,
+        pytest.raises(HubUnavailableError, match="cannot be read: ZeroDivisionError"),
+    ):
+        take(receiver, 1)
 
 
 def test_large_and_small_bodies_are_published_whole(hub: RunningHub) -> None:

@@ -1,11 +1,22 @@
 """What is read out of buffered frames is what the SDK reads out of them, and the rest is left to it."""
 
+import select
 import socket
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.eventhub._pyamqp._decode import decode_frame, decode_payload
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +24,9 @@ from emulator import codec, frames, message
 from resources.transfers import FrameBuffer, TransferReader
 
 CHANNEL = 1
-SEQUENCE, OFFSET, TIME = (codec.symbol(f"x-opt-{name}") for name in ("sequence-number", "offset", "enqueued-time"))
+SEQUENCE, OFFSET, TIME, EPOCH = (
+    codec.symbol(f"x-opt-{name}") for name in ("sequence-number", "offset", "enqueued-time", "sequence-number-epoch")
+)
 
 
 def event(body: bytes, key: str | None = None, number: int = 0) -> bytes:
@@ -59,9 +72,13 @@ def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[tuple[int
     return list(zip(*events, strict=True)), size
 
 
+longs = st.one_of(
+    st.integers(-(2**63), 2**63 - 1).map(lambda n: b"\x81" + n.to_bytes(8, signed=True)),
+    st.integers(-128, 127).map(lambda n: b"\x55" + n.to_bytes(1, signed=True)),
+)
 annotations = st.permutations(
     [
-        (SEQUENCE, st.integers(-(2**63), 2**63 - 1).map(lambda n: b"\x81" + n.to_bytes(8, signed=True))),
+        (SEQUENCE, longs),
         (OFFSET, st.text(st.characters(max_codepoint=127), max_size=20).map(codec.string)),
         (TIME, st.integers(0, 2**62).map(codec.timestamp)),
     ]
@@ -81,7 +98,9 @@ bodies = st.builds(bytes.__mul__, st.binary(max_size=9), st.sampled_from([1, 100
 
 @st.composite
 def regular_frames(draw: st.DrawFn) -> bytes:
-    stamped = dict(draw(annotations)) | draw(others)
+    # Azure's events say the epoch first.
+    epoch = draw(st.dictionaries(st.just(EPOCH), st.one_of(st.just(codec.NULL), longs), max_size=1))
+    stamped = epoch | dict(draw(annotations)) | draw(others)
     head = b"\x00\x53\x72" + codec.map_of(stamped)
     payload = head + draw(properties) + draw(application) + message_of(draw(bodies))
     return transfer(
@@ -169,19 +188,39 @@ def test_frames_come_whole_in_whatever_pieces_they_arrive(wire: tuple[socket.soc
     stream, taken = b"".join(sent), []
     for at in range(0, len(stream), 50_001):
         far.sendall(stream[at : at + 50_001])
-        while buffer.fill():
-            pass
+        held = -1
+        while held != (held := len(buffer.held)):
+            buffer.fill()
         while size := buffer.frame_bytes:
             taken.append(bytes(buffer.held[:size]))
             buffer.skip(size)
     assert taken == sent
-    assert not buffer.fill()
+    assert not buffer.held
+
+
+def test_the_room_for_a_large_frame_is_given_back(wire: tuple[socket.socket, FrameBuffer]) -> None:
+    far, buffer = wire
+    room = len(buffer._buffer)
+    large, small = (4 + 300_000).to_bytes(4) + b"x" * 300_000, (4 + 90_000).to_bytes(4) + b"y" * 90_000
+    rooms = []
+    for sent in (large, small, small, small, small, small, small):
+        far.setblocking(False)
+        left = memoryview(sent)
+        while left or not buffer.frame_bytes:
+            with suppress(BlockingIOError):
+                left = left[far.send(left) :]
+            buffer.fill()
+        rooms.append(len(buffer._buffer))
+        assert bytes(buffer.held[: buffer.frame_bytes]) == sent
+        buffer.skip(len(sent))
+    assert rooms[0] > 2 * room
+    assert rooms[-1] <= 2 * room
 
 
 def test_the_sdk_gets_what_is_offered_and_no_more(wire: tuple[socket.socket, FrameBuffer]) -> None:
     far, buffer = wire
     far.sendall(b"\x00\x00\x00\x0aabcdef\x00\x00\x00\x09")
-    assert buffer.fill()
+    buffer.fill()
     target = memoryview(bytearray(8))
     with pytest.raises(TimeoutError):
         buffer.recv_into(target)
@@ -191,9 +230,39 @@ def test_the_sdk_gets_what_is_offered_and_no_more(wire: tuple[socket.socket, Fra
     with pytest.raises(TimeoutError):
         buffer.recv_into(target)
     assert (bytes(buffer.held), buffer.frame_bytes) == (b"\x00\x00\x00\x09", 0)
-    far.sendall(b"abcde")
-    buffer.offer(None)
-    assert (buffer.recv_into(target), buffer.recv_into(target)) == (4, 5)
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=36500))
+    pem = certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    (tmp_path / "pem").write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(tmp_path / "pem")
+    client = ssl.create_default_context(cafile=tmp_path / "pem")
+    far, near = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(served.wrap_socket, far, server_side=True)
+        with client.wrap_socket(near, server_hostname="localhost") as ours, server.result() as theirs:
+            yield theirs, ours
+
+
+def test_what_tls_has_read_already_counts_as_readable(encrypted: tuple[ssl.SSLSocket, ssl.SSLSocket]) -> None:
+    far, near = encrypted
+    near.settimeout(1)
+    buffer = FrameBuffer(near)
+    states = [buffer.is_readable]
+    # Of a record of 16 kB the socket hands out what is asked for, and keeps the rest where `select` does not look.
+    far.sendall(b"\x00\x00\x20\x00" + b"x" * 8188)
+    assert near.recv(10) == b"\x00\x00\x20\x00xxxxxx"
+    assert select.select([near], [], [], 0) == ([], [], [])
+    states.append(buffer.is_readable)
+    buffer.fill()
+    states.append(buffer.is_readable)
+    assert (len(buffer.held), states) == (8182, [False, True, False])
 
 
 def test_what_was_read_before_comes_first() -> None:

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
-from assets.stream.process import Processor
+from assets.stream.process import Outcome, Processor
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.event_source import HubUnavailableError
@@ -390,3 +391,26 @@ def test_a_lake_whose_folder_has_blanks_and_umlauts_is_read_back(tmp_path: Path)
 def test_a_session_object_runs_with_defaults_that_need_no_argument(tmp_path: Path) -> None:
     session = Session(CONTRACT, lake_in(tmp_path), MemoryHub(), MemoryPublisher(), should_stop=lambda: True)
     assert session.run().events == 0
+
+
+def test_behind_a_micro_batch_that_failed_nothing_is_processed_or_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(5 * n, value=300)) for n in range(4)], partitions=1, take=1)
+    publisher, process, begun = MemoryPublisher(), Processor.process, []
+
+    def failing(self: Processor, *arguments: Any) -> Outcome:
+        begun.append(arguments)
+        if len(begun) == 2:
+            raise OSError("the look-up failed")
+        return process(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Processor, "process", failing)
+        with pytest.raises(OSError, match="look-up"):
+            run_session(lake, hub, publisher=publisher, limits=AT_THE_END)
+    assert len(begun) == 2
+    run_session(lake, hub, publisher=publisher, limits=AT_THE_END)
+    assert_exact(lake, hub)
+    published = [json.loads(text)["alert_id"] for _, text in publisher.published]
+    assert sorted(set(published)) == sorted(rows(lake, "alerts")["alert_id"])
