@@ -18,7 +18,7 @@ from azure.eventhub._consumer import EventHubConsumer
 from azure.eventhub._pyamqp.constants import LinkState
 
 from resources.event_source import HubUnavailableError, Pulled
-from resources.transfers import FrameBuffer, Received, TransferReader
+from resources.transfers import FrameBuffer, TransferReader
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 30_000
@@ -50,9 +50,7 @@ class _PartitionConsumer(EventHubConsumer):
         )
         self.partition = partition
         self.after = after
-        self.sequence_numbers: list[int] = []
-        self.enqueued_ms: list[int] = []
-        self.bodies: list[bytes] = []
+        self.pulled = Pulled(partition, [], [], [])
         self.size = 0
         self.kept_alive_at = 0.0
         self._unread: Exception | None = None
@@ -66,7 +64,7 @@ class _PartitionConsumer(EventHubConsumer):
         connection = self._client_of_link._connection
         self._session, self._link = self._client_of_link._session, self._client_of_link._link
         channels = {session: channel for channel, session in connection._incoming_endpoints.items()}
-        self._transfers = TransferReader(channels[self._session], self._link.remote_handle)
+        self._transfers = TransferReader(self.partition, channels[self._session], self._link.remote_handle)
         transport = connection._transport
         transport.sock = self.frames = FrameBuffer(transport.sock, transport._read_buffer.read())
         self.frames.settimeout(_DRAINED_SOCKET_TIMEOUT_S)
@@ -122,18 +120,19 @@ class _PartitionConsumer(EventHubConsumer):
         self._link._received_delivery_tags.clear()
         try:
             annotations = message.message_annotations
-            self._keep(Received([annotations[_SEQUENCE_NUMBER]], [annotations[_ENQUEUED_TIME]], [body_of(message)]))
+            number, enqueued = annotations[_SEQUENCE_NUMBER], annotations[_ENQUEUED_TIME]
+            self._keep(Pulled(self.partition, [number], [enqueued], [body_of(message)]))
         except Exception as error:
             self._unread = error
 
-    def _keep(self, events: Received) -> None:
+    def _keep(self, events: Pulled) -> None:
         known = 0 if self.after is None else bisect_right(events.sequence_numbers, self.after)
         if known == len(events.bodies):
             return
         self.after = events.sequence_numbers[-1]
-        self.sequence_numbers += events.sequence_numbers[known:]
-        self.enqueued_ms += events.enqueued_ms[known:]
-        self.bodies += events.bodies[known:]
+        self.pulled.sequence_numbers.extend(events.sequence_numbers[known:])
+        self.pulled.enqueued_ms.extend(events.enqueued_ms[known:])
+        self.pulled.bodies.extend(events.bodies[known:])
         self.size += sum(map(len, events.bodies[known:]))
 
     def close(self) -> None:
@@ -144,8 +143,7 @@ class _PartitionConsumer(EventHubConsumer):
             connection._transport.close()
 
     def hand_over(self) -> Pulled:
-        pulled = Pulled(self.partition, self.sequence_numbers, self.enqueued_ms, self.bodies)
-        self.sequence_numbers, self.enqueued_ms, self.bodies, self.size = [], [], [], 0
+        pulled, self.pulled, self.size = self.pulled, Pulled(self.partition, [], [], []), 0
         return pulled
 
 
@@ -174,8 +172,8 @@ class EventHubsReceiver:
     def take(self, timeout: float) -> list[Pulled]:
         """What has arrived since the last call; waits up to `timeout` seconds for any."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or any(c.bodies for c in self._consumers), timeout)
-            pulled = [consumer.hand_over() for consumer in self._consumers if consumer.bodies]
+            self._changed.wait_for(lambda: self._failure or any(c.pulled.bodies for c in self._consumers), timeout)
+            pulled = [consumer.hand_over() for consumer in self._consumers if consumer.pulled.bodies]
             if not pulled and self._failure:
                 stolen = "another session of this stream took over; run one at a time. "
                 raise HubUnavailableError(
@@ -237,7 +235,7 @@ class EventHubsReceiver:
 
     def _is_full(self) -> bool:
         return (
-            sum(len(c.bodies) for c in self._consumers) > MAX_BUFFERED_EVENTS
+            sum(len(c.pulled.bodies) for c in self._consumers) > MAX_BUFFERED_EVENTS
             or sum(c.size for c in self._consumers) > MAX_BUFFERED_BYTES
         )
 
@@ -249,8 +247,7 @@ class EventHubsReceiver:
                 _PartitionConsumer(self._client, self._group, old.partition, old.after) for old in self._consumers
             ]
             for new, old in zip(replaced, self._consumers, strict=True):
-                new.size = old.size
-                new.sequence_numbers, new.enqueued_ms, new.bodies = old.hand_over()[1:]
+                new.pulled, new.size = old.pulled, old.size
             self._consumers = replaced
         time.sleep(0.5)
 

@@ -7,22 +7,16 @@ regular expression is exact about that, so what it matches has one meaning.
 
 import re
 import struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from azure.eventhub._pyamqp.constants import MAX_FRAME_SIZE_BYTES
+
+from resources.event_source import Pulled
 
 _CHUNK_BYTES, _HEAD_BYTES = 1 << 17, 8
 _SIZE = struct.Struct(">I").unpack_from
 _LONG, _SMALL_LONG = struct.Struct(">q").unpack, struct.Struct(">b").unpack
 _SECTION, _DATA = b"\x00\x53", 0x75
-
-
-class Received(NamedTuple):
-    """Events of one partition in order, as three lists of equal length."""
-
-    sequence_numbers: list[int]
-    enqueued_ms: list[int]
-    bodies: list[bytes]
 
 
 class FrameBuffer:
@@ -78,8 +72,7 @@ class FrameBuffer:
         count = self._end - self._start
         if len(self._buffer) - self._end < _CHUNK_BYTES // 2:
             # A frame may be larger than the buffer, which goes back to its size afterwards.
-            size = len(self._buffer) if count > _CHUNK_BYTES // 4 else _CHUNK_BYTES
-            size *= 2 if count > size // 2 else 1
+            size = max(_CHUNK_BYTES, 2 * count)
             target = self._buffer if size == len(self._buffer) else memoryview(bytearray(size))
             target[:count] = self.held
             self._buffer, self._start, self._end = target, 0, count
@@ -114,16 +107,18 @@ class TransferReader:
     """Reads the transfers of one link.
 
     Args:
+        partition: that the link brings.
         channel: of the link's session, as the hub numbers it.
         handle: of the link, as the hub numbers it.
     """
 
-    def __init__(self, channel: int, handle: int) -> None:
+    def __init__(self, partition: int, channel: int, handle: int) -> None:
+        self._partition = partition
         self._match = re.compile(_regular(channel, handle), re.DOTALL).match
 
-    def read(self, data: memoryview, most: int) -> tuple[Received, int]:
+    def read(self, data: memoryview, most: int) -> tuple[Pulled, int]:
         """The events of the regular transfers that the data begins with, and of how many bytes those are."""
-        events = Received([], [], [])
+        events = Pulled(self._partition, [], [], [])
         at = 0
         while len(events.bodies) < most and (found := self._match(data, at)):
             size, annotations_size, long, small_long, enqueued = found.groups()
@@ -144,9 +139,8 @@ class TransferReader:
 def _body(data: memoryview, at: int, stop: int) -> bytes | None:
     """The data section that ends at `stop`, where there is no other between `at` and it."""
     while at + 5 <= stop and data[at : at + 2] == _SECTION:
-        constructor = data[at + 3]
-        # AMQP 1.0, 1.2: the upper half tells how the value's size is written.
-        width = constructor >> 4
+        # AMQP 1.0, 1.2: the upper half of a constructor tells how the value's size is written.
+        width = data[at + 3] >> 4
         if width in (0xA, 0xC):
             begin = at + 5
             end = begin + data[at + 4]

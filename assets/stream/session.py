@@ -204,11 +204,11 @@ class Session:
                 if pulled:
                     idle_since = time.monotonic()
                     pipeline.add(self._micro_batch(pulled, now))
-                may_be_last = not pulled or self._has_reached_tails()
-                self._commit_when_due(pipeline, is_last=may_be_last and self._limits.until_caught_up)
+                is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
+                self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
-                if may_be_last and self._is_done(idle_since):
+                if is_at_end and self._is_done(idle_since):
                     break
                 receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
 

@@ -90,8 +90,9 @@ def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hu
     with consumer(hub.connection_string, "counted") as client:
         probe = Probe(client).opened()
         probe.received(40)
-        assert probe._handler._link._first_frame is not None  # type: ignore[union-attr]
-        by_sdk = counters(probe._handler)
+        handler: Any = probe._handler
+        assert handler._link._first_frame is not None
+        by_sdk = counters(handler)
         probe.close()
         ours = _PartitionConsumer(client, "$Default", 0, None)
         ours.open()
@@ -100,10 +101,10 @@ def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hu
             assert isinstance(link.remote_handle, int)
             assert bytes(link._received_payload) == b""
             for _ in range(200):
-                if len(ours.bodies) == 40:
+                if len(ours.pulled.bodies) == 40:
                     break
                 ours.poll(is_readable=bool(select.select([ours.frames], [], [], 0.05)[0]), now=time.monotonic())
-            assert len(ours.bodies) == 40
+            assert len(ours.pulled.bodies) == 40
             # Prefetch differs, and all else must not.
             assert counters(ours._handler) == by_sdk | {"current_link_credit": PREFETCH - 40}
             # The SDK keeps the first frame of the delivery that it read last: it read none.

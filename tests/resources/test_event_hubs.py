@@ -16,7 +16,6 @@ from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import EventHubsPublisher
 from resources.event_hubs_receiver import EventHubsReceiver, body_of
 from resources.event_source import HubUnavailableError, Pulled, Tail
-from resources.transfers import Received
 from tests.emulator.clients import producer
 from tests.emulator.hub import RunningHub
 
@@ -61,8 +60,8 @@ def namespace(hub: RunningHub) -> EventHubsNamespace:
 class Nothing:
     """Reads no transfers, so that the SDK reads all of them."""
 
-    def read(self, data: memoryview, most: int) -> tuple[Received, int]:
-        return Received([], [], []), 0
+    def read(self, data: memoryview, most: int) -> tuple[Pulled, int]:
+        return Pulled(0, [], [], []), 0
 
 
 def source(hub: RunningHub, name: str) -> EventHubsSource:
@@ -270,7 +269,7 @@ def test_what_arrived_before_an_outage_is_handed_out_before_its_error(monkeypatc
             arrived = threading.Event()
             while not arrived.is_set():
                 with receiver._changed:
-                    receiver._changed.wait_for(lambda: len(receiver._consumers[0].bodies) == 50, PATIENCE_S)
+                    receiver._changed.wait_for(lambda: len(receiver._consumers[0].pulled.bodies) == 50, PATIENCE_S)
                     arrived.set()
             hub.kill()
             receiver._thread.join(PATIENCE_S)

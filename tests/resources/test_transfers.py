@@ -68,8 +68,8 @@ def by_sdk(frame: bytes) -> tuple[int, int, bytes]:
 
 
 def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[tuple[int, int, bytes]], int]:
-    events, size = TransferReader(CHANNEL, handle).read(memoryview(data), most)
-    return list(zip(*events, strict=True)), size
+    events, size = TransferReader(0, CHANNEL, handle).read(memoryview(data), most)
+    return list(zip(*events[1:], strict=True)), size
 
 
 longs = st.one_of(
