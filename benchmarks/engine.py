@@ -179,12 +179,10 @@ class _Engine:
 
     def _positions(self, count: int) -> pl.DataFrame:
         pulled_at = START + timedelta(days=365, microseconds=self.events)
-        return pl.select(
-            partition=pl.lit(0, pl.Int64),
-            sequence_number=pl.int_range(self.events, self.events + count),
-            received_at=pl.lit(pulled_at, POSITIONS["received_at"]),
-            pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"]),
-        )
+        numbers = pl.int_range(self.events, self.events + count, eager=True)
+        same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at}
+        columns = {name: pl.Series([value], dtype=POSITIONS[name]).new_from_index(0, count) for name, value in same.items()}
+        return pl.DataFrame(columns | {"sequence_number": numbers})
 
 
 _decoder = msgspec.json.Decoder(GlucosePayload)

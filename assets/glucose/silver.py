@@ -11,34 +11,34 @@ PLAUSIBLE_MG_DL = (0.0, 1000.0)
 
 _level = pl.col("glucose_level")
 _text = pl.col("glucose_level" + TEXT).str.strip_chars()
-_unit = pl.col("unit").fill_null("mg/dL")
-_is_mmol_l = _unit == "mmol/L"
+_word = _text.str.to_lowercase()
+_is_low, _is_high = _word == "low", _word == "high"
+_unit = pl.col("unit")
+_factor = pl.when(_unit == "mmol/L").then(MG_DL_PER_MMOL_L).otherwise(1.0)
+_value = pl.col("glucose_mg_dl")
+
+_NUMBERS = {"range_flag": pl.lit(None, pl.String), "glucose_mg_dl": _level * _factor}
+_NUMBERS_AND_TEXTS = {
+    "range_flag": pl.when(_is_low).then(pl.lit("below")).when(_is_high).then(pl.lit("above")),
+    "glucose_mg_dl": pl.when(_is_low)
+    .then(LOW_MG_DL)
+    .when(_is_high)
+    .then(HIGH_MG_DL)
+    .otherwise(pl.coalesce(_level, _text.cast(pl.Float64, strict=False)) * _factor),
+}
+# A missing unit compares as null, which is not bad.
+_REASON = (
+    pl.when(_value.is_null())
+    .then(pl.lit(bad_type("glucose_level")))
+    .when((_unit != "mg/dL") & (_unit != "mmol/L"))
+    .then(pl.lit(bad_type("unit")))
+    .when(_value.is_nan() | (_value <= PLAUSIBLE_MG_DL[0]) | (_value > PLAUSIBLE_MG_DL[1]))
+    .then(pl.lit("implausible"))
+)
 
 
 def clean(decoded: pl.DataFrame) -> pl.DataFrame:
     """Adds `glucose_mg_dl`, `range_flag` and `reason` (null for a good reading) to decoded payload columns."""
-    number = pl.coalesce(_level, _text.cast(pl.Float64, strict=False))
-    flag = pl.col("range_flag")
-    measured = (
-        decoded.with_columns(range_flag=_text.str.to_lowercase())
-        .with_columns(
-            range_flag=pl.when(flag == "low").then(pl.lit("below")).when(flag == "high").then(pl.lit("above"))
-        )
-        .with_columns(
-            glucose_mg_dl=pl.when(flag == "below")
-            .then(LOW_MG_DL)
-            .when(flag == "above")
-            .then(HIGH_MG_DL)
-            .otherwise(number * pl.when(_is_mmol_l).then(MG_DL_PER_MMOL_L).otherwise(1.0))
-        )
-    )
-    value = pl.col("glucose_mg_dl")
-    low, high = PLAUSIBLE_MG_DL
-    return measured.with_columns(
-        reason=pl.when(value.is_null())
-        .then(pl.lit(bad_type("glucose_level")))
-        .when((_unit != "mg/dL") & ~_is_mmol_l)
-        .then(pl.lit(bad_type("unit")))
-        .when(value.is_nan() | (value <= low) | (value > high))
-        .then(pl.lit("implausible"))
-    )
+    # Nearly all readings are numbers, and looking for words costs more than all else here.
+    has_texts = decoded["glucose_level" + TEXT].null_count() < decoded.height
+    return decoded.with_columns(**(_NUMBERS_AND_TEXTS if has_texts else _NUMBERS)).with_columns(reason=_REASON)

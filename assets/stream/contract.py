@@ -106,11 +106,11 @@ class Rule:
     severity: Severity
     version: int = 1
 
-    @property
-    def condition(self) -> pl.Expr:
-        """True where the rule is broken; null where the column is unknown."""
-        column = pl.col(self.column)
-        return column > self.threshold if self.comparison == "above" else column < self.threshold
+    def is_broken(self, rows: pl.DataFrame) -> pl.Series:
+        """Whether each row breaks the rule; one whose column is unknown does not."""
+        column = rows[self.column]
+        is_broken = column > self.threshold if self.comparison == "above" else column < self.threshold
+        return is_broken.fill_null(False) if is_broken.has_nulls() else is_broken
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,21 @@ def instants(frame: pl.DataFrame, name: str) -> pl.Series:
         Datetime in UTC, microseconds; text without a zone is UTC.
     """
     # From the commonest form to the rarest, each looking only at what the ones before it left.
-    found = frame.select(_from_padded(name)).to_series()
+    found = _from_padded(frame[name + TEXT])
     for parse in (_from_utc_milliseconds, _from_plain, _from_zoned, _from_epoch, _from_iso):
         if not found.null_count():
             break
         rest = found.is_null().arg_true()
         found = found.scatter(rest, frame[rest].select(parse(name)).to_series())
-    is_too_early = (found < EARLIEST).fill_null(False)
-    return found.set(is_too_early, None) if is_too_early.any() else found
+    is_too_early = found < EARLIEST
+    return found.set(is_too_early.fill_null(False), None) if is_too_early.any() else found
 
 
-def _from_padded(name: str) -> pl.Expr:
+def _from_padded(texts: pl.Series) -> pl.Series:
     # Polars reads a text of the expected length several times faster than it refuses one of another.
-    return _parsed(pl.when(pl.col(name + TEXT).str.len_bytes() == 19).then(name + TEXT), PLAIN)
+    is_padded = texts.str.len_bytes() == 19
+    padded = texts if is_padded.all() else texts.set(~is_padded.fill_null(True), None)
+    return padded.str.to_datetime(PLAIN, strict=False, time_unit="us", time_zone="UTC")
 
 
 def _from_utc_milliseconds(name: str) -> pl.Expr:

@@ -94,12 +94,12 @@ class Known:
         entity = self._contract.entity
         oldest, newest = _times(new)
         oldest -= reach
-        is_then = pl.col(_TIME).is_between(oldest, newest)
         if self._floor is None or oldest > self._floor:
-            found = self._readings([*self._stored, *self._unstored], oldest, newest).filter(is_then)
+            found = self._readings([*self._stored, *self._unstored], oldest, newest)
+            found = found.filter((found[_TIME] >= oldest) & (found[_TIME] <= newest))
             # Looking for the entities costs more than what a few readings of others do later.
             return found if found.height <= FEW * new.height else found.filter(_is_of(new, entity))
-        is_near = (is_then, _is_of(new, entity))
+        is_near = (pl.col(_TIME).is_between(oldest, newest), _is_of(new, entity))
         stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
         beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach)
         # What a commit that ended just now has stored is also still held.

@@ -62,7 +62,6 @@ class Processor:
         self._contract = contract
         self._decoder = Decoder(contract.payload)
         self._schemas = {table.layer: table.schema for table in contract.tables}
-        self._conditions = [rule.condition.fill_null(False).alias(rule.id) for rule in contract.rules]
         self._rules = _rules(contract)
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
@@ -80,16 +79,17 @@ class Processor:
         decoded = decoded or self.decode(bodies)
         events = positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
         cleaned = self._clean(events, decoded)
-        is_good = cleaned["reason"].is_null()
-        good = _only(cleaned, is_good)
+        good = cleaned
+        rejects = [decoded.rejects]
+        if cleaned["reason"].null_count() < cleaned.height:
+            is_good = cleaned["reason"].is_null()
+            good = cleaned.filter(is_good)
+            rejects.append(cleaned.filter(~is_good))
         earlier = self.known.near(self.known.late(good), timedelta(0))
         is_one_each = self._is_one_each(good)
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         silver = self._conform("silver", first)
         alerts = self._alerts(first, earlier, is_one_each=is_one_each)
-        rejects = [decoded.rejects]
-        if not is_good.all():
-            rejects.append(cleaned.filter(~is_good))
         if repeats.height:
             rejects.append(repeats.drop_nulls("reason"))
         self.known.add(silver, alerts)
@@ -107,22 +107,19 @@ class Processor:
         rows = decoded.readings
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
         positions = events if each_is_its_event else events[rows["event"]]
-        time = pl.col("measured_at")
-        rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(positions)
-        return self._contract.clean(rows).with_columns(
-            event_date=time.dt.date(),
-            reason=pl.coalesce(
-                "reason",
-                pl.when(time.is_null())
-                .then(pl.lit("bad_timestamp"))
-                .when(time > pl.col("received_at") + FUTURE_TOLERANCE)
-                .then(pl.lit("in_the_future")),
-            ),
-        )
+        time = instants(rows, "timestamp").alias("measured_at")
+        at = [time, time.dt.date().alias("event_date")]
+        cleaned = self._contract.clean(rows.hstack(at).hstack(positions))
+        is_future = time > cleaned["received_at"] + FUTURE_TOLERANCE
+        if not (time.null_count() or is_future.any()):
+            return cleaned
+        of_time = pl.when(time.is_null()).then(pl.lit("bad_timestamp")).when(is_future).then(pl.lit("in_the_future"))
+        return cleaned.with_columns(reason=pl.coalesce("reason", of_time))
 
     def _is_one_each(self, rows: pl.DataFrame) -> bool:
         """Whether no entity has two readings of one instant."""
-        return bool(_is_first(rows, [self._contract.entity, "measured_at"]).all())
+        hashes = rows[[self._contract.entity, "measured_at"]].hash_rows()
+        return hashes.n_unique() == rows.height or bool(_is_first(rows, [self._contract.entity, "measured_at"]).all())
 
     def _dedupe(
         self, rows: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool
@@ -156,17 +153,12 @@ class Processor:
             known = self.known.near(rows, contract.reach)
             rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
         # In the order of readings, then rules.
-        breaches = np.flatnonzero(rows.select(self._conditions).to_numpy(order="c"))
+        breaches = np.flatnonzero(np.column_stack([rule.is_broken(rows) for rule in contract.rules]))
         broken, rules = (pl.Series(each) for each in np.divmod(breaches, len(contract.rules)))
         names = [name for name in self._schemas["alerts"].names() if name in rows.columns]
         alerts = rows[names][broken].hstack(self._rules[rules])
-        alerts = self._conform(
-            "alerts",
-            alerts.with_columns(
-                _alert_ids(alerts, contract.entity),
-                *(pl.when(pl.col("column") == window.name).then(window.name) for window in contract.windows),
-            ),
-        )
+        means = (alerts[name].set(alerts["column"] != name, None) for name in (window.name for window in contract.windows))
+        alerts = self._conform("alerts", alerts.with_columns(_alert_ids(alerts, contract.entity), *means))
         if contract.keys == (contract.entity,):
             return alerts
         # Where keys are more than the entity, two readings can raise the same alert: here or in an earlier micro-batch.
@@ -219,8 +211,9 @@ def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:
     """
     is_number = alerts.schema[entity] == pl.Int64
     who = alerts[entity] if is_number else alerts.select(_number(plh.col(entity))).to_series()
-    numbers = np.column_stack([alerts["identity"], who, alerts["measured_at"].to_physical()]).astype("<i8", copy=False)
-    texts = pl.Series("alert_id", numbers.view(np.uint8)).cast(pl.List(pl.UInt8)).cast(pl.Binary)
+    numbers = [each.to_numpy() for each in (alerts["identity"], who, alerts["measured_at"].to_physical())]
+    bytes_ = np.column_stack(numbers).astype("<i8", copy=False).view(np.uint8)
+    texts = pl.Series("alert_id", bytes_).cast(pl.List(pl.UInt8)).cast(pl.Binary)
     return texts.to_frame().select(plh.col("alert_id").nchash.xxh3_128().cast(pl.String)).to_series()
 
 

@@ -1,12 +1,15 @@
-"""Trailing means in event time, exact and the same in every order of arrival. Pure Polars.
+"""Trailing means in event time, exact and the same in every order of arrival. Pure Polars and NumPy.
 
 Sums are kept in millionths of the column's unit as integers: floating sums depend on what was added before, so a
 streamed and a rebuilt mean could fall on different sides of a threshold.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from assets.stream.contract import Window
 
@@ -20,7 +23,7 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
     Args:
         known: earlier readings of the same entities: entity, ``measured_at``, the windows' columns.
         new: the same columns and ``pulled_at``, the instant of the micro-batch that evaluated the reading.
-        windows: what to average.
+        windows: what to average; without nulls.
         entity: the column that readings are grouped by.
 
     Returns:
@@ -28,31 +31,37 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
     """
     values = list(dict.fromkeys(window.column for window in windows))
     columns = [entity, _TIME, *values]
-    pulled_at = pl.Series("pulled_at", [None], dtype=new.schema["pulled_at"]).new_from_index(0, known.height)
-    rows = pl.concat([known[columns], new[columns]]).hstack([pl.concat([pulled_at, new["pulled_at"]])])
-    rows = rows.with_columns((pl.col(values) * SCALE).round().cast(pl.Int64), row=pl.int_range(pl.len()) - known.height)
+    rows = pl.concat([known[columns], new[[*columns, "pulled_at"]]], how="diagonal").with_row_index("row")
+    rows = rows.with_columns(*((rows[value] * SCALE).round().cast(pl.Int64) for value in values))
     # Twice as fast as sorting by both at once where readings come in the order of time, as nearly all do.
     if not rows[_TIME].is_sorted():
         rows = rows.sort(_TIME, maintain_order=True)
     rows = rows.sort(entity, maintain_order=True)
     late = _late(rows, entity)
-    is_new = rows["row"] >= 0
-    place, unset = rows["row"].filter(is_new), pl.zeros(new.height, pl.Float64, eager=True)
-    return pl.DataFrame(
-        [
-            unset.scatter(place, _mean(rows, window, entity, late).filter(is_new)).alias(window.name)
-            for window in windows
-        ]
-    )
+    place = rows["row"].to_numpy().astype(np.int64) - known.height
+    is_new = place >= 0
+    means = {window.name: np.empty(new.height) for window in windows}
+    for window in windows:
+        totals, counts = _sums(rows, window, entity)
+        if late.height:
+            unknown = _unknown(rows, late, window, entity)
+            totals[unknown["place"].to_numpy()] -= unknown["total"].to_numpy()
+            counts[unknown["place"].to_numpy()] -= unknown["count"].to_numpy()
+        means[window.name][place[is_new]] = totals[is_new] / (counts[is_new] * SCALE)
+    return pl.DataFrame(means)
 
 
-def _mean(rows: pl.DataFrame, window: Window, entity: str, late: pl.DataFrame) -> pl.Series:
-    sums = rows.rolling(_TIME, period=window.length, group_by=entity).agg(
-        total=pl.col(window.column).sum(), count=pl.len().cast(pl.Int64)
-    )
-    if late.height:
-        sums = _without_unknown(sums.hstack(rows[["pulled_at", "row"]]), late, window, entity)
-    return sums["total"] / (sums["count"] * SCALE)
+def _sums(rows: pl.DataFrame, window: Window, entity: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sum and count of the readings in the window of each row; rows are sorted by entity, then time."""
+    length = window.length // timedelta(microseconds=1)
+    times, entities = rows[_TIME].to_physical().to_numpy(), rows[entity].rle_id().to_numpy()
+    # One axis for all entities, on which readings of two, and those further apart than a window, lie just so far apart.
+    steps = np.minimum(np.diff(times, prepend=times[:1]), length)
+    steps[1:][entities[1:] != entities[:-1]] = length
+    axis = np.cumsum(steps)
+    begins, ends = np.searchsorted(axis, axis - length, side="right"), np.searchsorted(axis, axis, side="right")
+    running = np.cumsum(np.append(0, rows[window.column].to_numpy()))
+    return running[ends] - running[begins], ends - begins
 
 
 def _late(rows: pl.DataFrame, entity: str) -> pl.DataFrame:
@@ -64,10 +73,12 @@ def _late(rows: pl.DataFrame, entity: str) -> pl.DataFrame:
     return rows.with_columns(earliest=earliest_from_here).filter(pulled > pl.col("earliest").min().over(entity, _TIME))
 
 
-def _without_unknown(sums: pl.DataFrame, late: pl.DataFrame, window: Window, entity: str) -> pl.DataFrame:
-    unknown = (
-        sums.lazy()
-        .filter(pl.col("row") >= 0)
+def _unknown(rows: pl.DataFrame, late: pl.DataFrame, window: Window, entity: str) -> pl.DataFrame:
+    """By the place of a new row: total and count of late readings in its window that came after it."""
+    return (
+        rows.lazy()
+        .with_row_index("place")
+        .filter(pl.col("pulled_at").is_not_null())
         .join_where(
             late.lazy().select(
                 pl.col(entity).alias("late_entity"),
@@ -80,11 +91,7 @@ def _without_unknown(sums: pl.DataFrame, late: pl.DataFrame, window: Window, ent
             pl.col("late_at") > pl.col(_TIME) - window.length,
             pl.col("late_pulled_at") > pl.col("pulled_at"),
         )
-        .group_by("row")
-        .agg(unknown_total=pl.col("late_value").sum(), unknown_count=pl.len().cast(pl.Int64))
+        .group_by("place")
+        .agg(total=pl.col("late_value").sum(), count=pl.len().cast(pl.Int64))
         .collect()
-    )
-    return sums.join(unknown, on="row", how="left", maintain_order="left").with_columns(
-        pl.col("total") - pl.col("unknown_total").fill_null(0),
-        pl.col("count") - pl.col("unknown_count").fill_null(0),
     )
