@@ -181,7 +181,9 @@ class _Engine:
         pulled_at = START + timedelta(days=365, microseconds=self.events)
         numbers = pl.int_range(self.events, self.events + count, eager=True)
         same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at}
-        columns = {name: pl.Series([value], dtype=POSITIONS[name]).new_from_index(0, count) for name, value in same.items()}
+        columns = {
+            name: pl.Series([value], dtype=POSITIONS[name]).new_from_index(0, count) for name, value in same.items()
+        }
         return pl.DataFrame(columns | {"sequence_number": numbers})
 
 

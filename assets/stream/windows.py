@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from assets.stream.contract import Window
 
 SCALE = 1_000_000
+
+_Integers = NDArray[np.int64]
 _TIME = "measured_at"
 
 
@@ -38,28 +40,31 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
         rows = rows.sort(_TIME, maintain_order=True)
     rows = rows.sort(entity, maintain_order=True)
     late = _late(rows, entity)
-    place = rows["row"].to_numpy().astype(np.int64) - known.height
-    is_new = place >= 0
-    means = {window.name: np.empty(new.height) for window in windows}
+    numbers = rows["row"].to_numpy()
+    at = np.flatnonzero(numbers >= known.height)
+    in_order = numbers[at] - known.height
+    means = {}
     for window in windows:
-        totals, counts = _sums(rows, window, entity)
+        totals, counts = np.empty((2, new.height), np.int64)
+        totals[in_order], counts[in_order] = _sums(rows, at, window, entity)
         if late.height:
             unknown = _unknown(rows, late, window, entity)
-            totals[unknown["place"].to_numpy()] -= unknown["total"].to_numpy()
-            counts[unknown["place"].to_numpy()] -= unknown["count"].to_numpy()
-        means[window.name][place[is_new]] = totals[is_new] / (counts[is_new] * SCALE)
+            number = unknown["row"].to_numpy() - known.height
+            totals[number] -= unknown["total"].to_numpy()
+            counts[number] -= unknown["count"].to_numpy()
+        means[window.name] = totals / (counts * SCALE)
     return pl.DataFrame(means)
 
 
-def _sums(rows: pl.DataFrame, window: Window, entity: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sum and count of the readings in the window of each row; rows are sorted by entity, then time."""
+def _sums(rows: pl.DataFrame, at: _Integers, window: Window, entity: str) -> tuple[_Integers, _Integers]:
+    """Sums and counts of the readings in the windows of the rows `at`; `rows` are sorted by entity, then time."""
     length = window.length // timedelta(microseconds=1)
     times, entities = rows[_TIME].to_physical().to_numpy(), rows[entity].rle_id().to_numpy()
     # One axis for all entities, on which readings of two, and those further apart than a window, lie just so far apart.
     steps = np.minimum(np.diff(times, prepend=times[:1]), length)
     steps[1:][entities[1:] != entities[:-1]] = length
     axis = np.cumsum(steps)
-    begins, ends = np.searchsorted(axis, axis - length, side="right"), np.searchsorted(axis, axis, side="right")
+    ends, begins = (np.searchsorted(axis, axis[at] - back, side="right") for back in (0, length))
     running = np.cumsum(np.append(0, rows[window.column].to_numpy()))
     return running[ends] - running[begins], ends - begins
 
@@ -74,10 +79,9 @@ def _late(rows: pl.DataFrame, entity: str) -> pl.DataFrame:
 
 
 def _unknown(rows: pl.DataFrame, late: pl.DataFrame, window: Window, entity: str) -> pl.DataFrame:
-    """By the place of a new row: total and count of late readings in its window that came after it."""
+    """For each new row that has some: total and count of the late readings in its window that came after it."""
     return (
         rows.lazy()
-        .with_row_index("place")
         .filter(pl.col("pulled_at").is_not_null())
         .join_where(
             late.lazy().select(
@@ -91,7 +95,7 @@ def _unknown(rows: pl.DataFrame, late: pl.DataFrame, window: Window, entity: str
             pl.col("late_at") > pl.col(_TIME) - window.length,
             pl.col("late_pulled_at") > pl.col("pulled_at"),
         )
-        .group_by("place")
+        .group_by("row")
         .agg(total=pl.col("late_value").sum(), count=pl.len().cast(pl.Int64))
         .collect()
     )
