@@ -77,7 +77,7 @@ class Window:
 
     Attributes:
         name: the column that holds the mean.
-        column: the silver column to average.
+        column: the silver column to average, which is never null.
         length: how far the window reaches back.
     """
 
@@ -156,6 +156,7 @@ class Contract:
             ContractError: the message names the stream, the mistake and the remedy.
         """
         silver, windows = set(self.silver.columns()), {window.name for window in self.windows}
+        never_null = {name for name, column in self.silver.columns().items() if not column.nullable}
         payload = {each.name for each in msgspec.structs.fields(self.payload)}
         needed = (
             ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
@@ -166,7 +167,7 @@ class Contract:
                 set(self.alerts.columns()),
                 "declare it in the rows",
             ),
-            ("a window", {window.column for window in self.windows}, silver, "average a silver column"),
+            ("a window", {window.column for window in self.windows}, never_null, "average one that is never null"),
             ("a rule", {rule.column for rule in self.rules}, silver | windows, "compare a silver column or a window"),
         )
         if self.entity not in self.keys:

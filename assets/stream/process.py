@@ -157,9 +157,8 @@ class Processor:
         broken, rules = (pl.Series(each) for each in np.divmod(breaches, len(contract.rules)))
         names = [name for name in self._schemas["alerts"].names() if name in rows.columns]
         alerts = rows[names][broken].hstack(self._rules[rules])
-        means = (
-            alerts[name].set(alerts["column"] != name, None) for name in (window.name for window in contract.windows)
-        )
+        # An alert says the mean that broke its rule, no other.
+        means = (alerts[each.name].set(alerts["column"] != each.name, None) for each in contract.windows)
         alerts = self._conform("alerts", alerts.with_columns(_alert_ids(alerts, contract.entity), *means))
         if contract.keys == (contract.entity,):
             return alerts

@@ -32,6 +32,10 @@ class WithoutPosition(dy.Schema):
         ({"keys": ("patient_id", "pump_id")}, "silver lacks pump_id"),
         ({"keys": ("device_id",)}, "the keys lack the entity patient_id"),
         ({"windows": (Window("mean", "insulin", timedelta(minutes=1)),)}, "a window lacks insulin"),
+        (
+            {"windows": (Window("mean", "range_flag", timedelta(minutes=1)),)},
+            "a window lacks range_flag; .* never null",
+        ),
         ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
     ],
 )
