@@ -19,7 +19,10 @@ LookUp = Callable[[], pl.LazyFrame]
 PIECE_ROWS = 100_000
 """Readings are forgotten in pieces of so many: nothing that stays is copied, so memory and time stay the same."""
 FEW = 4
-"""So many known readings for each new one are few."""
+"""So many known readings for each new one are few, and so many timely ones for each late one make the late ones few."""
+TIMELY = timedelta(minutes=1)
+"""How far behind the newest of a micro-batch readings may be that are looked for together."""
+MICROSECOND = timedelta(microseconds=1)
 
 _TIME = "measured_at"
 _RAISED = {"id": pl.UInt128(), _TIME: Utc}
@@ -91,9 +94,22 @@ class Known:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
         if new.is_empty():
             return self._none.readings
-        entity = self._contract.entity
         oldest, newest = _times(new)
-        oldest -= reach
+        timely = newest - TIMELY
+        is_late = new[_TIME] < timely
+        if not 0 < FEW * is_late.sum() < new.height:
+            return self._between(new, reach, oldest - reach, newest)
+        # For the sake of a few late readings not all that is known of all entities need be looked through.
+        return pl.concat(
+            [
+                self._between(new.filter(is_late), reach, oldest - reach, timely - reach - MICROSECOND),
+                self._between(new, reach, timely - reach, newest),
+            ]
+        )
+
+    def _between(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
+        """What `near` finds of these times."""
+        entity = self._contract.entity
         if self._floor is None or oldest > self._floor:
             found = self._readings([*self._stored, *self._unstored], oldest, newest)
             found = found.filter((found[_TIME] >= oldest) & (found[_TIME] <= newest))
@@ -101,7 +117,7 @@ class Known:
             return found if found.height <= FEW * new.height else found.filter(_is_of(new, entity))
         is_near = (pl.col(_TIME).is_between(oldest, newest), _is_of(new, entity))
         stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
-        beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach)
+        beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach, oldest, newest)
         # What a commit that ended just now has stored is also still held.
         return pl.concat(
             [
@@ -171,7 +187,7 @@ class Known:
             self._last = [_newest_by(self._contract.entity, pl.concat(self._last))]
         return self._last[0]
 
-    def _beyond_floor(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
+    def _beyond_floor(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
         """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""
         entity = self._contract.entity
         found = [self._none.readings]
@@ -182,6 +198,7 @@ class Known:
                 .filter(
                     pl.col(_TIME).is_between(day.select(pl.col(_TIME).min() - reach).item(), day[_TIME].max()),
                     pl.col(_TIME) <= self._floor,
+                    pl.col(_TIME).is_between(oldest, newest),
                     pl.col(entity).is_in(day[entity].unique().to_list()),
                 )
                 .collect()

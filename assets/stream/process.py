@@ -7,7 +7,6 @@ event_index). Bronze keeps that order, hence processing bronze again gives the s
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -85,11 +84,11 @@ class Processor:
             is_good = cleaned["reason"].is_null()
             good = cleaned.filter(is_good)
             rejects.append(cleaned.filter(~is_good))
-        earlier = self.known.near(self.known.late(good), timedelta(0))
+        near, earlier = self._known_of(good)
         is_one_each = self._is_one_each(good)
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         silver = self._conform("silver", first)
-        alerts = self._alerts(first, earlier, is_one_each=is_one_each)
+        alerts = self._alerts(first, near, earlier, is_one_each=is_one_each)
         if repeats.height:
             rejects.append(repeats.drop_nulls("reason"))
         self.known.add(silver, alerts)
@@ -115,6 +114,15 @@ class Processor:
             return cleaned
         of_time = pl.when(time.is_null()).then(pl.lit("bad_timestamp")).when(is_future).then(pl.lit("in_the_future"))
         return cleaned.with_columns(reason=pl.coalesce("reason", of_time))
+
+    def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
+        late = self.known.late(rows)
+        # Looked up once: what windows need contains what repeats need.
+        near = self.known.near(rows if self._contract.windows else late, self._contract.reach)
+        if late.is_empty():
+            return near, near.clear()
+        return near, near.join(late, on=[self._contract.entity, "measured_at"], how="semi")
 
     def _is_one_each(self, rows: pl.DataFrame) -> bool:
         """Whether no entity has two readings of one instant."""
@@ -144,14 +152,15 @@ class Processor:
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
 
-    def _alerts(self, rows: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool) -> pl.DataFrame:
+    def _alerts(
+        self, rows: pl.DataFrame, near: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool
+    ) -> pl.DataFrame:
         """One row for each rule that a reading breaks, in the order of readings and rules."""
         contract = self._contract
         if not contract.rules or rows.is_empty():
             return pl.DataFrame(schema=self._schemas["alerts"])
         if contract.windows:
-            known = self.known.near(rows, contract.reach)
-            rows = rows.hstack(trailing_means(known, rows, contract.windows, contract.entity))
+            rows = rows.hstack(trailing_means(near, rows, contract.windows, contract.entity))
         # In the order of readings, then rules.
         breaches = np.flatnonzero(np.column_stack([rule.is_broken(rows) for rule in contract.rules]))
         broken, rules = (pl.Series(each) for each in np.divmod(breaches, len(contract.rules)))
