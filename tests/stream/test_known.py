@@ -1,9 +1,15 @@
-"""What a session knows when it starts: the last readings, whatever came in last."""
+"""What a session knows: the last readings when it starts, whatever came in last, and all that is near new ones."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
 
 from assets.glucose.assets import CONTRACT
+from assets.stream.contract import Utc
+from assets.stream.known import Known
 from assets.stream.store import StreamStore
 from resources.lake import Lake
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
@@ -38,3 +44,54 @@ def test_sessions_after_a_stale_reading_find_repeats_and_windows_as_ever(tmp_pat
     hub.send([body(reading(minutes, 120)) for minutes in range(1400, 1440)], NOON + DAY)
     run_session(lake, hub, clock=ticking(NOON + DAY + timedelta(minutes=1)))
     assert_exact(lake, hub)
+
+
+class Readings:
+    """Readings of three patients, a few of them late by up to an hour and a half; no two of one patient and instant."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.taken: set[tuple[int, datetime]] = set()
+
+    def around(self, second: float) -> pl.DataFrame:
+        some = {self._one(second) for _ in range(self.random.choice([1, 5, 30]))} - self.taken
+        self.taken |= some
+        return frame(some)
+
+    def _one(self, second: float) -> tuple[int, datetime]:
+        late = self.random.choice([0, 0, 0, 0, 0, 0, 0, 0, 30, 60, 5400])
+        at = second + self.random.randint(0, 30) - self.random.randint(0, late)
+        return self.random.randint(1, 3), NOON + timedelta(seconds=at)
+
+
+def frame(readings: set[tuple[int, datetime]]) -> pl.DataFrame:
+    rows = [(patient, 1, at, 100.0) for patient, at in readings]
+    names = [*CONTRACT.keys, "measured_at", *CONTRACT.values]
+    return pl.DataFrame(rows, schema=dict(zip(names, (pl.Int64, pl.Int64, Utc, pl.Float64), strict=True)), orient="row")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_each_once(seed: int) -> None:
+    readings, reach = Readings(seed), timedelta(minutes=10)
+    no_alerts = pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc})
+    added: list[pl.DataFrame] = []
+    stored = forgotten = 0
+    known = Known(CONTRACT, lambda: pl.concat([frame(set()), *added[:stored]]).lazy(), no_alerts.lazy, newest=None)
+    for number in range(60):
+        new = readings.around(number * readings.random.choice([1, 60, 600]))
+        earlier = {row[:3] for each in added for row in each.rows()}
+        near = [row[:3] for row in known.near(new, reach).rows()]
+        needed = {
+            (patient, device, at)
+            for patient, device, at in earlier
+            if any(other == patient and end - reach <= at <= end for other, _, end, _ in new.rows())
+        }
+        assert len(set(near)) == len(near)
+        assert needed <= set(near) <= earlier
+        known.add(new, no_alerts)
+        added.append(new)
+        # A commit may have ended of which the session does not know yet.
+        stored = readings.random.randint(stored, len(added))
+        if readings.random.random() < 0.5:
+            known.forget(stored - forgotten)
+            forgotten = stored
