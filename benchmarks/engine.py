@@ -179,12 +179,10 @@ class _Engine:
 
     def _positions(self, count: int) -> pl.DataFrame:
         pulled_at = START + timedelta(days=365, microseconds=self.events)
-        numbers = pl.int_range(self.events, self.events + count, eager=True)
+        numbers = pl.int_range(self.events, self.events + count, eager=True).alias("sequence_number")
         same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at}
-        columns = {
-            name: pl.Series([value], dtype=POSITIONS[name]).new_from_index(0, count) for name, value in same.items()
-        }
-        return pl.DataFrame(columns | {"sequence_number": numbers})
+        columns = [pl.Series(name, [value], POSITIONS[name]).new_from_index(0, count) for name, value in same.items()]
+        return pl.DataFrame([columns[0], numbers, *columns[1:]])
 
 
 _decoder = msgspec.json.Decoder(GlucosePayload)

@@ -22,6 +22,9 @@ Severity = Literal["warning", "urgent"]
 
 Utc = pl.Datetime("us", "UTC")
 
+MICROSECOND = timedelta(microseconds=1)
+"""The resolution of instants."""
+
 FUTURE_TOLERANCE = timedelta(minutes=10)
 """How far a reading's own time may be ahead of its receipt."""
 
@@ -77,7 +80,7 @@ class Window:
 
     Attributes:
         name: the column that holds the mean.
-        column: the silver column to average, which is never null.
+        column: the silver column to average, Int64 or Float64 and never null.
         length: how far the window reaches back.
     """
 
@@ -93,7 +96,7 @@ class Rule:
     Attributes:
         id: the rule's name in alerts.
         version: raised with every change, part of the alert's id.
-        column: a silver column, or the name of a window.
+        column: a silver column, Int64 or Float64, or the name of a window.
         comparison: ``above`` (strictly) or ``below`` (strictly).
         threshold: in the column's unit.
         severity: ``warning`` or ``urgent``.
@@ -156,7 +159,9 @@ class Contract:
             ContractError: the message names the stream, the mistake and the remedy.
         """
         silver, windows = set(self.silver.columns()), {window.name for window in self.windows}
-        never_null = {name for name, column in self.silver.columns().items() if not column.nullable}
+        columns = self.silver.columns().items()
+        never_null = {name for name, column in columns if not column.nullable}
+        numbers = {name for name, column in columns if isinstance(column, dy.Int64 | dy.Float64)}
         payload = {each.name for each in msgspec.structs.fields(self.payload)}
         needed = (
             ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
@@ -167,8 +172,19 @@ class Contract:
                 set(self.alerts.columns()),
                 "declare it in the rows",
             ),
-            ("a window", {window.column for window in self.windows}, never_null, "average one that is never null"),
-            ("a rule", {rule.column for rule in self.rules}, silver | windows, "compare a silver column or a window"),
+            ("the never-null part of silver", set(self.keys), never_null, "declare it with nullable=False"),
+            (
+                "a window",
+                {window.column for window in self.windows},
+                numbers & never_null,
+                "average an Int64 or Float64 of silver that is never null",
+            ),
+            (
+                "a rule",
+                {rule.column for rule in self.rules},
+                numbers | windows,
+                "compare an Int64 or Float64 of silver or a window",
+            ),
         )
         if self.entity not in self.keys:
             raise ContractError(f"Stream '{self.stream}': the keys lack the entity {self.entity}; make it one of them.")

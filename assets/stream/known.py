@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 import polars as pl
 
-from assets.stream.contract import FUTURE_TOLERANCE, Contract, Utc
+from assets.stream.contract import FUTURE_TOLERANCE, MICROSECOND, Contract, Utc
 
 LookUp = Callable[[], pl.LazyFrame]
 """All earlier rows of a table, at its newest version."""
@@ -19,10 +19,9 @@ LookUp = Callable[[], pl.LazyFrame]
 PIECE_ROWS = 100_000
 """Readings are forgotten in pieces of so many: nothing that stays is copied, so memory and time stay the same."""
 FEW = 4
-"""So many known readings for each new one are few, and so many timely ones for each late one make the late ones few."""
+"""So many known readings for each new one are few."""
 TIMELY = timedelta(minutes=1)
-"""How far behind the newest of a micro-batch readings may be that are looked for together."""
-MICROSECOND = timedelta(microseconds=1)
+"""How far behind the middle of a micro-batch readings may be that are looked for together."""
 
 _TIME = "measured_at"
 _RAISED = {"id": pl.UInt128(), _TIME: Utc}
@@ -95,9 +94,10 @@ class Known:
         if new.is_empty():
             return self._none.readings
         oldest, newest = _times(new)
-        timely = newest - TIMELY
+        # From the middle: a single clock that is fast must not make all others late.
+        timely = cast(datetime, new[_TIME].median()) - TIMELY
         is_late = new[_TIME] < timely
-        if not 0 < FEW * is_late.sum() < new.height:
+        if not 0 < is_late.sum() < new.height // 4:
             return self._between(new, reach, oldest - reach, newest)
         # For the sake of a few late readings not all that is known of all entities need be looked through.
         return pl.concat(
@@ -117,7 +117,8 @@ class Known:
             return found if found.height <= FEW * new.height else found.filter(_is_of(new, entity))
         is_near = (pl.col(_TIME).is_between(oldest, newest), _is_of(new, entity))
         stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
-        beyond = self._beyond_floor(new.filter(pl.col(_TIME) - reach <= self._floor), reach, oldest, newest)
+        reaching = new.filter(pl.col(_TIME) >= oldest, pl.col(_TIME) - reach <= self._floor)
+        beyond = self._beyond_floor(reaching, reach, oldest, newest)
         # What a commit that ended just now has stored is also still held.
         return pl.concat(
             [

@@ -78,17 +78,16 @@ class Processor:
         decoded = decoded or self.decode(bodies)
         events = positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
         cleaned = self._clean(events, decoded)
-        good = cleaned
-        rejects = [decoded.rejects]
-        if cleaned["reason"].null_count() < cleaned.height:
-            is_good = cleaned["reason"].is_null()
-            good = cleaned.filter(is_good)
-            rejects.append(cleaned.filter(~is_good))
+        is_good = cleaned["reason"].is_null()
+        good = _only(cleaned, is_good)
         near, earlier = self._known_of(good)
         is_one_each = self._is_one_each(good)
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         silver = self._conform("silver", first)
         alerts = self._alerts(first, near, earlier, is_one_each=is_one_each)
+        rejects = [decoded.rejects]
+        if good.height < cleaned.height:
+            rejects.append(cleaned.filter(~is_good))
         if repeats.height:
             rejects.append(repeats.drop_nulls("reason"))
         self.known.add(silver, alerts)
@@ -106,9 +105,10 @@ class Processor:
         rows = decoded.readings
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
         positions = events if each_is_its_event else events[rows["event"]]
-        time = instants(rows, "timestamp").alias("measured_at")
-        at = [time, time.dt.date().alias("event_date")]
-        cleaned = self._contract.clean(rows.hstack(at).hstack(positions))
+        rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(positions)
+        cleaned = self._contract.clean(rows)
+        time = cleaned["measured_at"]
+        cleaned = cleaned.with_columns(time.dt.date().alias("event_date"))
         is_future = time > cleaned["received_at"] + FUTURE_TOLERANCE
         if not (time.null_count() or is_future.any()):
             return cleaned
@@ -119,7 +119,8 @@ class Processor:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
         late = self.known.late(rows)
         # Looked up once: what windows need contains what repeats need.
-        near = self.known.near(rows if self._contract.windows else late, self._contract.reach)
+        has_windows = self._contract.windows and self._contract.rules
+        near = self.known.near(rows if has_windows else late, self._contract.reach)
         if late.is_empty():
             return near, near.clear()
         return near, near.join(late, on=[self._contract.entity, "measured_at"], how="semi")

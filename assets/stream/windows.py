@@ -5,13 +5,12 @@ streamed and a rebuilt mean could fall on different sides of a threshold.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.stream.contract import Window
+from assets.stream.contract import MICROSECOND, Window
 
 SCALE = 1_000_000
 
@@ -25,7 +24,7 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
     Args:
         known: earlier readings of the same entities: entity, ``measured_at``, the windows' columns.
         new: the same columns and ``pulled_at``, the instant of the micro-batch that evaluated the reading.
-        windows: what to average; without nulls.
+        windows: what to average; their columns hold no nulls.
         entity: the column that readings are grouped by.
 
     Returns:
@@ -40,27 +39,28 @@ def trailing_means(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Win
         rows = rows.sort(_TIME, maintain_order=True)
     rows = rows.sort(entity, maintain_order=True)
     late = _late(rows, entity)
-    numbers = rows["row"].to_numpy()
-    at = np.flatnonzero(numbers >= known.height)
-    in_order = numbers[at] - known.height
+    row = rows["row"].to_numpy()
+    at = np.flatnonzero(row >= known.height)
+    place = row[at] - known.height
     means = {}
     for window in windows:
         totals, counts = np.empty((2, new.height), np.int64)
-        totals[in_order], counts[in_order] = _sums(rows, at, window, entity)
+        totals[place], counts[place] = _sums(rows, at, window, entity)
         if late.height:
             unknown = _unknown(rows, late, window, entity)
-            number = unknown["row"].to_numpy() - known.height
-            totals[number] -= unknown["total"].to_numpy()
-            counts[number] -= unknown["count"].to_numpy()
+            place_of_unknown = unknown["row"].to_numpy() - known.height
+            totals[place_of_unknown] -= unknown["total"].to_numpy()
+            counts[place_of_unknown] -= unknown["count"].to_numpy()
         means[window.name] = totals / (counts * SCALE)
     return pl.DataFrame(means)
 
 
 def _sums(rows: pl.DataFrame, at: _Integers, window: Window, entity: str) -> tuple[_Integers, _Integers]:
     """Sums and counts of the readings in the windows of the rows `at`; `rows` are sorted by entity, then time."""
-    length = window.length // timedelta(microseconds=1)
+    length = window.length // MICROSECOND
     times, entities = rows[_TIME].to_physical().to_numpy(), rows[entity].rle_id().to_numpy()
-    # One axis for all entities, on which readings of two, and those further apart than a window, lie just so far apart.
+    # One axis for all entities: where the next one begins it goes on by a window's length, so that no window reaches
+    # over. Nor is any other gap longer than that, so that the axis cannot overflow.
     steps = np.minimum(np.diff(times, prepend=times[:1]), length)
     steps[1:][entities[1:] != entities[:-1]] = length
     axis = np.cumsum(steps)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import dataframely as dy
 import msgspec
+import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
@@ -36,9 +37,17 @@ class WithoutPosition(dy.Schema):
             {"windows": (Window("mean", "range_flag", timedelta(minutes=1)),)},
             "a window lacks range_flag; .* never null",
         ),
+        ({"rules": (Rule("far", "location", "above", 1.0, "urgent"),)}, "a rule lacks location; .* Float64"),
+        ({"keys": ("patient_id", "location")}, "the never-null part of silver lacks location"),
         ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
     ],
 )
 def test_a_contradiction_names_the_stream_the_mistake_and_the_remedy(change: dict[str, object], named: str) -> None:
     with pytest.raises(ContractError, match=f"Stream 'glucose_readings': {named}"):
         replace(CONTRACT, **change)  # type: ignore[arg-type]
+
+
+def test_a_value_that_is_unknown_breaks_no_rule() -> None:
+    rows = pl.DataFrame({"level": [1.0, None, 9.0]})
+    assert Rule("low", "level", "below", 5.0, "urgent").is_broken(rows).to_list() == [True, False, False]
+    assert Rule("high", "level", "above", 5.0, "urgent").is_broken(rows).to_list() == [False, False, True]

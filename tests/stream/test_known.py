@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.contract import Utc
-from assets.stream.known import Known
+from assets.stream.contract import MICROSECOND, Utc
+from assets.stream.known import TIMELY, Known
 from assets.stream.store import StreamStore
 from resources.lake import Lake
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
@@ -95,3 +95,12 @@ def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_e
         if readings.random.random() < 0.5:
             known.forget(stored - forgotten)
             forgotten = stored
+
+
+def test_near_leaves_nothing_out_where_late_and_timely_readings_are_looked_for_apart() -> None:
+    reach = timedelta(minutes=10)
+    new = frame({(patient, NOON) for patient in range(9)} | {(1, NOON - 2 * TIMELY)})
+    edge = NOON - TIMELY - reach
+    earlier = frame({(1, edge + offset * MICROSECOND) for offset in range(-3, 4)})
+    known = Known(CONTRACT, earlier.lazy, pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc}).lazy, None)
+    assert sorted(known.near(new, reach).rows()) == sorted(earlier.rows())

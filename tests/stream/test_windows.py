@@ -99,5 +99,22 @@ def test_several_windows_each_have_their_own_length() -> None:
     assert frame["short"].to_list() == looked_up(some, reach=180)
 
 
+def test_each_window_averages_its_own_column() -> None:
+    at = [START + timedelta(seconds=second) for second in (0, 60, 120)]
+    new = pl.DataFrame({"patient": [1, 1, 1], "measured_at": at, "level": [1.5, 2.5, 5.0], "beats": [60, 70, 71]})
+    new = new.with_columns(pl.col("measured_at").cast(UTC_US).dt.replace_time_zone("UTC"), pulled_at=pl.lit(START))
+    windows = [
+        Window("level_mean", "level", timedelta(minutes=10)),
+        Window("beats_mean", "beats", timedelta(minutes=2)),
+    ]
+    found = trailing_means(new.clear(), new, windows, "patient")
+    assert found.to_dict(as_series=False) == {"level_mean": [1.5, 2.0, 3.0], "beats_mean": [60.0, 65.0, 70.5]}
+
+
+def test_means_are_exact_although_what_was_added_before_them_exceeds_64_bits() -> None:
+    some = [(patient, second, 3e12, 1) for patient in range(5) for second in range(0, 1500, 300)]
+    assert means(some)["mean"].to_list() == [3e12] * len(some)
+
+
 def test_no_reading_has_no_mean() -> None:
     assert means([(1, 0, 1.0, 0)]).height == 0
