@@ -11,9 +11,9 @@ from tests.services.azurite import Azurite
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
 # Whoever starts the tests may ignore signals (`nohup` does), and children inherit that; these must end by signals.
-for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for _number in (signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
