@@ -11,6 +11,7 @@ from azure.eventhub.aio import CheckpointStore, EventHubConsumerClient, EventHub
 pytestmark = pytest.mark.service
 
 PARTITIONS = ("0", "1", "2", "3")
+PATIENCE_S = 60.0
 
 
 class MemoryStore(CheckpointStore):
@@ -75,7 +76,7 @@ async def _send(client: EventHubProducerClient, count: int) -> None:
 
 
 async def _until(is_reached) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_reached():
             await asyncio.sleep(0.05)
 
@@ -88,10 +89,11 @@ async def _balance(connection_string: str) -> tuple[Consumer, Consumer, int]:
         await _send(producer, 200)
         await _until(lambda: all(len(first.sequences[name]) >= 200 for name in PARTITIONS))
         async with Consumer(connection_string, store) as second:
-            while not any(second.sequences.values()):
-                await _send(producer, 1)
-                sent += 1
-                await asyncio.sleep(0.1)
+            async with asyncio.timeout(PATIENCE_S):
+                while not any(second.sequences.values()):
+                    await _send(producer, 1)
+                    sent += 1
+                    await asyncio.sleep(0.1)
             await _until(
                 lambda: all(len(set(first.sequences[name] + second.sequences[name])) == sent for name in PARTITIONS)
             )
