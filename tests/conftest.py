@@ -12,13 +12,9 @@ os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
 # Whoever starts the tests may ignore signals, as `nohup` does and `&` in a script; children inherit that, and Dagster
 # handles SIGTERM as SIGINT. What the tests start must end by signals.
-for _number, _handler in {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGHUP: signal.SIG_DFL,
-}.items():
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, _handler)
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
