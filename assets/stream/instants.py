@@ -1,6 +1,7 @@
 """Timestamps of payloads: text with or without a zone, or epoch milliseconds, to UTC instants. Pure Polars."""
 
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import polars as pl
 
@@ -16,6 +17,8 @@ ISO_8601 = (
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """A device whose clock was never set says 1970; no reading is older than the devices."""
 LATEST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999
+
+_Text = TypeVar("_Text", pl.Series, pl.Expr)
 
 
 def instants(frame: pl.DataFrame, name: str) -> pl.Series:
@@ -43,7 +46,7 @@ def _from_padded(texts: pl.Series) -> pl.Series:
     # Polars reads a text of the expected length several times faster than it refuses one of another.
     is_padded = texts.str.len_bytes() == 19
     padded = texts if is_padded.all() else texts.set(~is_padded.fill_null(True), None)
-    return padded.str.to_datetime(PLAIN, strict=False, time_unit="us", time_zone="UTC")
+    return _parsed(padded, PLAIN)
 
 
 def _from_utc_milliseconds(name: str) -> pl.Expr:
@@ -74,5 +77,5 @@ def _from_iso(name: str) -> pl.Expr:
     return _parsed(local, PLAIN + "%.f") - ahead
 
 
-def _parsed(text: pl.Expr, form: str) -> pl.Expr:
+def _parsed(text: _Text, form: str) -> _Text:
     return text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")

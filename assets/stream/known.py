@@ -118,7 +118,7 @@ class Known:
         is_near = (pl.col(_TIME).is_between(oldest, newest), _is_of(new, entity))
         stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
         reaching = new.filter(pl.col(_TIME) >= oldest, pl.col(_TIME) - reach <= self._floor)
-        beyond = self._beyond_floor(reaching, reach, oldest, newest)
+        beyond = self._looked_up(reaching, reach, oldest, min(newest, self._floor))
         # What a commit that ended just now has stored is also still held.
         return pl.concat(
             [
@@ -188,18 +188,17 @@ class Known:
             self._last = [_newest_by(self._contract.entity, pl.concat(self._last))]
         return self._last[0]
 
-    def _beyond_floor(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
-        """Looks readings up, one event date at a time: a batch of very different dates must not load all between."""
+    def _looked_up(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
+        """Stored readings of these times, one event date at a time: very different dates must not load all between."""
         entity = self._contract.entity
         found = [self._none.readings]
         for day in _by_date(new):
+            first, last = _times(day)
             found.append(
                 self._look_up()
                 .select(self._columns)
                 .filter(
-                    pl.col(_TIME).is_between(day.select(pl.col(_TIME).min() - reach).item(), day[_TIME].max()),
-                    pl.col(_TIME) <= self._floor,
-                    pl.col(_TIME).is_between(oldest, newest),
+                    pl.col(_TIME).is_between(max(oldest, first - reach), min(newest, last)),
                     pl.col(entity).is_in(day[entity].unique().to_list()),
                 )
                 .collect()

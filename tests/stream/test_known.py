@@ -16,6 +16,7 @@ from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_s
 from tests.stream.tables import assert_exact, rows
 
 DAY = timedelta(days=1)
+NO_ALERTS = pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc})
 
 
 def known_rows(lake: Lake) -> int:
@@ -73,10 +74,9 @@ def frame(readings: set[tuple[int, datetime]]) -> pl.DataFrame:
 @pytest.mark.parametrize("seed", range(12))
 def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_each_once(seed: int) -> None:
     readings, reach = Readings(seed), timedelta(minutes=10)
-    no_alerts = pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc})
     added: list[pl.DataFrame] = []
     stored = forgotten = 0
-    known = Known(CONTRACT, lambda: pl.concat([frame(set()), *added[:stored]]).lazy(), no_alerts.lazy, newest=None)
+    known = Known(CONTRACT, lambda: pl.concat([frame(set()), *added[:stored]]).lazy(), NO_ALERTS.lazy, newest=None)
     for number in range(60):
         new = readings.around(number * readings.random.choice([1, 60, 600]))
         earlier = {row[:3] for each in added for row in each.rows()}
@@ -88,7 +88,7 @@ def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_e
         }
         assert len(set(near)) == len(near)
         assert needed <= set(near) <= earlier
-        known.add(new, no_alerts)
+        known.add(new, NO_ALERTS)
         added.append(new)
         # A commit may have ended of which the session does not know yet.
         stored = readings.random.randint(stored, len(added))
@@ -102,5 +102,5 @@ def test_near_leaves_nothing_out_where_late_and_timely_readings_are_looked_for_a
     new = frame({(patient, NOON) for patient in range(9)} | {(1, NOON - 2 * TIMELY)})
     edge = NOON - TIMELY - reach
     earlier = frame({(1, edge + offset * MICROSECOND) for offset in range(-3, 4)})
-    known = Known(CONTRACT, earlier.lazy, pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc}).lazy, None)
+    known = Known(CONTRACT, earlier.lazy, NO_ALERTS.lazy, newest=None)
     assert sorted(known.near(new, reach).rows()) == sorted(earlier.rows())

@@ -102,7 +102,7 @@ def test_several_windows_each_have_their_own_length() -> None:
 def test_each_window_averages_its_own_column() -> None:
     at = [START + timedelta(seconds=second) for second in (0, 60, 120)]
     new = pl.DataFrame({"patient": [1, 1, 1], "measured_at": at, "level": [1.5, 2.5, 5.0], "beats": [60, 70, 71]})
-    new = new.with_columns(pl.col("measured_at").cast(UTC_US).dt.replace_time_zone("UTC"), pulled_at=pl.lit(START))
+    new = new.with_columns(pulled_at=pl.lit(START))
     windows = [
         Window("level_mean", "level", timedelta(minutes=10)),
         Window("beats_mean", "beats", timedelta(minutes=2)),
