@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from assets.stream.contract import Contract
 from assets.stream.session import check_identity
-from assets.stream.store import Offsets, StreamStore
+from assets.stream.store import StreamStore
 from resources.event_source import EventSource, HubState
 from resources.lake import Lake
 
@@ -52,13 +52,14 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     """
     hub: HubState = source.state()
     store = StreamStore(contract, lake)
-    bronze: Offsets = {}
-    silver: Offsets = {}
+    bronze: dict[int, int] = {}
+    silver: dict[int, int] = {}
     has_unpublished_alerts = False
-    if store.bronze.exists():  # Who only looks creates no tables.
-        store.open(hub.tails)
-        check_identity(source.name, hub, store)
-        bronze, silver = store.offsets(store.bronze), store.offsets(store.silver)
+    # Whoever only looks creates no tables.
+    if store.bronze.exists():
+        store.look(hub.tails)
+        check_identity(source.name, contract.stream, hub, store)
+        bronze, silver = (store.of_hub(store.offsets(role)) for role in ("bronze", "silver"))
         has_unpublished_alerts = store.has_unpublished()
     return Backlog(
         tuple(

@@ -193,7 +193,7 @@ def replay(
         out.print(
             f"{rebuilt.day}: quarantine {before['quarantine']:,} → {after['quarantine']:,}, "
             f"silver {before['silver']:,} → "
-            f"{after['silver']:,}, {rebuilt.new_alerts.height:,} new alerts"
+            f"{after['silver']:,}, {rebuilt.new_alerts:,} new alerts"
         )
 
     found = _stream(stream)

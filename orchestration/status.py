@@ -25,7 +25,7 @@ class StreamStatus:
     Attributes:
         lag: by partition; None where the hub cannot be asked, then `problem` says why.
         last_pulled_at: the last committed micro-batch.
-        rows: by layer.
+        rows: by role of the table.
         quarantine: rows of the asked days by reason.
         alerts: rows of the asked days by rule.
         duplicates: dropped repeats of the asked days.
@@ -76,7 +76,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
         lag=lag,
         problem=problem,
         last_pulled_at=store.last_pulled_at(),
-        rows={table.table.layer: table.scan().select(pl.len()).collect().item() for table in store.tables},
+        rows={role: table.scan().select(pl.len()).collect().item() for role, table in store.tables.items()},
         quarantine=_counts(store.quarantine, "reason", asked),
         alerts=_counts(store.alerts, "rule", asked),
         duplicates=sum(store.duplicates(day) for day in asked),

@@ -66,7 +66,7 @@ def drain(
         on_progress(done.joined(totals))
 
     def is_done() -> bool:
-        return should_stop() or is_reached(goal, current, session.store.offsets(session.store.silver))
+        return should_stop() or is_reached(goal, current, session.store.of_hub(session.store.offsets("silver")))
 
     with namespace.publisher(settings.hub(ALERTS_HUB)) as publisher:
         while True:
@@ -174,7 +174,7 @@ def replay(
     def publish(new_alerts: pl.DataFrame) -> None:
         say(f"{stream.name}: publishing {new_alerts.height:,} new alerts …")
         with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
-            publish_alerts(stream.contract, publisher, new_alerts)
+            publish_alerts(stream.contract, publisher, new_alerts, datetime.now(UTC))
 
     def show(rebuilt: Rebuilt) -> None:
         on_progress(rebuilt)

@@ -34,6 +34,7 @@ class DeviceReadings(dy.Schema):
     event_index = dy.Int64(nullable=False)
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
+    hub_epoch = dy.Int64(nullable=True)
 
 
 class DeviceAlerts(dy.Schema):
@@ -52,3 +53,5 @@ class DeviceAlerts(dy.Schema):
     event_index = dy.Int64(nullable=False)
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
+    hub_epoch = dy.Int64(nullable=True)
+    is_revision = dy.Bool(nullable=True)

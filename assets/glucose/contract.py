@@ -34,6 +34,7 @@ class GlucoseReadings(dy.Schema):
     event_index = dy.Int64(nullable=False)
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
+    hub_epoch = dy.Int64(nullable=True)
 
 
 class GlucoseAlerts(dy.Schema):
@@ -56,3 +57,5 @@ class GlucoseAlerts(dy.Schema):
     event_index = dy.Int64(nullable=False)
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
+    hub_epoch = dy.Int64(nullable=True)
+    is_revision = dy.Bool(nullable=True)

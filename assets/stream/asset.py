@@ -1,4 +1,4 @@
-"""The Dagster side of a stream: one multi-asset with its four tables and their checks.
+"""The Dagster side of a stream: one multi-asset with its tables and their checks.
 
 With bronze selected, a run is a session that pulls from the hub; without it, the run rebuilds the selected ingest dates
 from bronze. What is done is in `session` and `rebuild`; here it only becomes events of Dagster.
@@ -61,32 +61,25 @@ def alerts_hub_asset(contracts: list[Contract]) -> dg.AssetSpec:
 
 
 def stream_assets(contract: Contract) -> dg.AssetsDefinition:
-    """The four tables of a stream, made by sessions and by rebuilds."""
-    tables = contract.tables
-    upstream = {
-        tables.bronze: dg.AssetKey(["hub", contract.stream]),
-        tables.quarantine: table_key(tables.bronze.name),
-        tables.silver: table_key(tables.bronze.name),
-        tables.alerts: table_key(tables.silver.name),
-    }
-    bronze = table_key(tables.bronze.name)
+    """The tables of a stream, made by sessions and by rebuilds."""
+    bronze = table_key(contract.tables.bronze.name)
 
     @dg.multi_asset(
         name=f"{contract.stream}_stream",
         specs=[
             dg.AssetSpec(
-                table_key(table.name),
-                deps=[deps],
-                description=table.description,
+                table_key(output.table.name),
+                deps=[table_key(output.upstream)],
+                description=output.table.description,
                 group_name=contract.stream,
-                kinds={"deltalake", "polars", table.layer},
+                kinds={"deltalake", "polars", output.table.layer},
                 skippable=True,
             )
-            for table, deps in upstream.items()
+            for output in contract.outputs
         ],
         check_specs=[
-            dg.AssetCheckSpec(name, asset=table_key(f"{layer}/{contract.stream}"), description=description)
-            for (layer, name), description in DESCRIPTIONS.items()
+            dg.AssetCheckSpec(name, asset=table_key(contract.tables[role].name), description=description)
+            for (role, name), description in DESCRIPTIONS.items()
         ],
         partitions_def=INGEST_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -131,7 +124,7 @@ def _session(
             )
         if not signals.is_noted:
             session.store.maintain(today)
-    yield from _results(context, contract, today, _metadata(totals))
+    yield from _results(context, contract, today, _metadata(contract, totals))
     yield from _checks(context, session.store, today, recent=True)
     # A run that was terminated has committed and reported what it pulled; only now it ends as cancelled.
     signals.deliver()
@@ -147,13 +140,13 @@ def _rebuild(context: dg.AssetExecutionContext, contract: Contract, lake: LakeRe
 
 
 def _log_rebuilt(context: dg.AssetExecutionContext, contract: Contract, rebuilt: Rebuilt) -> None:
-    for layer, rows in rebuilt.after.items():
+    for role, rows in rebuilt.after.items():
         context.log_event(
             dg.AssetMaterialization(
-                table_key(f"{layer}/{contract.stream}"),
+                table_key(contract.tables[role].name),
                 partition=rebuilt.day.isoformat(),
                 metadata={
-                    "rows_before": rebuilt.before[layer],
+                    "rows_before": rebuilt.before[role],
                     "rows": rows,
                     "event_dates": len(rebuilt.event_dates),
                 },
@@ -172,8 +165,8 @@ class _Live:
         if time.monotonic() - self._reported_at < LIVE_EVERY_S:
             return
         self._reported_at = time.monotonic()
-        for layer, counts in _metadata(totals).items():
-            key = table_key(f"{layer}/{self._contract.stream}")
+        for role, counts in _metadata(self._contract, totals).items():
+            key = table_key(self._contract.tables[role].name)
             self._context.log_event(
                 dg.AssetMaterialization(key, partition=self._context.partition_key, metadata=counts)
             )
@@ -182,30 +175,29 @@ class _Live:
 def _results(
     context: dg.AssetExecutionContext, contract: Contract, day: date, metadata: Mapping[str, Mapping[str, Any]]
 ) -> Outputs:
-    for layer, counts in metadata.items():
-        key = table_key(f"{layer}/{contract.stream}")
+    for role, counts in metadata.items():
+        key = table_key(contract.tables[role].name)
         if key in context.selected_asset_keys:
             yield dg.MaterializeResult(key, metadata=dict(counts))
         else:
-            # A session writes all four tables, whatever was selected with bronze.
+            # A session writes all tables of the stream, whatever was selected with bronze.
             context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(counts)))
 
 
-def _metadata(totals: Totals) -> dict[str, dict[str, Any]]:
-    """Counts by layer, upstream first."""
+def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:
+    """Counts by role of the table."""
     reached = {f"offset/{partition}": last for partition, last in sorted(totals.reached.items())}
-    return {
+    special = {
         "bronze": {"events": totals.events, "expired_events": totals.expired_events, "commits": totals.commits}
         | reached,
         "silver": {
-            "rows": totals.silver,
             "duplicates": totals.duplicates,
             "caught_up_events": totals.caught_up_events,
             **_unknown_fields(totals.unknown_fields),
         },
-        "quarantine": {"rows": totals.quarantine},
-        "alerts": {"rows": totals.alerts},
     }
+    rows = {output.role: {"rows": totals.rows[output.role]} for output in contract.outputs if output.role != "bronze"}
+    return {output.role: rows.get(output.role, {}) | special.get(output.role, {}) for output in contract.outputs}
 
 
 def _unknown_fields(found: Counter[str]) -> dict[str, int]:
@@ -220,7 +212,7 @@ def _checks(
     context: dg.AssetExecutionContext, store: StreamStore, day: date, *, recent: bool = False
 ) -> Iterator[dg.AssetCheckResult]:
     for finding in evaluate(store, day, datetime.now(UTC), recent=recent):
-        key = dg.AssetCheckKey(table_key(f"{finding.table}/{store.contract.stream}"), finding.name)
+        key = dg.AssetCheckKey(table_key(store.contract.tables[finding.table].name), finding.name)
         if key in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,

@@ -6,8 +6,9 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from assets.stream.log import HubPartition, Offsets, hub_epoch, is_beyond
 from assets.stream.slices import slices
-from assets.stream.store import Offsets, StreamStore
+from assets.stream.store import StreamStore
 
 MAX_QUARANTINE_SHARE = 0.05
 MAX_SILENCE = timedelta(minutes=15)
@@ -50,20 +51,26 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
-        _finding("alerts", "all_published", not store.has_unpublished(), {}, is_error=False),
+        _all_published(store, day),
     ]
     return [*findings, _freshness(silver, now)] if day == now.date() else findings
 
 
 DESCRIPTIONS: Mapping[tuple[str, str], str] = {
-    ("silver", "counts_reconcile"): "Readings in bronze = silver + quarantine + duplicates, of one ingest date.",
+    (
+        "silver",
+        "counts_reconcile",
+    ): "Readings in bronze = silver + quarantine + duplicates, of one ingest date, and there are some.",
     (
         "bronze",
         "sequence_continuity",
     ): "Bronze has every sequence number of every partition once, on one ingest date and since the one before.",
     ("silver", "keys_unique"): "No reading of one ingest date shares its key with another, of whatever date.",
     ("quarantine", "quarantine_share"): f"At most {MAX_QUARANTINE_SHARE:.0%} of the readings are in quarantine.",
-    ("alerts", "all_published"): "No stored alert waits for the alerts hub to take it.",
+    (
+        "alerts",
+        "all_published",
+    ): "No stored alert waits for the alerts hub to take it, and there is none of this date that it will never take.",
     ("silver", "freshness"): f"The newest reading was received within {MAX_SILENCE.seconds // 60} minutes.",
 }
 
@@ -79,7 +86,17 @@ def _total(rows: pl.LazyFrame, what: pl.Expr) -> int:
 def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int) -> Finding:
     difference = readings - in_silver - in_quarantine - duplicates
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
-    return _finding("silver", "counts_reconcile", difference == 0, counts | {"difference": difference})
+    # Nothing equals nothing proves nothing: the rows may be under another date, for instance of a clock that was ahead.
+    is_proved = difference == 0 and readings > 0
+    return _finding(
+        "silver", "counts_reconcile", is_proved, counts | {"difference": difference}, is_error=difference != 0
+    )
+
+
+def _all_published(store: StreamStore, day: date) -> Finding:
+    waiting, set_aside = store.has_unpublished(), store.set_aside(day)
+    counts = {"waiting": int(waiting), "set_aside": set_aside}
+    return _finding("alerts", "all_published", not (waiting or set_aside), counts, is_error=False)
 
 
 def _continuity(store: StreamStore, day: date, since: datetime | None) -> Finding:
@@ -87,12 +104,12 @@ def _continuity(store: StreamStore, day: date, since: datetime | None) -> Findin
 
     Of what was pulled before `since` only the number of events is compared with the span of their numbers.
     """
-    bronze, number, pulled_at = store.bronze.scan(), pl.col("sequence_number"), pl.col("pulled_at")
+    bronze = store.bronze.scan().with_columns(hub_epoch)
+    number, pulled_at = pl.col("sequence_number"), pl.col("pulled_at")
     of_day = bronze.filter(pl.col("ingest_date") == day)
     last: Offsets = {}
     if earlier := [each for each in store.bronze.dates("ingest_date") if each < day]:
-        before = bronze.filter(pl.col("ingest_date") == earlier[-1]).group_by("partition").agg(number.max())
-        last = dict(before.collect(engine="streaming").iter_rows())
+        last = _reached(bronze.filter(pl.col("ingest_date") == earlier[-1]), number.max())
     counts = {"missing": 0, "doubled": 0}
     if since is not None:
         _count_numbers(of_day.filter(pulled_at < since), last, counts, distinct=pl.len())
@@ -104,13 +121,13 @@ def _continuity(store: StreamStore, day: date, since: datetime | None) -> Findin
 def _count_numbers(rows: pl.LazyFrame, last: Offsets, counts: dict[str, int], distinct: pl.Expr) -> None:
     """Adds what is missing or doubled among events that were pulled after others, and moves `last` on."""
     number = pl.col("sequence_number")
-    is_new = ~pl.col("partition").is_in([*last]) | _beyond(last)
     found = (
-        rows.group_by("partition", is_new=is_new)
+        rows.group_by("hub_epoch", "partition", is_new=is_beyond(last))
         .agg(events=pl.len(), distinct=distinct, first=number.min(), last=number.max())
         .collect(engine="streaming")
     )
-    for partition, is_new_number, events, different, first, end in found.iter_rows():
+    for epoch, number_of_partition, is_new_number, events, different, first, end in found.iter_rows():
+        partition = HubPartition(epoch, number_of_partition)
         if not is_new_number:
             counts["doubled"] += events
             continue
@@ -138,14 +155,18 @@ def _unique_keys(store: StreamStore, day: date, since: datetime | None) -> Findi
 
 def _pulled_since(store: StreamStore, day: date, since: datetime) -> pl.Expr:
     pulled = store.bronze.scan().filter(pl.col("ingest_date") == day, pl.col("pulled_at") >= since)
-    before = pulled.group_by("partition").agg(pl.col("sequence_number").min() - 1)
-    return _beyond(dict(before.collect(engine="streaming").iter_rows()))
+    before = _reached(pulled, pl.col("sequence_number").min() - 1)
+    is_of_these = (
+        (hub_epoch == each.epoch) & (pl.col("partition") == each.number) & is_beyond({each: last})
+        for each, last in before.items()
+    )
+    return pl.any_horizontal(pl.lit(False), *is_of_these)
 
 
-def _beyond(offsets: Offsets) -> pl.Expr:
-    number = pl.col("sequence_number")
-    each = ((pl.col("partition") == partition) & (number > last) for partition, last in offsets.items())
-    return pl.any_horizontal(pl.lit(False), *each)
+def _reached(rows: pl.LazyFrame, number: pl.Expr) -> Offsets:
+    """A sequence number for each partition that has rows."""
+    found = rows.group_by(hub_epoch, "partition").agg(number).collect(engine="streaming")
+    return {HubPartition(epoch, partition): each for epoch, partition, each in found.iter_rows()}
 
 
 def _quarantine_share(readings: int, quarantined: int) -> Finding:

@@ -3,7 +3,7 @@
 Only declarations. How a body becomes rows is in `decode` and `process`, what is committed when in `session`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -35,7 +35,12 @@ def utc(*, nullable: bool = False) -> dy.Datetime:
 
 
 class BronzeRows(dy.Schema):
-    """One event as it came from the hub. Key: partition, sequence_number."""
+    """One event as it came from the hub. Key: hub_epoch, partition, sequence_number.
+
+    `key`, `properties` and `annotations` are what the event brought besides its body, the latter two as JSON text.
+    `hub_epoch` counts the hubs that the stream was read from: sequence numbers begin anew with each. It is null in rows
+    of a version that knew one hub only, which is the hub 0.
+    """
 
     partition = dy.Int64(nullable=False)
     sequence_number = dy.Int64(nullable=False)
@@ -45,12 +50,16 @@ class BronzeRows(dy.Schema):
     body_bytes = dy.Binary(nullable=True)
     reading_count = dy.Int64(nullable=False)
     ingest_date = dy.Date(nullable=False)
+    key = dy.String(nullable=True)
+    properties = dy.String(nullable=True)
+    annotations = dy.String(nullable=True)
+    hub_epoch = dy.Int64(nullable=True)
 
 
 class QuarantineRows(dy.Schema):
     """One reading that could not enter silver, or one event that holds none.
 
-    Key: partition, sequence_number, event_index.
+    Key: hub_epoch, partition, sequence_number, event_index.
     """
 
     partition = dy.Int64(nullable=False)
@@ -61,13 +70,25 @@ class QuarantineRows(dy.Schema):
     body = dy.String(nullable=True)
     body_bytes = dy.Binary(nullable=True)
     ingest_date = dy.Date(nullable=False)
+    hub_epoch = dy.Int64(nullable=True)
 
 
 POSITION_COLUMNS = frozenset(
-    {"measured_at", "received_at", "partition", "sequence_number", "event_index", "event_date", "ingest_date"}
+    {
+        "measured_at",
+        "received_at",
+        "partition",
+        "sequence_number",
+        "event_index",
+        "event_date",
+        "ingest_date",
+        "hub_epoch",
+    }
 )
 """What every silver and alert row says of where it comes from and when."""
-ALERT_COLUMNS = frozenset({"alert_id", "rule", "rule_version", "severity", "threshold"})
+ALERT_COLUMNS = frozenset({"alert_id", "rule", "rule_version", "severity", "threshold", "is_revision"})
+MAX_AVERAGED = 1e9
+"""The largest value, of either sign, that a window averages: sums of millionths must fit into 64 bits."""
 
 
 class ContractError(ValueError):
@@ -80,7 +101,8 @@ class Window:
 
     Attributes:
         name: the column that holds the mean.
-        column: the silver column to average, Int64 or Float64 and never null.
+        column: the silver column to average, Int64 or Float64 and never null; a reading whose value is not finite or
+            beyond `MAX_AVERAGED` goes to quarantine.
         length: how far the window reaches back.
     """
 
@@ -193,14 +215,23 @@ class Contract:
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
 
     @cached_property
-    def tables(self) -> "StreamTables":
-        """The four tables of the stream."""
-        return StreamTables(
-            bronze=Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",)),
-            silver=Table(f"silver/{self.stream}", self.silver, ("ingest_date",)),
-            quarantine=Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",)),
-            alerts=Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",)),
+    def outputs(self) -> tuple["Output", ...]:
+        """The tables that processing writes, in the order of their commits: the last one is the commit point."""
+        bronze = Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",))
+        quarantine = Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",))
+        alerts = Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",))
+        silver = Table(f"silver/{self.stream}", self.silver, ("ingest_date",))
+        return (
+            Output("bronze", bronze, upstream=f"hub/{self.stream}", is_every_commit=True),
+            Output("quarantine", quarantine, upstream=bronze.name),
+            Output("alerts", alerts, upstream=silver.name),
+            Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
+
+    @cached_property
+    def tables(self) -> "StreamTables":
+        """The tables of the outputs, by role."""
+        return StreamTables({output.role: output.table for output in self.outputs})
 
     @property
     def reach(self) -> timedelta:
@@ -209,13 +240,53 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Output:
+    """One table that the processing of a stream writes.
+
+    Attributes:
+        role: what its rows are to the stream. The engine knows bronze, quarantine, alerts and silver.
+        table: the table.
+        upstream: the hub or table that its rows are made of, for lineage.
+        is_every_commit: whether each commit of micro-batches writes to it, also where it has no rows; its log then
+            says how far the stream has come.
+        names_event_dates: whether its commits name the event dates that they touch, so that gold can follow it.
+    """
+
+    role: str
+    table: Table
+    upstream: str
+    is_every_commit: bool = False
+    names_event_dates: bool = False
+
+
 class StreamTables:
-    """The tables that a session writes, in the order in which it commits them."""
+    """The tables of a stream by role, in the order in which they are committed."""
 
-    bronze: Table
-    quarantine: Table
-    alerts: Table
-    silver: Table
+    def __init__(self, by_role: Mapping[str, Table]) -> None:
+        self._by_role = by_role
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter((self.bronze, self.quarantine, self.alerts, self.silver))
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self._by_role.values())
+
+    def __getitem__(self, role: str) -> Table:
+        return self._by_role[role]
+
+    @property
+    def bronze(self) -> Table:
+        """Events as they came."""
+        return self["bronze"]
+
+    @property
+    def quarantine(self) -> Table:
+        """What could not enter silver."""
+        return self["quarantine"]
+
+    @property
+    def alerts(self) -> Table:
+        """Rules that were broken."""
+        return self["alerts"]
+
+    @property
+    def silver(self) -> Table:
+        """Readings."""
+        return self["silver"]

@@ -1,51 +1,55 @@
 """What a session knows of earlier readings: enough to find repeats and to average windows, in bounded memory.
 
-Readings newer than `floor` are in memory; the few that reach further back are matched by a look-up in silver, so
-repeats are found however late they come. Nothing here reads or writes a table by itself: look-ups are passed in.
+The newest readings are in memory (`recent`); the few that reach further back are matched by a look-up in silver
+(`history`), so repeats are found however late they come. `LastSeen` tells which readings can be repeats at all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import polars as pl
 
-from assets.stream.contract import FUTURE_TOLERANCE, MICROSECOND, Contract, Utc
+from assets.stream.contract import FUTURE_TOLERANCE, MICROSECOND, Contract
+from assets.stream.history import History, Scan
+from assets.stream.recent import TIME, Recent, times
 
-LookUp = Callable[[], pl.LazyFrame]
-"""All earlier rows of a table, at its newest version."""
-
-PIECE_ROWS = 100_000
-"""Readings are forgotten in pieces of so many: nothing that stays is copied, so memory and time stay the same."""
 FEW = 4
 """So many known readings for each new one are few."""
 TIMELY = timedelta(minutes=1)
 """How far behind the middle of a micro-batch readings may be that are looked for together."""
 
-_TIME = "measured_at"
-_RAISED = {"id": pl.UInt128(), _TIME: Utc}
-"""What is kept of an alert; as a number its id takes a third of the memory."""
 
+class LastSeen:
+    """The newest instant of each entity, as far as it is in memory."""
 
-class _Held(NamedTuple):
-    """Readings of one or more micro-batches, and ids and times of the alerts that they raised."""
+    def __init__(self, entity: str, readings: pl.DataFrame) -> None:
+        self._entity = entity
+        self._newest = cast("datetime | None", readings[TIME].max())
+        self._parts = [_newest_by(entity, readings[[entity, TIME]])]
 
-    readings: pl.DataFrame
-    raised: pl.DataFrame
-    oldest: datetime | None = None
-    newest: datetime | None = None
+    def add(self, readings: pl.DataFrame) -> None:
+        """Takes in new readings, which need not be newer."""
+        if readings.height:
+            self._parts.append(readings[self._parts[0].columns])
+            newest = times(readings)[1]
+            self._newest = newest if self._newest is None else max(self._newest, newest)
 
-    def is_above(self, floor: datetime) -> bool:
-        return self.newest is not None and self.newest > floor
+    def is_not_newer(self, new: pl.DataFrame, floor: datetime | None) -> pl.Series | None:
+        """Which new readings are not newer than all of their entity; None if every one is newer than all readings."""
+        if new.is_empty() or self._newest is None or times(new)[0] > self._newest:
+            return None
+        last = new[[self._entity]].join(self._by_entity(), on=self._entity, how="left", maintain_order="left")[TIME]
+        is_not_newer = (new[TIME] <= last).fill_null(False)
+        return is_not_newer if floor is None else is_not_newer | (new[TIME] <= floor)
 
-    def above(self, floor: datetime) -> "_Held":
-        """What is newer, with numbers for the alerts' ids."""
-        is_above = pl.col(_TIME) > floor
-        return _held(self.readings.filter(is_above), _numbered(self.raised.filter(is_above)))
+    def forget(self, floor: datetime) -> None:
+        """Forgets entities that were last seen at or before an instant."""
+        self._parts = [self._by_entity().filter(pl.col(TIME) > floor)]
 
-    def overlaps(self, oldest: datetime, newest: datetime) -> bool:
-        return self.oldest is not None and self.newest is not None and self.oldest <= newest and oldest <= self.newest
+    def _by_entity(self) -> pl.DataFrame:
+        if len(self._parts) > 1:
+            self._parts = [_newest_by(self._entity, pl.concat(self._parts))]
+        return self._parts[0]
 
 
 class Known:
@@ -55,48 +59,45 @@ class Known:
         contract: the stream.
         silver: all earlier silver rows.
         alerts: all earlier alert rows.
-        newest: the newest event time among `silver`, None where there is none.
+        newest: an instant that the newest of `silver` is at or, by less than a millisecond, behind; None where there is
+            none. Where less is kept in memory than could be, look-ups make up for it.
     """
 
-    def __init__(self, contract: Contract, silver: LookUp, alerts: LookUp, newest: datetime | None) -> None:
+    def __init__(self, contract: Contract, silver: Scan, alerts: Scan, newest: datetime | None) -> None:
         self._contract = contract
-        self._look_up, self._look_up_alerts = silver, alerts
-        self._columns = list(dict.fromkeys([*contract.keys, _TIME, *contract.values, *_averaged(contract)]))
-        self._span = contract.lateness + contract.reach + FUTURE_TOLERANCE
-        self._newest_stored = newest
-        self._floor = None if newest is None else newest - self._span
-        readings = self._above_floor(silver().select(self._columns))
-        self._none = _Held(readings.clear(), pl.DataFrame(schema=_RAISED))
-        self._newest = newest
-        self._last = [_newest_by(contract.entity, readings[[contract.entity, _TIME]])]
-        raised = self._above_floor(alerts().select("alert_id", _TIME))
-        self._stored = list(_pieces(readings, _numbered(raised)))
-        self._unstored: list[_Held] = []
+        averaged = [window.column for window in contract.windows]
+        columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *averaged]))
+        floor = None if newest is None else self._floor_of(newest)
+        is_recent = pl.lit(True) if floor is None else pl.col(TIME) > floor
+        readings = silver().select(columns).filter(is_recent).collect()
+        self._recent = Recent(readings, alerts().select("alert_id", TIME).filter(is_recent).collect(), floor)
+        self._last_seen = LastSeen(contract.entity, readings)
+        self._history = History(contract, silver, alerts, readings.clear())
+
+    @classmethod
+    def nothing(cls, contract: Contract) -> "Known":
+        """Of a stream that has no readings yet."""
+        silver, alerts = (pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts))
+        return cls(contract, lambda: silver, lambda: alerts, None)
 
     @property
     def rows(self) -> int:
         """How many readings are in memory."""
-        return sum(held.readings.height for held in (*self._stored, *self._unstored))
+        return self._recent.rows
 
-    def late(self, new: pl.DataFrame) -> pl.DataFrame:
+    def may_repeat(self, new: pl.DataFrame) -> pl.DataFrame:
         """Those of the new readings that are not newer than all that is known of their entity."""
-        if new.is_empty() or self._newest is None or _times(new)[0] > self._newest:
-            return new.clear()
-        entity = self._contract.entity
-        last = new[[entity]].join(self._last_by_entity(), on=entity, how="left", maintain_order="left")[_TIME]
-        is_late = (new[_TIME] <= last).fill_null(False)
-        if self._floor is not None:
-            is_late |= new[_TIME] <= self._floor
-        return new.filter(is_late) if is_late.any() else new.clear()
+        is_not_newer = self._last_seen.is_not_newer(new, self._recent.floor)
+        return new.clear() if is_not_newer is None or not is_not_newer.any() else new.filter(is_not_newer)
 
-    def near(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
+    def context_of(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
         if new.is_empty():
-            return self._none.readings
-        oldest, newest = _times(new)
+            return self._recent.none
+        oldest, newest = times(new)
         # From the middle: a single clock that is fast must not make all others late.
-        timely = cast(datetime, new[_TIME].median()) - TIMELY
-        is_late = new[_TIME] < timely
+        timely = cast(datetime, new[TIME].median()) - TIMELY
+        is_late = new[TIME] < timely
         if not 0 < is_late.sum() < new.height // 4:
             return self._between(new, reach, oldest - reach, newest)
         # For the sake of a few late readings not all that is known of all entities need be looked through.
@@ -107,143 +108,58 @@ class Known:
             ]
         )
 
-    def _between(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
-        """What `near` finds of these times."""
-        entity = self._contract.entity
-        if self._floor is None or oldest > self._floor:
-            found = self._readings([*self._stored, *self._unstored], oldest, newest)
-            found = found.filter((found[_TIME] >= oldest) & (found[_TIME] <= newest))
-            # Looking for the entities costs more than what a few readings of others do later.
-            return found if found.height <= FEW * new.height else found.filter(_is_of(new, entity))
-        is_near = (pl.col(_TIME).is_between(oldest, newest), _is_of(new, entity))
-        stored, unstored = (self._readings(held, oldest, newest) for held in (self._stored, self._unstored))
-        reaching = new.filter(pl.col(_TIME) >= oldest, pl.col(_TIME) - reach <= self._floor)
-        beyond = self._looked_up(reaching, reach, oldest, min(newest, self._floor))
-        # What a commit that ended just now has stored is also still held.
-        return pl.concat(
-            [
-                pl.concat([beyond, unstored.filter(is_near)]).unique(),
-                stored.filter(*is_near, pl.col(_TIME) > self._floor),
-            ]
-        )
-
-    def raised(self, alerts: pl.DataFrame) -> pl.DataFrame:
+    def already_raised(self, alerts: pl.DataFrame) -> pl.DataFrame:
         """Those of the alerts that an earlier reading raised."""
         if alerts.is_empty():
             return alerts
-        oldest, newest = _times(alerts)
-        known = [held.raised for held in self._overlapping(self._stored, oldest, newest)]
-        known += [_numbered(held.raised) for held in self._unstored if held.overlaps(oldest, newest)]
-        if self._floor is not None and oldest <= self._floor:
-            stored = self._look_up_alerts().filter(pl.col(_TIME).is_between(oldest, newest))
-            known.append(_numbered(stored.select("alert_id", _TIME).collect()))
-        ids = pl.concat(known)["id"]
+        oldest, newest = times(alerts)
+        raised = [self._recent.alerts(oldest, newest)]
+        if (floor := self._recent.floor) is not None and oldest <= floor:
+            raised.append(self._history.alerts(alerts, floor))
+        ids = pl.concat(raised)["id"]
         return alerts.filter(pl.col("alert_id").cast(pl.UInt128).is_in(ids.implode()))
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
         """Takes in what a micro-batch produced."""
-        readings = silver[self._columns]
-        held = _held(readings, alerts[["alert_id", _TIME]])
-        self._unstored.append(held)
-        self._last.append(readings[self._last[0].columns])
-        self._newest = max(filter(None, (self._newest, held.newest)), default=None)
+        readings = silver[self._recent.columns]
+        self._recent.add(readings, alerts[["alert_id", TIME]])
+        self._last_seen.add(readings)
 
-    def forget(self, micro_batches: int | None = None) -> None:
-        """Drops readings behind the floor.
+    def mark_stored(self, micro_batches: int | None = None) -> None:
+        """Drops readings that look-ups find.
 
         Args:
             micro_batches: how many of those added since the last call the look-ups contain now; None for all.
         """
-        count = len(self._unstored) if micro_batches is None else micro_batches
-        stored, self._unstored = self._unstored[:count], self._unstored[count:]
-        newest = [held.newest for held in stored if held.newest] + (
-            [self._newest_stored] if self._newest_stored else []
-        )
-        if not newest:
-            return
-        self._newest_stored = max(newest)
-        self._floor = self._newest_stored - self._span
-        self._stored = [held for held in self._stored if held.is_above(self._floor)]
-        # Numbered only now: in a backlog most are behind the floor already.
-        added = [held.above(self._floor) for held in stored]
-        if self._stored and self._stored[-1].readings.height < PIECE_ROWS:
-            added.insert(0, self._stored.pop())
-        if added:
-            self._stored.append(_joined(added))
-        self._last = [self._last_by_entity().filter(pl.col(_TIME) > self._floor)]
+        self._recent.mark_stored(micro_batches, self._floor_of)
+        if self._recent.floor is not None:
+            self._last_seen.forget(self._recent.floor)
 
-    def _overlapping(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> list[_Held]:
-        """What may hold rows of a span of time; never nothing."""
-        return [self._none, *(each for each in held if each.overlaps(oldest, newest))]
+    def _floor_of(self, newest: datetime) -> datetime:
+        """The oldest instant to keep in memory."""
+        return newest - self._contract.lateness - self._contract.reach - FUTURE_TOLERANCE
 
-    def _readings(self, held: Iterable[_Held], oldest: datetime, newest: datetime) -> pl.DataFrame:
-        return pl.concat([each.readings for each in self._overlapping(held, oldest, newest)])
+    def _between(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
+        """Earlier readings of the new readings' entities between two times, and perhaps of others."""
+        recent, floor = self._recent, self._recent.floor
+        is_within = pl.col(TIME).is_between(oldest, newest)
+        if floor is None or oldest > floor:
+            found = [recent.stored_readings(oldest, newest), recent.other_readings(oldest, newest)]
+            readings = pl.concat(found).filter(is_within)
+            # Looking for the entities costs more than what a few readings of others do later.
+            return readings if readings.height <= FEW * new.height else readings.filter(self._is_of(new))
+        reaching = new.filter(pl.col(TIME) >= oldest, pl.col(TIME) - reach <= floor)
+        looked_up = self._history.readings(reaching, reach, oldest, min(newest, floor))
+        others = recent.other_readings(oldest, newest).filter(is_within, self._is_of(new))
+        stored = recent.stored_readings(oldest, newest).filter(is_within, self._is_of(new), pl.col(TIME) > floor)
+        # What a commit that ended just now has stored is not marked yet: it is looked up and in memory too.
+        return pl.concat([pl.concat([looked_up, others]).unique(), stored])
 
-    def _above_floor(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        return (rows if self._floor is None else rows.filter(pl.col(_TIME) > self._floor)).collect()
-
-    def _last_by_entity(self) -> pl.DataFrame:
-        """The newest instant of each entity, of which micro-batches only add theirs."""
-        if len(self._last) > 1:
-            self._last = [_newest_by(self._contract.entity, pl.concat(self._last))]
-        return self._last[0]
-
-    def _looked_up(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
-        """Stored readings of these times, one event date at a time: very different dates must not load all between."""
+    def _is_of(self, new: pl.DataFrame) -> pl.Expr:
         entity = self._contract.entity
-        found = [self._none.readings]
-        for day in _by_date(new):
-            first, last = _times(day)
-            found.append(
-                self._look_up()
-                .select(self._columns)
-                .filter(
-                    pl.col(_TIME).is_between(max(oldest, first - reach), min(newest, last)),
-                    pl.col(entity).is_in(day[entity].unique().to_list()),
-                )
-                .collect()
-            )
-        return pl.concat(found)
+        return pl.col(entity).is_in(new[entity].unique().implode())
 
 
-def _averaged(contract: Contract) -> list[str]:
-    return [window.column for window in contract.windows]
 
-
-def _by_date(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    return rows.with_columns(_date=pl.col(_TIME).dt.date()).partition_by("_date", include_key=False)
-
-
-def _numbered(alerts: pl.DataFrame) -> pl.DataFrame:
-    return pl.DataFrame([alerts["alert_id"].cast(pl.UInt128).alias("id"), alerts[_TIME]])
-
-
-def _newest_by(entity: str, times: pl.DataFrame) -> pl.DataFrame:
-    return times.group_by(entity).agg(pl.col(_TIME).max())
-
-
-def _is_of(new: pl.DataFrame, entity: str) -> pl.Expr:
-    return pl.col(entity).is_in(new[entity].unique().implode())
-
-
-def _times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
-    """The oldest and the newest instant of a frame that is not empty."""
-    return cast(datetime, rows[_TIME].min()), cast(datetime, rows[_TIME].max())
-
-
-def _held(readings: pl.DataFrame, raised: pl.DataFrame) -> _Held:
-    return _Held(readings, raised, *(_times(readings) if readings.height else (None, None)))
-
-
-def _joined(held: Sequence[_Held]) -> _Held:
-    """One piece, in memory of its own."""
-    readings = pl.concat([each.readings for each in held], rechunk=True)
-    return _held(readings, pl.concat([each.raised for each in held], rechunk=True))
-
-
-def _pieces(readings: pl.DataFrame, raised: pl.DataFrame) -> Iterator[_Held]:
-    """What is restored, in pieces of consecutive times, each in memory of its own."""
-    starts = readings[_TIME].sort().gather_every(PIECE_ROWS).unique(maintain_order=True).to_list()
-    for start, end in pairwise([*starts, None]):
-        is_here = (pl.col(_TIME) >= start) & (pl.col(_TIME) < end if end else pl.lit(True))
-        yield _held(readings.filter(is_here), raised.filter(is_here))
+def _newest_by(entity: str, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.group_by(entity).agg(pl.col(TIME).max())

@@ -1,85 +1,153 @@
 """How alerts leave: at once and in order for each entity, or from their table when the alerts hub was away.
 
-An outage of the alerts hub stops no data: alerts are stored all the same, and the alerts table's log says up to where
-they are published.
+An outage of the alerts hub stops no data: alerts are stored all the same, and `waiting` knows which were not sent.
 """
 
 import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
+import msgspec
 import polars as pl
 import polars_hash as plh
 
-from assets.stream.contract import Contract
-from assets.stream.store import StreamStore
+from assets.stream.contract import Contract, Utc
+from assets.stream.isolation import isolated
+from assets.stream.store import Delivery, StreamStore
 from resources.event_source import HubUnavailableError, Publisher
 
 RETRY_EVERY_S = 10.0
-LANES = 64
-"""Entities share so many lanes; the alerts of a lane stay in order, in one partition of the alerts hub."""
+LATE_AFTER = timedelta(hours=2)
+"""How old a reading may be when its alert is published; the alert of an older one says that it is late."""
+PARTITION_KEYS = 64
+"""Entities share so many partition keys; the alerts of a key stay in order, in one partition of the alerts hub."""
 PACKED_ABOVE, PACK = 1000, 100
 """More alerts at once than a live stream raises are a backlog's, which nobody waits for one by one."""
 PART = 16_000
 """Alerts encoded at a time: their texts fit into the processor's cache."""
 
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-def publish_alerts(contract: Contract, publisher: Publisher, alerts: pl.DataFrame) -> None:
-    """Sends alerts in order for each entity: one JSON object an event, or JSON arrays where there are very many."""
+
+class _Encoded(NamedTuple):
+    """Events to publish, as `body` and `key`, and how many alerts could not be made into one."""
+
+    events: pl.DataFrame
+    failed: int
+
+
+def publish_alerts(
+    contract: Contract, publisher: Publisher, alerts: pl.DataFrame, now: datetime, late_after: timedelta = LATE_AFTER
+) -> int:
+    """Sends alerts in order for each entity: one JSON object an event, or JSON arrays where there are very many.
+
+    To the contract's own fields each alert adds when its reading was received, how old the reading is (`age_s`), and
+    whether it is late or a revision.
+
+    Returns:
+        How many alerts no hub will ever take: those that cannot be encoded, or are larger than the hub accepts.
+
+    Raises:
+        HubUnavailableError: the hub did not take all of them.
+    """
     if alerts.is_empty():
-        return
+        return 0
     is_packed = alerts.height > PACKED_ABOVE
-    parts = (_events(contract, part) for part in alerts.iter_slices(PART))
-    events = pl.concat([_packed(part) if is_packed else part for part in parts])
-    publisher.publish(events["body"].cast(pl.Binary).to_list(), events["lane"].cast(pl.String).to_list())
+    encoded = [
+        part
+        for slice_ in alerts.iter_slices(PART)
+        for part in isolated(slice_, partial(_encoded, contract, now, late_after), lambda row, _: _refused(row))
+    ]
+    events = pl.concat(_packed(part.events) if is_packed else part.events for part in encoded)
+    failed = sum(part.failed for part in encoded)
+    bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
+    too_large = publisher.publish(bodies, keys)
+    if too_large and is_packed:
+        single = [(bytes(body), keys[at]) for at in too_large for body in _split(bodies[at])]
+        too_large = publisher.publish([body for body, _ in single], [key for _, key in single])
+    return failed + len(too_large)
 
 
-def _events(contract: Contract, alerts: pl.DataFrame) -> pl.DataFrame:
-    body = pl.struct(pl.all()).struct.json_encode()
-    lane = plh.concat_str(contract.entity).nchash.crc32c() % LANES
-    return contract.alert_payload(alerts).select(body=body).hstack(alerts.select(lane=lane))
+def _encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> _Encoded:
+    age = pl.lit(now, Utc) - pl.col("measured_at")
+    payload = contract.alert_payload(alerts)
+    told = alerts.select(
+        "received_at",
+        age_s=(age.dt.total_milliseconds() / 1000),
+        is_late=age > late_after,
+        is_revision=pl.col("is_revision").fill_null(False),
+    )
+    told = told[[name for name in told.columns if name not in payload.columns]]
+    key = plh.concat_str(contract.entity).nchash.crc32c() % PARTITION_KEYS
+    body = payload.hstack(told).select(body=pl.struct(pl.all()).struct.json_encode())
+    return _Encoded(body.hstack(alerts.select(key=key.cast(pl.String))), 0)
+
+
+def _refused(alert: pl.DataFrame) -> _Encoded:
+    return _Encoded(pl.DataFrame(schema={"body": pl.String, "key": pl.String}), alert.height)
 
 
 def _packed(events: pl.DataFrame) -> pl.DataFrame:
-    packs = events.with_columns(pack=pl.int_range(pl.len()).over("lane") // PACK).group_by(
-        "lane", "pack", maintain_order=True
+    packs = events.with_columns(pack=pl.int_range(pl.len()).over("key") // PACK).group_by(
+        "key", "pack", maintain_order=True
     )
-    return packs.agg(pl.concat_str(pl.lit("["), pl.col("body").str.join(","), pl.lit("]")).alias("body"))
+    body = pl.concat_str(pl.lit("["), pl.col("body").str.join(","), pl.lit("]"))
+    return packs.agg(body.alias("body")).select("body", "key")
 
 
 class AlertOutlet:
-    """Publishes one session's alerts."""
+    """Publishes one session's alerts.
 
-    def __init__(self, store: StreamStore, publisher: Publisher) -> None:
-        self._store, self._publisher = store, publisher
+    Args:
+        store: the stream's tables.
+        publisher: the alerts hub.
+        clock: the time of day, UTC.
+        late_after: see `LATE_AFTER`.
+    """
+
+    def __init__(
+        self, store: StreamStore, publisher: Publisher, clock: Callable[[], datetime], late_after: timedelta = LATE_AFTER
+    ) -> None:
+        self._store, self._publisher, self._clock, self._late_after = store, publisher, clock, late_after
         self._tried_at = 0.0
         self.failure: HubUnavailableError | None = None
         """Why alerts wait in the table; None while the hub takes them."""
 
     @property
-    def is_retry_due(self) -> bool:
-        """Whether alerts wait in the table and the last attempt was some seconds ago."""
-        return self.failure is not None and time.monotonic() - self._tried_at >= RETRY_EVERY_S
+    def is_sending_due(self) -> bool:
+        """Whether alerts wait in the table, and the last failed attempt to send some was some seconds ago."""
+        if self.failure is not None:
+            return time.monotonic() - self._tried_at >= RETRY_EVERY_S
+        return bool(self._store.waiting)
 
-    def publish(self, alerts: pl.DataFrame) -> bool:
-        """Sends alerts; while the hub is away they wait in the table for `retry`.
+    def publish(self, alerts: pl.DataFrame) -> Delivery:
+        """Sends alerts; while the hub is away they wait in the table for `send_waiting`."""
+        return Delivery(is_published=False) if self.failure is not None else self._attempt(alerts)
 
-        Returns:
-            Whether the hub took them.
-        """
-        return self.failure is None and self._attempt(alerts)
-
-    def retry(self) -> None:
-        """Sends what is stored and was not taken. All alerts must be stored, and nothing may be published meanwhile."""
-        for partition, alerts in self._store.unpublished():
-            if not self._attempt(alerts):
-                return
-            self._store.mark_published({partition: alerts["sequence_number"][-1]})
-        self._store.mark_published()
+    def try_again(self) -> None:
+        """Lets alerts go out again; all that were handed to `publish` while the hub was away must be stored."""
         self.failure = None
 
-    def _attempt(self, alerts: pl.DataFrame) -> bool:
+    def send_waiting(self) -> None:
+        """Sends some of the stored alerts that wait, the urgent ones first."""
+        waiting = self._store.waiting
+        waiting.reopen()
+        chunk = waiting.next_chunk()
+        if chunk is not None and self._attempt(chunk.alerts).is_published:
+            waiting.sent(chunk)
+
+    def _attempt(self, alerts: pl.DataFrame) -> Delivery:
         try:
-            publish_alerts(self._store.contract, self._publisher, alerts)
+            set_aside = publish_alerts(self._store.contract, self._publisher, alerts, self._clock(), self._late_after)
         except HubUnavailableError as error:
-            self.failure, self._tried_at = error, time.monotonic()
-            return False
-        return True
+            return self._failed(error)
+        except Exception as error:
+            # Whatever is wrong with the alerts hub or its client, data goes on.
+            return self._failed(HubUnavailableError(f"Alerts could not be published ({type(error).__name__})."))
+        return Delivery(is_published=True, set_aside=set_aside)
+
+    def _failed(self, failure: HubUnavailableError) -> Delivery:
+        self.failure, self._tried_at = failure, time.monotonic()
+        return Delivery(is_published=False)

@@ -1,31 +1,64 @@
 """What a session does with pulled events, each step on a thread of its own: decode, process, publish, commit.
 
+```
+ the session's thread      process            publish            commit
+ ────────────────────      ─────────          ─────────          ─────────
+ pull, decode batch 3  ──▶ batch 2       ──▶  alerts of 1   ──▶  batch 0 into the tables, or waiting alerts out
+```
+
 While one micro-batch is processed, the next is decoded and the ones before are published and committed, all in order.
 Alerts go out the moment they are raised; a commit waits for those of its own micro-batches only, before it stores them.
 There is one commit at a time. A commit that failed leaves its micro-batches at the head of those that wait: no later
-ones overtake them.
+ones overtake them. Micro-batches that could not be processed are stored in bronze all the same.
 """
 
+import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import takewhile
+from pathlib import Path
 from typing import NamedTuple, Self
+
+import polars as pl
 
 from assets.stream.decode import Decoded
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, Processor
-from assets.stream.store import Events, StreamStore
+from assets.stream.store import Delivery, Events, StreamStore
 
 AHEAD = 2
 """How many decoded micro-batches may wait, the one that is being processed among them."""
 
 
+class ProcessingError(RuntimeError):
+    """Events could not be processed; they are in bronze, and the next session tries again."""
+
+    @classmethod
+    def of(cls, stream: str, error: BaseException) -> "ProcessingError":
+        """What is known of an error but for its text, which may quote a reading."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = " ← ".join(f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in reversed(frames[-4:]))
+        return cls(
+            f"{stream}: processing failed with {type(error).__name__} at {places}. The events are kept in bronze, and "
+            "nothing is lost; the text of the error is left out, since it may quote a reading. Mend the code and start "
+            f"a session, or `pulselake drain {stream}`: it goes on from bronze."
+        )
+
+
+class Stored(NamedTuple):
+    """What a commit stored: outcomes in all tables, and events in bronze alone."""
+
+    outcomes: list[Outcome]
+    events_in_bronze: int
+
+
 class _MicroBatch(NamedTuple):
     readings: int
     size: int
+    bronze: pl.DataFrame
     outcome: Future[Outcome]
-    is_published: Future[bool]
+    delivery: Future[Delivery]
 
 
 class Pipeline:
@@ -36,9 +69,17 @@ class Pipeline:
         store: the stream's tables.
         outlet: where alerts leave.
         hub_created_at_ms: the identity of the hub that the events come from.
+        failure: why nothing can be processed in this session, so that all goes into bronze alone.
     """
 
-    def __init__(self, processor: Processor, store: StreamStore, outlet: AlertOutlet, hub_created_at_ms: int) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        store: StreamStore,
+        outlet: AlertOutlet,
+        hub_created_at_ms: int,
+        failure: Exception | None = None,
+    ) -> None:
         self._processor, self._store, self._outlet = processor, store, outlet
         self._hub_created_at_ms = hub_created_at_ms
         self._processing, self._publishing, self._committing = (
@@ -46,9 +87,11 @@ class Pipeline:
         )
         self._waiting: list[_MicroBatch] = []
         self._in_commit: list[_MicroBatch] = []
-        self._commit: Future[None] | None = None
+        self._at_work: Future[Stored] | None = None
         self._newest: deque[Future[Outcome]] = deque(maxlen=AHEAD)
         self._stored = 0
+        self.failure = failure
+        """Why micro-batches cannot be processed any more; None while they can."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,71 +112,91 @@ class Pipeline:
 
     @property
     def is_committing(self) -> bool:
-        """Whether a commit was begun whose end was not told yet."""
-        return self._commit is not None
+        """Whether a commit was begun, or a sending of waiting alerts, whose end was not told yet."""
+        return self._at_work is not None
 
     def add(self, events: Events) -> None:
-        """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet.
-
-        Raises:
-            Exception: an earlier micro-batch could not be processed.
-        """
-        decoded = self._processor.decode(events.bodies)
+        """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet."""
+        try:
+            decoded = self._processor.decode(events.bodies)
+        except Exception as error:
+            raise ProcessingError.of(self._store.contract.stream, error) from None
         if len(self._newest) == AHEAD:
-            self._newest[0].result()
-        before = self._newest[-1] if self._newest else None
-        outcome = self._processing.submit(self._process, events, decoded, self._stored, before)
+            wait([self._newest[0]])
+        outcome = self._processing.submit(self._process, events, decoded, self._stored)
         self._newest.append(outcome)
         self._stored = 0
-        is_published = self._publishing.submit(self._publish, outcome)
-        size = sum(map(len, events.bodies))
-        self._waiting.append(_MicroBatch(int(decoded.reading_counts.sum()), size, outcome, is_published))
+        delivery = self._publishing.submit(self._publish, outcome)
+        bronze = self._processor.bronze(events.positions, decoded)
+        size = sum(len(body or b"") for body in events.bodies)
+        self._waiting.append(_MicroBatch(int(decoded.reading_counts.sum()), size, bronze, outcome, delivery))
 
     def begin_commit(self) -> None:
         """Begins to commit all that waits; `end_commit` tells how it went. None must be under way."""
         self._in_commit, self._waiting = self._waiting, []
-        self._commit = self._committing.submit(self._write, self._in_commit)
+        self._at_work = self._committing.submit(self._write, self._in_commit)
 
-    def end_commit(self, *, wait: bool) -> list[Outcome]:
+    def begin_sending(self) -> None:
+        """Begins to send some stored alerts that wait; `end_commit` tells how it went. No commit must be under way."""
+        self._at_work = self._committing.submit(self._send_waiting)
+
+    def end_commit(self, *, wait: bool) -> Stored | None:
         """What a commit has stored that ended since the last call.
 
         Raises:
-            Exception: the commit failed, or processing did; all of it waits again, and what is stored is left out then.
+            Exception: the commit failed; all of it waits again, and what is stored is left out then.
         """
-        if self._commit is None or not (wait or self._commit.done()):
-            return []
-        commit, in_commit = self._commit, self._in_commit
-        self._commit, self._in_commit = None, []
+        if self._at_work is None or not (wait or self._at_work.done()):
+            return None
+        at_work, in_commit = self._at_work, self._in_commit
+        self._at_work, self._in_commit = None, []
         try:
-            commit.result()
+            stored = at_work.result()
         except BaseException:
             self._waiting = in_commit + self._waiting
             raise
-        self._stored += len(in_commit)
-        return [each.outcome.result() for each in in_commit]
+        self._stored += len(stored.outcomes)
+        return stored
 
-    def _process(self, events: Events, decoded: Decoded, stored: int, before: Future[Outcome] | None) -> Outcome:
-        if before is not None:
+    def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
+        if self.failure is not None:
             # Behind one that failed nothing may be processed: it would lack what that one knows.
-            before.result()
+            raise self.failure
         if stored:
-            self._processor.known.forget(stored)
-        return self._processor.process(events.positions, events.bodies, decoded)
+            self._processor.known.mark_stored(stored)
+        try:
+            return self._processor.process(events.positions, events.bodies, decoded)
+        except (Exception, pl.exceptions.PanicException) as error:
+            self.failure = ProcessingError.of(self._store.contract.stream, error)
+            raise self.failure from None
 
-    def _publish(self, outcome: Future[Outcome]) -> bool:
+    def _publish(self, outcome: Future[Outcome]) -> Delivery:
         return self._outlet.publish(outcome.result().alerts)
 
-    def _write(self, micro_batches: Sequence[_MicroBatch]) -> None:
+    def _send_waiting(self) -> Stored:
+        self._outlet.send_waiting()
+        return Stored([], 0)
+
+    def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:
         good = list(takewhile(lambda each: each.outcome.exception() is None, micro_batches))
+        rest = micro_batches[len(good) :]
+        outcomes = [each.outcome.result() for each in good]
         try:
             if good:
                 self._store.commit(
-                    [each.outcome.result() for each in good],
-                    are_published=lambda: all(each.is_published.result() for each in good),
-                    hub_created_at_ms=self._hub_created_at_ms,
+                    outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms
                 )
+            if rest:
+                self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
         finally:
             # Of every one: once a commit has ended, nothing of its micro-batches is being published.
-            wait([each.is_published for each in micro_batches])
-        if len(good) < len(micro_batches):
-            micro_batches[len(good)].outcome.result()
+            wait([each.delivery for each in micro_batches])
+        return Stored(outcomes, sum(each.bronze.height for each in rest))
+
+
+def _joined(micro_batches: Sequence[_MicroBatch]) -> Callable[[], Delivery]:
+    def delivery() -> Delivery:
+        each = [micro_batch.delivery.result() for micro_batch in micro_batches]
+        return Delivery(all(one.is_published for one in each), sum(one.set_aside for one in each))
+
+    return delivery

@@ -5,17 +5,20 @@ event_index). Bronze keeps that order, hence processing bronze again gives the s
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 import polars_hash as plh
+from numpy.typing import NDArray
 
-from assets.stream.contract import FUTURE_TOLERANCE, Contract
+from assets.stream.contract import FUTURE_TOLERANCE, MAX_AVERAGED, POSITION_COLUMNS, Contract, ContractError, Utc
 from assets.stream.decode import Decoded, Decoder
 from assets.stream.instants import instants
+from assets.stream.isolation import isolated
 from assets.stream.known import Known
 from assets.stream.windows import trailing_means
 
@@ -26,9 +29,15 @@ POSITIONS = pl.Schema(
         "sequence_number": pl.Int64(),
         "received_at": pl.Datetime("us", "UTC"),
         "pulled_at": pl.Datetime("us", "UTC"),
+        "hub_epoch": pl.Int64(),
+        "key": pl.String(),
+        "properties": pl.String(),
+        "annotations": pl.String(),
     }
 )
 """What is known of an event besides its body."""
+_PLACE = ["event", "event_index"]
+_ENGINE_COLUMNS = POSITION_COLUMNS | {"event", "pulled_at"}
 DUPLICATES = pl.Schema({"ingest_date": pl.Date(), "duplicates": pl.get_index_type()})
 
 MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
@@ -40,17 +49,34 @@ class Outcome:
     """The rows of one micro-batch.
 
     Attributes:
-        bronze, silver, quarantine, alerts: rows of the stream's tables.
+        rows: by role, the rows of each of the stream's outputs.
         duplicates: for each ingest date, readings that repeat an earlier one and were dropped.
         unknown_fields: how often each undeclared field was seen.
     """
 
-    bronze: pl.DataFrame
-    silver: pl.DataFrame
-    quarantine: pl.DataFrame
-    alerts: pl.DataFrame
+    rows: Mapping[str, pl.DataFrame]
     duplicates: pl.DataFrame
     unknown_fields: Counter[str]
+
+    @property
+    def bronze(self) -> pl.DataFrame:
+        """Events as they came."""
+        return self.rows["bronze"]
+
+    @property
+    def silver(self) -> pl.DataFrame:
+        """Readings that stand."""
+        return self.rows["silver"]
+
+    @property
+    def quarantine(self) -> pl.DataFrame:
+        """What could not enter silver."""
+        return self.rows["quarantine"]
+
+    @property
+    def alerts(self) -> pl.DataFrame:
+        """Rules that were broken."""
+        return self.rows["alerts"]
 
 
 class Processor:
@@ -60,12 +86,21 @@ class Processor:
         self.known = known
         self._contract = contract
         self._decoder = Decoder(contract.payload)
-        self._schemas = {table.layer: table.schema for table in contract.tables}
+        self._schemas = {output.role: output.table.schema for output in contract.outputs}
+        self._cleaned = _cleaned_schema(contract)
         self._rules = _rules(contract)
+        windows = {window.name for window in contract.windows}
+        # What one value can break, without the mean of others.
+        self._is_of_reading = np.array([rule.column not in windows for rule in contract.rules], bool)
+        self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events."""
         return self._decoder.decode(bodies)
+
+    def bronze(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
+        """The rows of bronze, which need no more than the decoded bodies."""
+        return self._conform("bronze", _events(positions, decoded).hstack(decoded.bodies))
 
     def process(self, positions: pl.DataFrame, bodies: Sequence[bytes], decoded: Decoded | None = None) -> Outcome:
         """Takes events through decode, clean, dedupe, windows and rules, and remembers them.
@@ -76,54 +111,96 @@ class Processor:
             decoded: what `decode` made of the bodies, if that is done.
         """
         decoded = decoded or self.decode(bodies)
-        events = positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
+        events = _events(positions, decoded)
         cleaned = self._clean(events, decoded)
         is_good = cleaned["reason"].is_null()
         good = _only(cleaned, is_good)
-        near, earlier = self._known_of(good)
+        context, earlier = self._known_of(good)
         is_one_each = self._is_one_each(good)
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
+        conflicting = repeats.drop_nulls("reason")
         silver = self._conform("silver", first)
-        alerts = self._alerts(first, near, earlier, is_one_each=is_one_each)
-        rejects = [decoded.rejects]
-        if good.height < cleaned.height:
-            rejects.append(cleaned.filter(~is_good))
-        if repeats.height:
-            rejects.append(repeats.drop_nulls("reason"))
+        alerts = self._alerts(first, conflicting, context, earlier, is_one_each=is_one_each)
         self.known.add(silver, alerts)
         bronze = events.hstack(decoded.bodies)
-        return Outcome(
-            bronze=self._conform("bronze", bronze),
-            silver=silver,
-            quarantine=self._quarantine(rejects, bronze),
-            alerts=alerts,
-            duplicates=_duplicates(repeats),
-            unknown_fields=decoded.unknown_fields,
-        )
+        rejects = [decoded.rejects, conflicting]
+        if good.height < cleaned.height:
+            rejects.append(cleaned.filter(~is_good))
+        rows = {
+            "bronze": self._conform("bronze", bronze),
+            "quarantine": self._quarantine(rejects, bronze),
+            "alerts": alerts,
+            "silver": silver,
+        }
+        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields)
 
     def _clean(self, events: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         rows = decoded.readings
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
         positions = events if each_is_its_event else events[rows["event"]]
         rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(positions)
-        cleaned = self._contract.clean(rows)
+        cleaned = pl.concat(isolated(rows, self._cleaned_by_domain, self._failed))
         time = cleaned["measured_at"]
         cleaned = cleaned.with_columns(time.dt.date().alias("event_date"))
         is_future = time > cleaned["received_at"] + FUTURE_TOLERANCE
-        if not (time.null_count() or is_future.any()):
+        if time.null_count() or is_future.any():
+            of_time = pl.when(time.is_null()).then(pl.lit("bad_timestamp")).when(is_future)
+            cleaned = cleaned.with_columns(reason=pl.coalesce("reason", of_time.then(pl.lit("in_the_future"))))
+        return self._within_contract(cleaned)
+
+    def _cleaned_by_domain(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """What the domain makes of the readings, in their order and with the declared types.
+
+        Raises:
+            ContractError: readings are missing or doubled, or columns are not those of the contract.
+        """
+        cleaned = self._contract.clean(rows)
+        names = list(self._cleaned)
+        if missing := [name for name in names if name not in cleaned.columns]:
+            raise ContractError(f"Stream '{self._contract.stream}': clean returns no {', '.join(missing)}.")
+        cleaned = cleaned[names]
+        if cleaned.schema != self._cleaned:
+            cleaned = cleaned.cast({n: t for n, t in self._cleaned.items() if cleaned.schema[n] == pl.Null})
+        if cleaned.schema != self._cleaned:
+            raise ContractError(f"Stream '{self._contract.stream}': clean returns columns of other types.")
+        if not cleaned[_PLACE].equals(rows[_PLACE]):
+            cleaned = cleaned.sort(_PLACE)
+            if not cleaned[_PLACE].equals(rows[_PLACE]):
+                raise ContractError(f"Stream '{self._contract.stream}': clean drops or doubles readings.")
+        return cleaned
+
+    def _failed(self, row: pl.DataFrame, failure: str) -> pl.DataFrame:
+        """A reading on which the domain's code fails: it keeps its position and gets a reason."""
+        positions = row[[name for name in self._cleaned if name in row.columns and name in _ENGINE_COLUMNS]]
+        others = pl.DataFrame(schema={n: t for n, t in self._cleaned.items() if n not in positions.columns})
+        failed = pl.concat([positions, others], how="diagonal")
+        return failed.with_columns(reason=pl.lit(failed_by(failure)))[list(self._cleaned)]
+
+    def _within_contract(self, cleaned: pl.DataFrame) -> pl.DataFrame:
+        """Refuses readings that silver or a window could not hold."""
+        required = [name for name in self._required if cleaned[name].null_count()]
+        lacks = pl.any_horizontal(pl.lit(False), *(pl.col(name).is_null() for name in required))
+        beyond = [name for name in self._averaged if not _is_averaged(cleaned[name])]
+        exceeds = pl.any_horizontal(pl.lit(False), *(~_within_bounds(pl.col(name)) for name in beyond))
+        if not required and not beyond:
             return cleaned
-        of_time = pl.when(time.is_null()).then(pl.lit("bad_timestamp")).when(is_future).then(pl.lit("in_the_future"))
-        return cleaned.with_columns(reason=pl.coalesce("reason", of_time))
+        reason = (
+            pl.when(lacks)
+            .then(pl.lit(failed_by("ContractError")))
+            .when(exceeds)
+            .then(pl.lit(failed_by("OverflowError")))
+        )
+        return cleaned.with_columns(reason=pl.coalesce("reason", reason))
 
     def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
-        late = self.known.late(rows)
+        late = self.known.may_repeat(rows)
         # Looked up once: what windows need contains what repeats need.
         has_windows = self._contract.windows and self._contract.rules
-        near = self.known.near(rows if has_windows else late, self._contract.reach)
+        context = self.known.context_of(rows if has_windows else late, self._contract.reach)
         if late.is_empty():
-            return near, near.clear()
-        return near, near.join(late, on=[self._contract.entity, "measured_at"], how="semi")
+            return context, context.clear()
+        return context, context.join(late, on=[self._contract.entity, "measured_at"], how="semi")
 
     def _is_one_each(self, rows: pl.DataFrame) -> bool:
         """Whether no entity has two readings of one instant; by hashes, so that a false no is possible, if unlikely."""
@@ -150,45 +227,114 @@ class Processor:
         )
         repeats = repeats.join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
-        return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))
+        return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))[rows.columns]
 
     def _alerts(
-        self, rows: pl.DataFrame, near: pl.DataFrame, earlier: pl.DataFrame, *, is_one_each: bool
+        self,
+        first: pl.DataFrame,
+        conflicting: pl.DataFrame,
+        context: pl.DataFrame,
+        earlier: pl.DataFrame,
+        *,
+        is_one_each: bool,
     ) -> pl.DataFrame:
         """One row for each rule that a reading breaks, in the order of readings and rules."""
         contract = self._contract
-        if not contract.rules or rows.is_empty():
+        if not contract.rules or first.height + conflicting.height == 0:
             return pl.DataFrame(schema=self._schemas["alerts"])
-        if contract.windows:
-            rows = rows.hstack(trailing_means(near, rows, contract.windows, contract.entity))
-        # In the order of readings, then rules.
-        breaches = np.flatnonzero(np.column_stack([rule.is_broken(rows) for rule in contract.rules]))
-        broken, rules = (pl.Series(each) for each in np.divmod(breaches, len(contract.rules)))
-        names = [name for name in self._schemas["alerts"].names() if name in rows.columns]
-        alerts = rows[names][broken].hstack(self._rules[rules])
-        # An alert says the mean that broke its rule, no other.
-        means = (alerts[each.name].set(alerts["column"] != each.name, None) for each in contract.windows)
-        alerts = self._conform("alerts", alerts.with_columns(_alert_ids(alerts, contract.entity), *means))
-        if contract.keys == (contract.entity,):
+        raised = self._raised(first, context)
+        if conflicting.height:
+            raised = pl.concat([raised, self._revised(conflicting)]).sort(_PLACE, maintain_order=True)
+        alerts = self._conform("alerts", raised)
+        if conflicting.is_empty() and contract.keys == (contract.entity,):
             return alerts
-        # Where keys are more than the entity, two readings can raise the same alert: here or in an earlier micro-batch.
-        if not (is_one_each or self._is_one_each(rows)):
+        # Two readings of one instant can raise the same alert, here or in an earlier micro-batch.
+        if conflicting.height or not (is_one_each or self._is_one_each(first)):
             alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
         if earlier.is_empty():
             return alerts
         shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
-        return alerts.join(self.known.raised(shared), on="alert_id", how="anti", maintain_order="left")
+        return alerts.join(self.known.already_raised(shared), on="alert_id", how="anti", maintain_order="left")
+
+    def _raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
+        """The alerts of readings that stand."""
+        contract = self._contract
+        if contract.windows:
+            rows = rows.hstack(trailing_means(context, rows, contract.windows, contract.entity))
+        return self._breaches(rows, self._broken(rows), is_revision=False)
+
+    def _revised(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The alerts of readings that contradict the one that stands: none, unless one of them is urgent.
+
+        A second value for the same instant never enters silver, but a low must reach a person.
+        """
+        means = (pl.lit(None, pl.Float64).alias(window.name) for window in self._contract.windows)
+        rows = rows.with_columns(*means)
+        broken = self._broken(rows) & self._is_of_reading
+        broken[~broken[:, self._is_urgent].any(axis=1)] = False
+        return self._breaches(rows, broken, is_revision=True)
+
+    def _broken(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Which rules (columns) each reading (row) breaks."""
+        return np.column_stack([rule.is_broken(rows) for rule in self._contract.rules])
+
+    def _breaches(self, rows: pl.DataFrame, broken: NDArray[np.bool_], *, is_revision: bool) -> pl.DataFrame:
+        """One row for each broken rule, in the order of readings, then rules."""
+        contract = self._contract
+        at, rules = (pl.Series(each) for each in np.divmod(np.flatnonzero(broken), len(contract.rules)))
+        names = [name for name in (*_PLACE[:1], *self._schemas["alerts"]) if name in rows.columns]
+        alerts = rows[names][at].hstack(self._rules[rules])
+        # An alert says the mean that broke its rule, no other.
+        means = (alerts[each.name].set(alerts["column"] != each.name, None) for each in contract.windows)
+        revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
+        alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *means)
+        return alerts[[_PLACE[0], *self._schemas["alerts"]]]
 
     def _quarantine(self, rejects: Sequence[pl.DataFrame], bronze: pl.DataFrame) -> pl.DataFrame:
         if not any(frame.height for frame in rejects):
             return pl.DataFrame(schema=self._schemas["quarantine"])
         rows = pl.concat([frame[["event", "event_index", "reason"]] for frame in rejects])
         rows = rows.sort("event", "event_index")
-        return self._conform("quarantine", _within_bounds(rows.hstack(bronze[rows["event"]])))
+        return self._conform("quarantine", _without_copies(rows.hstack(bronze[rows["event"]])))
 
-    def _conform(self, layer: str, rows: pl.DataFrame) -> pl.DataFrame:
-        names: list[str] = self._schemas[layer].names()
+    @cached_property
+    def _required(self) -> list[str]:
+        return [name for name in self._contract.tables.silver.required if name in self._cleaned]
+
+    @cached_property
+    def _averaged(self) -> list[str]:
+        return list(dict.fromkeys(window.column for window in self._contract.windows))
+
+    def _conform(self, role: str, rows: pl.DataFrame) -> pl.DataFrame:
+        names: list[str] = self._schemas[role].names()
         return rows[names]
+
+
+def failed_by(failure: str) -> str:
+    """The quarantine reason for a reading on which code fails."""
+    return f"failed:{failure}"
+
+
+def _events(positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
+    return positions.hstack([decoded.reading_counts, positions["pulled_at"].dt.date().alias("ingest_date")])
+
+
+def _cleaned_schema(contract: Contract) -> pl.Schema:
+    """What the engine takes from cleaned readings: their place, silver's columns and the reason."""
+    silver = {name: dtype for name, dtype in contract.tables.silver.schema.items() if name != "event_date"}
+    return pl.Schema({"event": pl.Int64()} | silver | {"pulled_at": Utc, "reason": pl.String()})
+
+
+def _is_averaged(values: pl.Series) -> bool:
+    """Whether a window can average all of the values that are there."""
+    lowest, highest = values.min(), values.max()
+    if values.dtype == pl.Float64 and values.is_nan().any():
+        return False
+    return lowest is None or bool(-MAX_AVERAGED <= lowest and highest <= MAX_AVERAGED)  # type: ignore[operator]
+
+
+def _within_bounds(value: pl.Expr) -> pl.Expr:
+    return value.is_between(-MAX_AVERAGED, MAX_AVERAGED).fill_null(True)
 
 
 def _is_first(rows: pl.DataFrame, key: list[str]) -> pl.Series:
@@ -232,7 +378,7 @@ def _number(text: Any) -> pl.Expr:
     return digest.reinterpret(signed=True)
 
 
-def _within_bounds(quarantined: pl.DataFrame) -> pl.DataFrame:
+def _without_copies(quarantined: pl.DataFrame) -> pl.DataFrame:
     """Without most copies of a body: an array of many bad members would be multiplied by its own length."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
     number = pl.int_range(pl.len()).over("event")

@@ -6,21 +6,31 @@ the days whose quarantine a fix would change.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
 from assets.stream.contract import Contract
 from assets.stream.known import Known
+from assets.stream.log import hub_epoch
 from assets.stream.process import Outcome, Processor
 from assets.stream.slices import slices
-from assets.stream.store import CHUNK_BYTES, StreamStore, read_events
-from resources.lake import Lake, LakeTable
+from assets.stream.store import CHUNK_BYTES, StreamStore, events_of, read_events
+from resources.lake import Lake
+
+EVENT = ["hub_epoch", "partition", "sequence_number"]
+"""The key of an event."""
 
 ROW_BYTES = 200
 """What a quarantined row weighs besides its body."""
+
+DERIVED = ("silver", "alerts", "quarantine")
+"""The roles of the tables that are made from bronze, in the order in which a rebuilt day is put into them.
+
+Quarantine comes last: until it is replaced, a replay that was interrupted is found to be due again.
+"""
 
 
 class NotCaughtUpError(RuntimeError):
@@ -33,42 +43,43 @@ class Rebuilt:
 
     Attributes:
         day: the ingest date.
-        before, after: rows by layer.
+        before, after: rows by role.
         event_dates: the dates whose gold must follow.
-        new_alerts: alert rows that were not there before.
+        new_alerts: how many alerts were stored on no day before.
     """
 
     day: date
     before: dict[str, int]
     after: dict[str, int]
     event_dates: tuple[date, ...]
-    new_alerts: pl.DataFrame = field(repr=False)
+    new_alerts: int
 
 
 class _Spool:
-    """Rows by layer in temporary Parquet files: a day need not fit into memory."""
+    """Rows by role in temporary Parquet files: a day need not fit into memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parts = 0
 
     def add(self, outcome: Outcome) -> None:
-        for layer in ("silver", "quarantine", "alerts"):
-            frame: pl.DataFrame = getattr(outcome, layer)
-            if frame.height:
-                frame.write_parquet(self._folder / f"{layer}-{self._parts:06d}.parquet")
+        for role in DERIVED:
+            if outcome.rows[role].height:
+                outcome.rows[role].write_parquet(self._folder / f"{role}-{self._parts:06d}.parquet")
         self._parts += 1
 
-    def scan(self, table: LakeTable) -> pl.LazyFrame:
-        files = self._files(table)
-        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=table.table.schema)
+    def with_earlier(self, store: StreamStore, role: str, earlier: pl.Expr) -> pl.LazyFrame:
+        """The rows of a table that meet a condition, and those spooled for it."""
+        table, files = store.tables[role], self._files(role)
+        spooled = pl.scan_parquet(files) if files else pl.LazyFrame(schema=table.table.schema)
+        return pl.concat([table.scan().filter(earlier), spooled])
 
-    def frames(self, table: LakeTable) -> Iterator[pl.DataFrame]:
-        for file in self._files(table):
+    def frames(self, role: str) -> Iterator[pl.DataFrame]:
+        for file in self._files(role):
             yield pl.read_parquet(file)
 
-    def _files(self, table: LakeTable) -> list[Path]:
-        return sorted(self._folder.glob(f"{table.table.layer}-*.parquet"))
+    def _files(self, role: str) -> list[Path]:
+        return sorted(self._folder.glob(f"{role}-*.parquet"))
 
 
 def rebuild(
@@ -80,11 +91,12 @@ def rebuild(
         contract: the stream.
         lake: where its tables are.
         day: the ingest date.
-        on_new_alerts: called with the alerts that were not there before, if any, ahead of their commit.
+        on_new_alerts: called with the alerts that no day held before, some at a time, ahead of their commit.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not.
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
+        SchemaError: a table does not fit the contract; nothing was replaced.
     """
     store = StreamStore(contract, lake)
     store.open()
@@ -99,8 +111,8 @@ def rebuild(
         spool = _Spool(Path(folder))
         known = Known(
             contract,
-            silver=lambda: pl.concat([store.silver.scan().filter(earlier), spool.scan(store.silver)]),
-            alerts=lambda: pl.concat([store.alerts.scan().filter(earlier), spool.scan(store.alerts)]),
+            silver=lambda: spool.with_earlier(store, "silver", earlier),
+            alerts=lambda: spool.with_earlier(store, "alerts", earlier),
             newest=store.silver.newest("measured_at", earlier),
         )
         processor = Processor(contract, known)
@@ -108,27 +120,29 @@ def rebuild(
         for events in read_events(store.complete(day)):
             outcome = processor.process(events.positions, events.bodies)
             spool.add(outcome)
-            known.forget()
+            known.mark_stored()
             duplicates += int(outcome.duplicates["duplicates"].sum())
-        touched = (
-            pl.concat([store.silver.scan().filter(of_day), spool.scan(store.silver)]).select("event_date").unique()
-        )
+        touched = spool.with_earlier(store, "silver", of_day).select("event_date").unique()
         event_dates = tuple(touched.collect().to_series().sort().to_list())
-        # Quarantine last: until it is replaced, a replay that was interrupted is found to be due again.
-        tables = (store.silver, store.alerts, store.quarantine)
-        before = {table.table.layer: _count(table.scan().filter(of_day)) for table in tables}
-        new_alerts = (
-            spool.scan(store.alerts).join(store.alerts.scan().filter(of_day), on="alert_id", how="anti").collect()
-        )
-        if new_alerts.height:
-            on_new_alerts(new_alerts)
+        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
+        new_alerts = 0
+        for alerts in spool.frames("alerts"):
+            new = _never_stored(store, alerts)
+            new_alerts += new.height
+            if new.height:
+                on_new_alerts(new)
         after = {
-            table.table.layer: store.replace_day(
-                table, day, spool.frames(table), event_dates, duplicates, is_newest=is_newest
-            )
-            for table in tables
+            role: store.replace_day(role, day, spool.frames(role), event_dates, duplicates, is_newest=is_newest)
+            for role in DERIVED
         }
     return Rebuilt(day, before, after, event_dates, new_alerts)
+
+
+def _never_stored(store: StreamStore, alerts: pl.DataFrame) -> pl.DataFrame:
+    """Those of the alerts that no day holds."""
+    is_near = pl.col("measured_at").is_between(alerts["measured_at"].min(), alerts["measured_at"].max())
+    stored = store.alerts.scan().filter(is_near).select("alert_id")
+    return alerts.lazy().join(stored, on="alert_id", how="anti", maintain_order="left").collect()
 
 
 def replay(
@@ -176,25 +190,16 @@ def _is_changed(store: StreamStore, day: date) -> bool:
     quarantine = store.quarantine.scan().filter(pl.col("ingest_date") == day)
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64).fill_null(0)
     parts = slices(quarantine, "received_at", CHUNK_BYTES, (size + ROW_BYTES).sum())
-    return any(_changes(store.contract, part.collect()) for part in parts)
+    return any(_changes(store, day, part.with_columns(hub_epoch).collect()) for part in parts)
 
 
-def _changes(contract: Contract, quarantined: pl.DataFrame) -> bool:
+def _changes(store: StreamStore, day: date, quarantined: pl.DataFrame) -> bool:
     """Processes quarantined events alone, without what is known of others: enough to see whether a reason changed."""
-    first = quarantined.sort("partition", "sequence_number", "event_index")
-    events = first.unique(["partition", "sequence_number"], keep="first", maintain_order=True)
-    empty = {table.layer: table.schema for table in contract.tables}
-    known = Known(
-        contract, lambda: pl.LazyFrame(schema=empty["silver"]), lambda: pl.LazyFrame(schema=empty["alerts"]), None
-    )
-    bodies = events.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
-    positions = events.select(
-        "partition", "sequence_number", "received_at", pulled_at=pl.lit(datetime(2000, 1, 1, tzinfo=UTC))
-    )
-    outcome = Processor(contract, known).process(
-        positions.with_columns(pl.col("pulled_at").cast(positions.schema["received_at"])), bodies
-    )
-    key = ["partition", "sequence_number", "event_index", "reason"]
+    received = pl.col("received_at").is_between(quarantined["received_at"].min(), quarantined["received_at"].max())
+    bronze = store.bronze.scan().filter(pl.col("ingest_date") == day, received).with_columns(hub_epoch)
+    events = events_of(bronze.join(quarantined[EVENT].unique().lazy(), on=EVENT, how="semi"))
+    outcome = Processor(store.contract, Known.nothing(store.contract)).process(events.positions, events.bodies)
+    key = [*EVENT, "event_index", "reason"]
     # Whether a reading contradicts another one is not seen here.
     alone = quarantined.filter(pl.col("reason") != "conflicting_duplicate")
     return bool(alone.join(outcome.quarantine, on=key, how="anti").height)

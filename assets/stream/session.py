@@ -15,12 +15,13 @@ from functools import partial
 import polars as pl
 
 from assets.stream.contract import Contract
-from assets.stream.outlet import AlertOutlet
-from assets.stream.pipeline import Pipeline
+from assets.stream.known import Known
+from assets.stream.outlet import LATE_AFTER, AlertOutlet
+from assets.stream.pipeline import Pipeline, ProcessingError
 from assets.stream.process import POSITIONS, Outcome, Processor
 from assets.stream.store import Events, StreamStore
 from resources.event_source import EventSource, HubState, Publisher, Pulled, Tail
-from resources.lake import Lake
+from resources.lake import Lake, SchemaError
 
 Clock = Callable[[], datetime]
 
@@ -28,12 +29,18 @@ COMMIT_BYTES = 128 << 20
 """Processed bodies of this size are committed without waiting, whatever their number."""
 STALLED_AFTER_S = 30.0
 """A hub that is ahead and delivers nothing for so long gets a new session, which connects anew."""
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""How far a clock may be set back while a stream goes on; the order of processing does not depend on it."""
 MAX_UNKNOWN_FIELDS = 1000
 """Names of undeclared fields that are counted apart; a producer may make up new ones without end."""
 
 
 class HubRecreatedError(RuntimeError):
     """The hub is not the one that bronze was read from; nothing was read from it."""
+
+
+class ClockError(RuntimeError):
+    """The clock is behind what bronze says; nothing was pulled."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class SessionLimits:
         idle_timeout_s: ends the session when the hub had nothing for so long.
         max_duration_s: ends the session after so long.
         until_caught_up: end as soon as all that the hub holds is committed, instead of waiting for the idle timeout.
+        late_after: how old a reading may be when its alert is published; the alert of an older one says it is late.
     """
 
     trigger_s: float = 0.2
@@ -55,6 +63,7 @@ class SessionLimits:
     idle_timeout_s: float = 15.0
     max_duration_s: float = 300.0
     until_caught_up: bool = False
+    late_after: timedelta = LATE_AFTER
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,19 @@ class Totals:
     Attributes:
         events: pulled from the hub and stored.
         caught_up_events: processed again from bronze after a crash.
-        silver, quarantine, alerts, duplicates: rows written, or dropped as repeats.
+        rows: written, by role of the table; bronze is left out, its rows are `events`.
+        duplicates: readings that were dropped as repeats.
+        set_aside: alerts that their hub will never take.
         expired_events: events that the hub's retention removed before they were read.
         unknown_fields: how often each undeclared payload field was seen.
         commits, micro_batches: how many.
-        reached: for each partition the last sequence number that is committed.
+        reached: for each partition of the hub the last sequence number that is committed.
         alerts_withheld: why stored alerts are not published yet; None if all are.
     """
 
     events: int = 0
     caught_up_events: int = 0
-    silver: int = 0
-    quarantine: int = 0
-    alerts: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     expired_events: int = 0
     commits: int = 0
@@ -85,13 +94,27 @@ class Totals:
     reached: Mapping[int, int] = field(default_factory=dict)
     alerts_withheld: str | None = None
 
+    @property
+    def silver(self) -> int:
+        """Rows written to silver."""
+        return self.rows["silver"]
+
+    @property
+    def quarantine(self) -> int:
+        """Rows written to quarantine."""
+        return self.rows["quarantine"]
+
+    @property
+    def alerts(self) -> int:
+        """Rows written to the alerts table."""
+        return self.rows["alerts"]
+
     def plus(self, outcome: Outcome) -> "Totals":
         """With one more micro-batch."""
+        rows = Counter({role: frame.height for role, frame in outcome.rows.items() if role != "bronze"})
         return replace(
             self,
-            silver=self.silver + outcome.silver.height,
-            quarantine=self.quarantine + outcome.quarantine.height,
-            alerts=self.alerts + outcome.alerts.height,
+            rows=self.rows + rows,
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
             unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
             micro_batches=self.micro_batches + 1,
@@ -136,7 +159,7 @@ class Session:
         self._contract, self._source, self._limits = contract, source, limits
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
         self.store = StreamStore(contract, lake)
-        self._outlet = AlertOutlet(self.store, publisher)
+        self._outlet = AlertOutlet(self.store, publisher, clock, limits.late_after)
         self._totals = Totals()
         self._committed_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
@@ -151,53 +174,86 @@ class Session:
 
         Raises:
             HubUnavailableError: the hub could not be reached, or not any more; what was pulled is committed.
-            HubRecreatedError: the hub holds less than what was read from it.
+            HubRecreatedError: the hub is not the one that bronze was read from; bronze is caught up, nothing was pulled.
+            ClockError: the clock is behind what bronze says; nothing was pulled.
+            ProcessingError: events could not be processed; they are in bronze.
+            SchemaError: a table does not fit the contract; events that were pulled are in bronze.
             ConcurrentWriteError: another session writes the stream; what was not committed is pulled again.
         """
         hub = self._source.state()
         self._tails = hub.tails
-        self.store.open(hub.tails)
-        check_identity(self._source.name, hub, self.store)
+        failure = self._open(hub)
+        # What waited when this session began is sent between its micro-batches, so that its own alerts need not wait.
+        self.store.waiting.reopen()
+        self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
+        processor = Processor(self._contract, Known.nothing(self._contract) if failure else self.store.known())
+        failure = failure or self._catch_up(processor)
+        check_identity(self._source.name, self._contract.stream, hub, self.store)
         self._pass_expired(hub)
-        processor = Processor(self._contract, self.store.known())
-        if self.store.has_unpublished():
-            self._outlet.retry()
-        self._catch_up(processor)
-        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms) as pipeline:
+        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure) as pipeline:
             try:
                 self._stream(pipeline)
             finally:
                 # On an error of the hub too: what was processed is complete.
                 self._commit_all(pipeline)
-        if self._outlet.failure is not None:
-            self._outlet.retry()
+            self._send_the_rest(pipeline)
+        if pipeline.failure is not None:
+            raise pipeline.failure
         # Only now: of a session that fails nobody hears the number.
-        self.store.mark_expired(_expired(hub, self.store.offsets(self.store.bronze)))
-        withheld = None if self._outlet.failure is None else str(self._outlet.failure)
-        self._totals = replace(self._totals, alerts_withheld=withheld)
+        self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
+        self._totals = replace(self._totals, alerts_withheld=self._withheld())
         return self._totals
 
-    def _catch_up(self, processor: Processor) -> None:
-        self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
+    def _open(self, hub: HubState) -> Exception | None:
+        """Opens the tables. Where one but bronze does not fit the contract, events are still kept in bronze.
+
+        Returns:
+            Why nothing can be processed.
+        """
+        self.store.bronze.ensure()
+        try:
+            self.store.open(hub.tails)
+        except SchemaError as error:
+            self.store.look(hub.tails)
+            return error
+        return None
+
+    def _offsets(self) -> dict[int, int]:
+        """How far bronze has come in the partitions of the hub."""
+        return self.store.of_hub(self.store.offsets("bronze"))
+
+    def _catch_up(self, processor: Processor) -> ProcessingError | None:
+        """Processes what an earlier session left in bronze.
+
+        Returns:
+            Why that failed, None if it did not. Then nothing later can be processed either.
+        """
         for events in self.store.behind():
-            outcome = processor.process(events.positions, events.bodies)
+            if self._should_stop():
+                break
+            try:
+                outcome = processor.process(events.positions, events.bodies)
+            except (Exception, pl.exceptions.PanicException) as error:
+                return ProcessingError.of(self._contract.stream, error)
             # What is stored was published before.
-            new_alerts = self.store.beyond(self.store.alerts, outcome.alerts)
-            self.store.commit([outcome], are_published=partial(self._outlet.publish, new_alerts))
-            processor.known.forget()
+            new_alerts = self.store.beyond("alerts", outcome.alerts)
+            self.store.commit([outcome], delivery=partial(self._outlet.publish, new_alerts))
+            processor.known.mark_stored()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
             )
             self._on_progress(self._totals)
+        return None
 
     def _stream(self, pipeline: Pipeline) -> None:
         started = idle_since = self._committed_at = time.monotonic()
-        first_day = self._clock().date()
+        first_day = self._now().date()
+        was_failing = pipeline.failure is not None
         with self._source.receive(self._pulled) as receiver:
             while not self._should_stop():
                 taken_at = time.monotonic()
                 pulled = receiver.take(timeout=self._limits.trigger_s)
-                now = self._clock()
+                now = self._now()
                 if now.date() != first_day:
                     # What was just taken belongs to the next day and to its session, which pulls it again.
                     break
@@ -208,14 +264,32 @@ class Session:
                 self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
                 if time.monotonic() - started > self._limits.max_duration_s:
                     break
+                if pipeline.failure is not None and not was_failing:
+                    break
                 if is_at_end and self._is_done(idle_since):
                     break
                 receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
 
+    def _now(self) -> datetime:
+        """The time of day.
+
+        Raises:
+            ClockError: the clock is behind the newest micro-batch, by more than clocks are corrected by or by a day.
+        """
+        now, last = self._clock(), self._last_pulled_at
+        if last - CLOCK_TOLERANCE > now or last.date() > now.date():
+            raise ClockError(
+                f"{self._contract.stream}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest events "
+                f"in bronze were pulled at {last:%Y-%m-%d %H:%M:%S} UTC. Nothing more was pulled, since it would be stored "
+                "under a date to come. If the clock is wrong now, set it. If it was ahead once and is right now, run "
+                f"`pulselake rederive {self._contract.stream}`: it moves those events to today."
+            )
+        return now
+
     def _pass_expired(self, hub: HubState) -> None:
         """Goes on where the hub begins. What it dropped before the first read was never ours."""
-        self._pulled = dict(self.store.offsets(self.store.bronze))
-        expired, noted = _expired(hub, self._pulled), self.store.expired()
+        self._pulled = self._offsets()
+        expired, noted = _expired(hub, self._pulled), self.store.of_hub(self.store.expired())
         self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in expired.items()))
         self._pulled |= expired
 
@@ -229,19 +303,25 @@ class Session:
             last = each.sequence_numbers[-1]
             self._note_expired(last - len(each.bodies) - self._pulled.get(each.partition, last - len(each.bodies)))
             self._pulled[each.partition] = last
-        return to_events(pulled, self._last_pulled_at)
+        return to_events(pulled, self._last_pulled_at, self.store.log.epoch)
 
     def _commit_when_due(self, pipeline: Pipeline, *, is_last: bool) -> None:
         limits = self._limits
         is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
         is_late = is_last or time.monotonic() - self._committed_at >= limits.commit_interval_s
         self._end_commit(pipeline, wait=is_full or is_last)
-        if self._outlet.is_retry_due:
+        if pipeline.is_committing:
+            return
+        if self._outlet.failure is not None and self._outlet.is_sending_due:
+            # All that was handed to the outlet must be stored before what is stored is sent.
             self._commit_all(pipeline)
-            self._outlet.retry()
-        elif pipeline.waiting_readings and (is_full or is_late) and not pipeline.is_committing:
+            self._outlet.try_again()
+            pipeline.begin_sending()
+        elif pipeline.waiting_readings and (is_full or is_late):
             pipeline.begin_commit()
             self._committed_at = time.monotonic()
+        elif self._outlet.is_sending_due:
+            pipeline.begin_sending()
 
     def _commit_all(self, pipeline: Pipeline) -> None:
         self._end_commit(pipeline, wait=True)
@@ -249,14 +329,31 @@ class Session:
             pipeline.begin_commit()
             self._end_commit(pipeline, wait=True)
 
+    def _send_the_rest(self, pipeline: Pipeline) -> None:
+        """Offers waiting alerts once more at the end; a drain sends all of them, for no session may follow."""
+        self._outlet.try_again()
+        while pipeline.failure is None and self.store.waiting and not self._should_stop():
+            pipeline.begin_sending()
+            self._end_commit(pipeline, wait=True)
+            if self._outlet.failure is not None or not self._limits.until_caught_up:
+                break
+
     def _end_commit(self, pipeline: Pipeline, *, wait: bool) -> None:
-        if not (stored := pipeline.end_commit(wait=wait)):
+        if not (stored := pipeline.end_commit(wait=wait)) or not (stored.outcomes or stored.events_in_bronze):
             return
-        for outcome in stored:
-            self._totals = replace(self._totals.plus(outcome), events=self._totals.events + outcome.bronze.height)
-        reached = self.store.offsets(self.store.silver)
-        self._totals = replace(self._totals, commits=self._totals.commits + 1, reached=reached)
+        events = stored.events_in_bronze + sum(outcome.bronze.height for outcome in stored.outcomes)
+        for outcome in stored.outcomes:
+            self._totals = self._totals.plus(outcome)
+        reached = self.store.of_hub(self.store.offsets("silver"))
+        self._totals = replace(
+            self._totals, events=self._totals.events + events, commits=self._totals.commits + 1, reached=reached
+        )
         self._on_progress(self._totals)
+
+    def _withheld(self) -> str | None:
+        if self._outlet.failure is not None:
+            return str(self._outlet.failure)
+        return "Alerts of an outage are still being sent." if self.store.waiting else None
 
     def _is_done(self, idle_since: float) -> bool:
         idle_s = time.monotonic() - idle_since
@@ -264,8 +361,8 @@ class Session:
             patience = 0.0 if self._has_reached_tails() else self._limits.trigger_s
         else:
             patience = self._limits.idle_timeout_s
-        # While alerts wait for their hub they are offered again every few seconds, not when the next reading comes.
-        if idle_s < patience or (self._outlet.failure is not None and not self._limits.until_caught_up):
+        # While alerts wait for their hub they are offered again and again, not only when the next reading comes.
+        if idle_s < patience or (self.store.waiting and not self._limits.until_caught_up):
             return False
         if idle_s > max(patience, STALLED_AFTER_S):
             return True
@@ -279,9 +376,9 @@ class Session:
         return all(tail.last < tail.first or self._pulled.get(partition, -1) >= tail.last for partition, tail in tails)
 
 
-def check_identity(name: str, hub: HubState, store: StreamStore) -> None:
+def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:
     """Raises `HubRecreatedError` if the hub cannot be the one that bronze was read from."""
-    offsets, created_at_ms = store.offsets(store.bronze), store.hub_created_at_ms
+    offsets, created_at_ms = store.of_hub(store.offsets("bronze")), store.log.hub_created_at_ms
     short = [partition for partition, last in offsets.items() if hub.tails.get(partition, (0, -1))[1] < last]
     if short or (created_at_ms is not None and created_at_ms != hub.created_at_ms):
         where = (
@@ -290,13 +387,14 @@ def check_identity(name: str, hub: HubState, store: StreamStore) -> None:
             else (f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms")
         )
         raise HubRecreatedError(
-            f"Event hub '{name}' was recreated: {where}. Nothing was read or written. Restore the hub's data, "
-            "or start a new lake (PULSELAKE_LAKE) or a hub of another name for the new one."
+            f"Event hub '{name}' was recreated: {where}. Nothing was read from it. If it is to take the place of the "
+            f"old one, run `pulselake hubs accept {stream}`; else restore the old hub's data, or name another hub for "
+            "the stream (PULSELAKE_HUBS)."
         )
 
 
-def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
-    """Pulled events as a micro-batch, in processing order."""
+def to_events(pulled: Sequence[Pulled], pulled_at: datetime, epoch: int = 0) -> Events:
+    """Pulled events of a hub as a micro-batch, in processing order."""
     ordered = sorted(pulled, key=lambda each: each.partition)
     frames = [
         pl.DataFrame(
@@ -304,14 +402,19 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime) -> Events:
                 "partition": pl.Series([each.partition], dtype=pl.Int64).new_from_index(0, len(each.bodies)),
                 "sequence_number": pl.Series(each.sequence_numbers, dtype=pl.Int64),
                 "received_at": pl.Series(each.enqueued_ms, dtype=pl.Int64) * 1000,
+                "key": pl.Series(each.keys, dtype=pl.String),
+                "properties": pl.Series(each.properties, dtype=pl.String),
+                "annotations": pl.Series(each.annotations, dtype=pl.String),
             }
         )
         for each in ordered
     ]
     positions = pl.concat(frames).with_columns(
-        pl.col("received_at").cast(POSITIONS["received_at"]), pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"])
+        pl.col("received_at").cast(POSITIONS["received_at"]),
+        pulled_at=pl.lit(pulled_at, POSITIONS["pulled_at"]),
+        hub_epoch=pl.lit(epoch, pl.Int64),
     )
-    return Events(positions, [body for each in ordered for body in each.bodies])
+    return Events(positions[POSITIONS.names()], [body for each in ordered for body in each.bodies])
 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> dict[int, int]:

@@ -53,7 +53,9 @@ class MemoryReceiver:
             if new:
                 self._after[partition] = first + len(new) - 1
                 numbers = list(range(first, first + len(new)))
-                pulled.append(Pulled(partition, numbers, [at for at, _ in new], [body for _, body in new]))
+                at, bodies = [each[0] for each in new], [each[1] for each in new]
+                nothing = [None] * len(new)
+                pulled.append(Pulled(partition, numbers, at, bodies, nothing, nothing, nothing))
         return pulled
 
     def gather(self, seconds: float) -> None:
@@ -66,5 +68,6 @@ class MemoryPublisher:
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
         self.published += zip(keys, bodies, strict=True)
+        return []

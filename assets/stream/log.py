@@ -1,0 +1,195 @@
+"""How far each table of a stream has come, by the app transactions in the tables' own Delta logs.
+
+```
+<stream>/3                     the last sequence number of partition 3 that the table contains
+<stream>/1.3                   the same of the stream's second hub: each hub after the first has an epoch
+<stream>/<kind>/3              a mark of another kind, for instance published/3; see the constants
+<stream>/commits               how many commits of sessions and rebuilds the table has seen: the fence between writers
+<stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
+```
+
+Here is what the logs say. What a mark means is decided by those who set it: `store` and `waiting`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from typing import NamedTuple
+
+import polars as pl
+
+from assets.stream.contract import Contract
+from resources.event_source import HubState
+from resources.lake import Lake, LakeTable
+
+OFFSET, EXPIRED = "", "expired/"
+PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "others_to/"
+"""Marks of alerts; `assets.stream.waiting` says what they mean."""
+KINDS = (OFFSET, EXPIRED, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)
+
+COMMITS, CREATED_AT, EPOCH, REPLAY = "commits", "created_at", "hub_epoch", "replay_due_from"
+
+
+class HubPartition(NamedTuple):
+    """A partition of one of the hubs that the stream was read from, in the order of their epochs."""
+
+    epoch: int
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Its name in app transactions."""
+        return f"{self.epoch}.{self.number}" if self.epoch else str(self.number)
+
+    @classmethod
+    def named(cls, name: str) -> "HubPartition":
+        """The partition of a name."""
+        epoch, _, number = name.rpartition(".")
+        return cls(int(epoch or 0), int(number))
+
+
+Offsets = dict[HubPartition, int]
+"""For each partition a sequence number."""
+
+Transactions = dict[str, int]
+
+hub_epoch = pl.col("hub_epoch").fill_null(0)
+"""The epoch of a row; rows of a version that knew one hub only have none."""
+
+
+class StreamLog:
+    """The app transactions of a stream's tables, as they were when last read or written."""
+
+    def __init__(self, contract: Contract, lake: Lake) -> None:
+        self._stream = contract.stream
+        self.tables: Mapping[str, LakeTable] = {each.role: lake.table(each.table) for each in contract.outputs}
+        self._known: dict[str, Transactions] = {}
+
+    @property
+    def is_read(self) -> bool:
+        """Whether `read` was called."""
+        return bool(self._known)
+
+    def read(self, partitions: Iterable[int]) -> None:
+        """Reads the logs anew, in every epoch for these partitions of a hub."""
+        self._known = {}
+        found = self.tables["bronze"].transactions([self.id(EPOCH)])
+        epochs = range(found.get(self.id(EPOCH), 0) + 1)
+        pairs = [HubPartition(epoch, number) for number in partitions for epoch in epochs]
+        ids = [self.id(what) for what in (COMMITS, CREATED_AT, EPOCH, REPLAY)]
+        ids += [self.id(f"{kind}{pair.name}") for kind in KINDS for pair in pairs]
+        self._known = {role: table.transactions(ids) for role, table in self.tables.items()}
+
+    def of(self, role: str) -> Transactions:
+        """All that is known of a table's log."""
+        return self._known[role]
+
+    def note(self, role: str, written: Mapping[str, int]) -> None:
+        """What was just committed. The dictionary is a new one: it may be read from another thread."""
+        self._known[role] = self._known[role] | dict(written)
+
+    def id(self, what: int | str) -> str:
+        """An app transaction's id."""
+        return f"{self._stream}/{what}"
+
+    def duplicates_id(self, day: date) -> str:
+        """Under which the duplicates of an ingest date are counted, in silver's log."""
+        return self.id(f"duplicates/{day.isoformat()}")
+
+    def set_aside_id(self, day: date) -> str:
+        """Under which alerts are counted that their hub will never take, in the alerts' log."""
+        return self.id(f"set_aside/{day.isoformat()}")
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the hub that the stream is read from now."""
+        return self._known["bronze"].get(self.id(EPOCH), 0)
+
+    @property
+    def hub_created_at_ms(self) -> int | None:
+        """When that hub was created; None before the first commit."""
+        return self._known["bronze"].get(self.id(CREATED_AT))
+
+    def next_commit(self, role: str) -> Transactions:
+        """What every commit names, so that two writers notice each other whatever partitions they write."""
+        return {self.id(COMMITS): self._known[role].get(self.id(COMMITS), 0) + 1}
+
+    def marks(self, role: str, kind: str = OFFSET) -> Offsets:
+        """All marks of a kind in a table's log."""
+        return dict(self._marks(role, kind))
+
+    def offsets(self, role: str) -> Offsets:
+        """How far a table has come: by its own log and, for those committed before it, by silver's."""
+        own, silver = self.marks(role), self.marks("silver")
+        if role == "bronze":
+            return own
+        return {partition: max(own.get(partition, -1), silver.get(partition, -1)) for partition in own | silver}
+
+    def reaching(self, role: str, reached: Offsets, kind: str = OFFSET) -> Transactions:
+        """The transactions that set marks, of those marks that would go up."""
+        ids = {self.id(f"{kind}{partition.name}"): last for partition, last in reached.items()}
+        return {app_id: last for app_id, last in ids.items() if last > self._known[role].get(app_id, -1)}
+
+    def numbered(self, kind: str, marks: Offsets) -> Transactions:
+        """The transactions that set marks, whichever way they go."""
+        return {self.id(f"{kind}{partition.name}"): last for partition, last in marks.items()}
+
+    def set(self, role: str, transactions: Mapping[str, int]) -> None:
+        """Commits app transactions without rows.
+
+        Raises:
+            ConcurrentWriteError: another writer moved the table's log; nothing was written.
+        """
+        if transactions:
+            table = self.tables[role]
+            empty = pl.DataFrame(schema=table.table.schema)
+            table.append(empty, transactions=transactions, expected=self._known[role])
+            self.note(role, transactions)
+
+    def created(self, created_at_ms: int) -> Transactions:
+        """The transaction that names the hub that events come from."""
+        return {self.id(CREATED_AT): created_at_ms}
+
+    def accept(self, hub: HubState) -> int:
+        """Goes on with another hub, from its beginning; a session that runs is ended by the log.
+
+        Returns:
+            The new epoch.
+        """
+        epoch = self.epoch + 1
+        created = {self.id(EPOCH): epoch, self.id(CREATED_AT): hub.created_at_ms}
+        self.set("bronze", self.next_commit("bronze") | created)
+        return epoch
+
+    def _marks(self, role: str, kind: str) -> Iterator[tuple[HubPartition, int]]:
+        prefix = self.id(kind)
+        for app_id, last in self._known[role].items():
+            name = app_id.removeprefix(prefix) if app_id.startswith(prefix) else ""
+            if name.replace(".", "").isdigit():
+                yield HubPartition.named(name), last
+
+
+def partition_of(epoch: pl.Expr = hub_epoch) -> pl.Expr:
+    """One number for a row's `HubPartition`, to compare with `numbers_of`."""
+    return epoch * _PARTITIONS + pl.col("partition")
+
+
+def number_of(partition: HubPartition) -> int:
+    """The number that `partition_of` gives its rows."""
+    return partition.epoch * _PARTITIONS + partition.number
+
+
+def is_beyond(offsets: Offsets) -> pl.Expr:
+    """Whether a row's event comes after the offset of its partition; true in a partition without one."""
+    numbers = {number_of(partition): last for partition, last in offsets.items()}
+    last = partition_of().replace_strict(numbers, default=-1, return_dtype=pl.Int64) if numbers else pl.lit(-1)
+    return pl.col("sequence_number") > last
+
+
+def is_in(partition: HubPartition, *, after: int, to: int) -> pl.Expr:
+    """Whether a row's event is one of a partition's, of which the first is left out and the last is not."""
+    number = pl.col("sequence_number")
+    is_of_partition = (hub_epoch == partition.epoch) & (pl.col("partition") == partition.number)
+    return is_of_partition & (number > after) & (number <= to)
+
+
+_PARTITIONS = 1 << 32  # more than any hub has
