@@ -18,6 +18,7 @@ from azure.eventhub._consumer import EventHubConsumer
 from azure.eventhub._pyamqp.constants import LinkState
 
 from resources.event_source import HubUnavailableError, Pulled
+from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
 from resources.transfers import FrameBuffer, TransferReader
 
 PREFETCH = 3000
@@ -29,7 +30,6 @@ GIVE_UP_AFTER_S = 20.0
 _DRAINED_SOCKET_TIMEOUT_S = 0.001
 _IDLE_POLL_S = 0.05
 _KEEP_ALIVE_S = 5.0
-_SEQUENCE_NUMBER, _ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
 
 
 class _PartitionConsumer(EventHubConsumer):
@@ -50,7 +50,7 @@ class _PartitionConsumer(EventHubConsumer):
         )
         self.partition = partition
         self.after = after
-        self.pulled = Pulled(partition, [], [], [])
+        self.pulled = Pulled.nothing(partition)
         self.size = 0
         self.kept_alive_at = 0.0
         self._unread: Exception | None = None
@@ -120,8 +120,17 @@ class _PartitionConsumer(EventHubConsumer):
         self._link._received_delivery_tags.clear()
         try:
             annotations = message.message_annotations
-            number, enqueued = annotations[_SEQUENCE_NUMBER], annotations[_ENQUEUED_TIME]
-            self._keep(Pulled(self.partition, [number], [enqueued], [body_of(message)]))
+            self._keep(
+                Pulled(
+                    self.partition,
+                    [annotations[SEQUENCE_NUMBER]],
+                    [annotations[ENQUEUED_TIME]],
+                    [body_of(message)],
+                    [key_of(message)],
+                    [properties_of(message)],
+                    [annotations_of(message)],
+                )
+            )
         except Exception as error:
             self._unread = error
 
@@ -130,10 +139,10 @@ class _PartitionConsumer(EventHubConsumer):
         if known == len(events.bodies):
             return
         self.after = events.sequence_numbers[-1]
-        self.pulled.sequence_numbers.extend(events.sequence_numbers[known:])
-        self.pulled.enqueued_ms.extend(events.enqueued_ms[known:])
-        self.pulled.bodies.extend(events.bodies[known:])
+        self.pulled.extend(events, known)
         self.size += sum(map(len, events.bodies[known:]))
+        for texts in (events.keys, events.properties, events.annotations):
+            self.size += sum(len(text) for text in texts[known:] if text)
 
     def close(self) -> None:
         connection = self._handler._connection if self._handler else None
@@ -143,7 +152,7 @@ class _PartitionConsumer(EventHubConsumer):
             connection._transport.close()
 
     def hand_over(self) -> Pulled:
-        pulled, self.pulled, self.size = self.pulled, Pulled(self.partition, [], [], []), 0
+        pulled, self.pulled, self.size = self.pulled, Pulled.nothing(self.partition), 0
         return pulled
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 
 class HubUnavailableError(ConnectionError):
@@ -31,12 +31,37 @@ class HubState:
 
 
 class Pulled(NamedTuple):
-    """Events of one partition in the order of the hub."""
+    """Events of one partition in the order of the hub; all lists have one length.
+
+    Attributes:
+        partition: the partition's number.
+        sequence_numbers: ascending.
+        enqueued_ms: when the hub took each event, epoch milliseconds.
+        bodies: as they were sent.
+        keys: the partition keys; None where an event has none.
+        properties: JSON text of what the sender said about each event: the application properties, and the standard
+            properties of AMQP that are set in an object ``amqp``; None where there are neither.
+        annotations: JSON text of what transports said about each event beyond its number, time and key, for instance
+            ``iothub-connection-device-id``; None where there is nothing.
+    """
 
     partition: int
     sequence_numbers: list[int]
     enqueued_ms: list[int]
     bodies: list[bytes]
+    keys: list[str | None]
+    properties: list[str | None]
+    annotations: list[str | None]
+
+    @classmethod
+    def nothing(cls, partition: int) -> Self:
+        """No events yet."""
+        return cls(partition, [], [], [], [], [], [])
+
+    def extend(self, other: "Pulled", start: int = 0) -> None:
+        """Appends the other's events from its event `start` on."""
+        for own, others in zip(self[1:], other[1:], strict=True):
+            own.extend(others[start:])
 
 
 class Receiver(Protocol):

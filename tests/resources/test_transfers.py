@@ -21,11 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator import codec, frames, message
+from resources.message_details import annotations_of, key_of, properties_of
 from resources.transfers import FrameBuffer, TransferReader
 
 CHANNEL = 1
-SEQUENCE, OFFSET, TIME, EPOCH = (
-    codec.symbol(f"x-opt-{name}") for name in ("sequence-number", "offset", "enqueued-time", "sequence-number-epoch")
+SEQUENCE, OFFSET, TIME, EPOCH, KEY = (
+    codec.symbol(f"x-opt-{name}")
+    for name in ("sequence-number", "offset", "enqueued-time", "sequence-number-epoch", "partition-key")
 )
 
 
@@ -59,15 +61,26 @@ def transfer(payload: bytes, handle: int = 0, delivery: int = 7, tag: bytes = b"
     return frames.frame(CHANNEL, frames.described(frames.TRANSFER, *(fields | changed).values()) + payload)
 
 
-def by_sdk(frame: bytes) -> tuple[int, int, bytes]:
+Read = tuple[int, int, bytes, str | None, str | None, str | None]
+
+
+def by_sdk(frame: bytes) -> Read:
+    """Number, time, body, key, properties and annotations."""
     _, fields = decode_frame(memoryview(frame)[8:])
     read: Any = decode_payload(fields[11])
     annotations = read.message_annotations
     [body] = read.data
-    return annotations[b"x-opt-sequence-number"], annotations[b"x-opt-enqueued-time"], body
+    return (
+        annotations[b"x-opt-sequence-number"],
+        annotations[b"x-opt-enqueued-time"],
+        body,
+        key_of(read),
+        properties_of(read),
+        annotations_of(read),
+    )
 
 
-def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[tuple[int, int, bytes]], int]:
+def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[Read], int]:
     events, size = TransferReader(0, CHANNEL, handle).read(memoryview(data), most)
     return list(zip(*events[1:], strict=True)), size
 
@@ -83,15 +96,7 @@ annotations = st.permutations(
         (TIME, st.integers(0, 2**62).map(codec.timestamp)),
     ]
 ).flatmap(lambda pairs: st.tuples(*(st.tuples(st.just(name), value) for name, value in pairs)))
-others = st.dictionaries(
-    st.text(st.characters(codec="ascii"), min_size=1, max_size=9).map(codec.symbol),
-    st.one_of(st.text(max_size=9).map(codec.string), st.integers(0, 300).map(codec.ulong), st.just(codec.NULL)),
-    max_size=3,
-)
-properties = st.lists(st.text(max_size=9).map(codec.string), max_size=4).map(
-    lambda fields: b"\x00\x53\x73" + codec.list_of(*fields) if fields else b""
-)
-application = others.map(lambda entries: b"\x00\x53\x74" + codec.map_of(entries) if entries else b"")
+keys = st.one_of(st.text(max_size=60).map(codec.string), st.just(codec.NULL))
 # A binary's size is written in one byte or in four.
 bodies = st.builds(bytes.__mul__, st.binary(max_size=9), st.sampled_from([1, 100]))
 
@@ -100,9 +105,10 @@ bodies = st.builds(bytes.__mul__, st.binary(max_size=9), st.sampled_from([1, 100
 def regular_frames(draw: st.DrawFn) -> bytes:
     # Azure's events say the epoch first.
     epoch = draw(st.dictionaries(st.just(EPOCH), st.one_of(st.just(codec.NULL), longs), max_size=1))
-    stamped = epoch | dict(draw(annotations)) | draw(others)
+    key = draw(st.dictionaries(st.just(KEY), keys, max_size=1))
+    stamped = epoch | dict(draw(st.permutations([*draw(annotations), *key.items()])))
     head = b"\x00\x53\x72" + codec.map_of(stamped)
-    payload = head + draw(properties) + draw(application) + message_of(draw(bodies))
+    payload = head + message_of(draw(bodies))
     return transfer(
         payload,
         delivery=draw(st.integers(0, 2**32 - 1)),
@@ -129,13 +135,26 @@ def test_what_the_local_hub_sends_is_regular(handle: int, key: str | None, size:
     sent = [event(bytes([number]) * size, key, number) for number in range(3)]
     stream = b"".join(b"".join(template.frames(CHANNEL, n, each, 1 << 20)) for n, each in enumerate(sent))
     assert read(stream, handle) == (
-        [(number, 1_700_000_000_000, bytes([number]) * size) for number in range(3)],
+        [(number, 1_700_000_000_000, bytes([number]) * size, key, None, None) for number in range(3)],
         len(stream),
     )
     assert read(stream, handle + 1) == ([], 0)
 
 
 GOOD = event(b"body")
+
+
+def between(section: bytes) -> bytes:
+    """An event with a section between annotations and body."""
+    return GOOD[: -len(message_of(b"body"))] + section + message_of(b"body")
+
+
+def annotated(entry: bytes) -> bytes:
+    """An event with one more annotation."""
+    entries = SEQUENCE + b"\x55\x00" + OFFSET + codec.string("1") + TIME + codec.timestamp(1) + entry
+    return b"\x00\x53\x72" + codec.compound(1, entries, 8) + message_of(b"body")
+
+
 UNUSUAL = {
     "another channel": frames.frame(CHANNEL + 1, transfer(GOOD)[8:]),
     "a part of a message": transfer(GOOD, more=codec.TRUE),
@@ -146,6 +165,11 @@ UNUSUAL = {
     "a footer": transfer(GOOD + b"\x00\x53\x78" + codec.map_of({})),
     "a value": transfer(event(b"")[:-5] + b"\x00\x53\x77" + codec.string("text")),
     "a header": transfer(b"\x00\x53\x70\x45" + GOOD),
+    "standard properties": transfer(between(b"\x00\x53\x73" + codec.list_of(codec.string("message 1")))),
+    "application properties": transfer(between(b"\x00\x53\x74" + codec.map_of({codec.string("k"): codec.NULL}))),
+    "another annotation": transfer(annotated(codec.symbol("iothub-connection-device-id") + codec.string("d"))),
+    "a key that is no text": transfer(annotated(KEY + b"\xa1\x01\xff")),
+    "a key that is a symbol": transfer(annotated(KEY + codec.symbol("k"))),
     "no annotations": transfer(message_of(b"body")),
     "the same annotation three times": transfer(
         b"\x00\x53\x72" + codec.compound(1, 3 * (OFFSET + codec.string("1")), 6) + message_of(b"body")
