@@ -170,7 +170,7 @@ class _Engine:
             outcome.silver.write_parquet(self._folder / f"silver-{self.events:09}.parquet")
             outcome.alerts.write_parquet(self._folder / f"alerts-{self.events:09}.parquet")
         self._produced = []
-        self._known.forget()
+        self._known.mark_stored()
 
     def _scan(self, layer: str) -> pl.LazyFrame:
         files = sorted(self._folder.glob(f"{layer}-*.parquet"))
@@ -180,9 +180,11 @@ class _Engine:
     def _positions(self, count: int) -> pl.DataFrame:
         pulled_at = START + timedelta(days=365, microseconds=self.events)
         numbers = pl.int_range(self.events, self.events + count, eager=True).alias("sequence_number")
-        same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at}
-        columns = [pl.Series(name, [value], POSITIONS[name]).new_from_index(0, count) for name, value in same.items()]
-        return pl.DataFrame([columns[0], numbers, *columns[1:]])
+        same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at, "hub_epoch": 0}
+        columns = (pl.Series(name, [same.get(name)], dtype) for name, dtype in POSITIONS.items())
+        return pl.DataFrame(
+            [numbers if each.name == numbers.name else each.new_from_index(0, count) for each in columns]
+        )
 
 
 _decoder = msgspec.json.Decoder(GlucosePayload)

@@ -182,7 +182,7 @@ def _everything(hub: RunningHub, name: str) -> Iterator[Pulled]:
 def _maintained(lake: str) -> Figures:
     """Files and log entries of each table after the session, and after the upkeep that follows every session."""
     store = StreamStore(CONTRACT, Lake(lake))
-    before = {table.name: _files(lake, table.name) for table in store.tables}
+    before = {table.name: _files(lake, table.name) for table in store.tables.values()}
     began = time.monotonic()
     store.maintain(datetime.now(UTC).date())
     seconds = time.monotonic() - began
@@ -190,7 +190,7 @@ def _maintained(lake: str) -> Figures:
 
 
 def _files(lake: str, table: str) -> Figures:
-    handle = next(each for each in StreamStore(CONTRACT, Lake(lake)).tables if each.name == table)
+    handle = next(each for each in StreamStore(CONTRACT, Lake(lake)).tables.values() if each.name == table)
     return {
         "files": len(handle.delta().file_uris()),
         "log_files": len(list((Path(lake) / table / "_delta_log").iterdir())),

@@ -124,7 +124,9 @@ class TransferReader:
         keys: list[str | None] = []
         at = 0
         while len(events.bodies) < most and (found := self._match(data, at)):
-            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, small, large = found.groups()
+            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, small, large = (
+                found.groups()
+            )
             begin, stop = found.end(), at + int.from_bytes(size)
             names = (long or small_long, offset, enqueued, epoch, key)
             if (

@@ -1,4 +1,7 @@
-"""Look-ups of earlier readings and alerts in their tables, for the few that memory does not hold. Pure: scans are passed in."""
+"""Look-ups of earlier readings and alerts in their tables, for the few that memory does not hold.
+
+Pure: scans are passed in.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta

@@ -77,7 +77,9 @@ class Known:
     @classmethod
     def nothing(cls, contract: Contract) -> "Known":
         """Of a stream that has no readings yet."""
-        silver, alerts = (pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts))
+        silver, alerts = (
+            pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts)
+        )
         return cls(contract, lambda: silver, lambda: alerts, None)
 
     @property
@@ -158,7 +160,6 @@ class Known:
     def _is_of(self, new: pl.DataFrame) -> pl.Expr:
         entity = self._contract.entity
         return pl.col(entity).is_in(new[entity].unique().implode())
-
 
 
 def _newest_by(entity: str, rows: pl.DataFrame) -> pl.DataFrame:

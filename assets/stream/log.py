@@ -61,7 +61,7 @@ class StreamLog:
 
     def __init__(self, contract: Contract, lake: Lake) -> None:
         self._stream = contract.stream
-        self.tables: Mapping[str, LakeTable] = {each.role: lake.table(each.table) for each in contract.outputs}
+        self.tables: dict[str, LakeTable] = {each.role: lake.table(each.table) for each in contract.outputs}
         self._known: dict[str, Transactions] = {}
 
     @property

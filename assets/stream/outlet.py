@@ -108,7 +108,11 @@ class AlertOutlet:
     """
 
     def __init__(
-        self, store: StreamStore, publisher: Publisher, clock: Callable[[], datetime], late_after: timedelta = LATE_AFTER
+        self,
+        store: StreamStore,
+        publisher: Publisher,
+        clock: Callable[[], datetime],
+        late_after: timedelta = LATE_AFTER,
     ) -> None:
         self._store, self._publisher, self._clock, self._late_after = store, publisher, clock, late_after
         self._tried_at = 0.0

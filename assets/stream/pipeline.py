@@ -183,9 +183,7 @@ class Pipeline:
         outcomes = [each.outcome.result() for each in good]
         try:
             if good:
-                self._store.commit(
-                    outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms
-                )
+                self._store.commit(outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms)
             if rest:
                 self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
         finally:

@@ -330,7 +330,7 @@ def _is_averaged(values: pl.Series) -> bool:
     lowest, highest = values.min(), values.max()
     if values.dtype == pl.Float64 and values.is_nan().any():
         return False
-    return lowest is None or bool(-MAX_AVERAGED <= lowest and highest <= MAX_AVERAGED)  # type: ignore[operator]
+    return lowest is None or bool(lowest >= -MAX_AVERAGED and highest <= MAX_AVERAGED)  # type: ignore[operator]
 
 
 def _within_bounds(value: pl.Expr) -> pl.Expr:

@@ -174,7 +174,7 @@ class Session:
 
         Raises:
             HubUnavailableError: the hub could not be reached, or not any more; what was pulled is committed.
-            HubRecreatedError: the hub is not the one that bronze was read from; bronze is caught up, nothing was pulled.
+            HubRecreatedError: the hub is not the one that bronze was read from; nothing was pulled.
             ClockError: the clock is behind what bronze says; nothing was pulled.
             ProcessingError: events could not be processed; they are in bronze.
             SchemaError: a table does not fit the contract; events that were pulled are in bronze.
@@ -277,12 +277,12 @@ class Session:
             ClockError: the clock is behind the newest micro-batch, by more than clocks are corrected by or by a day.
         """
         now, last = self._clock(), self._last_pulled_at
-        if last - CLOCK_TOLERANCE > now or last.date() > now.date():
+        if last > now + CLOCK_TOLERANCE or last.date() > now.date():
             raise ClockError(
-                f"{self._contract.stream}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest events "
-                f"in bronze were pulled at {last:%Y-%m-%d %H:%M:%S} UTC. Nothing more was pulled, since it would be stored "
-                "under a date to come. If the clock is wrong now, set it. If it was ahead once and is right now, run "
-                f"`pulselake rederive {self._contract.stream}`: it moves those events to today."
+                f"{self._contract.stream}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest "
+                f"events in bronze were pulled at {last:%Y-%m-%d %H:%M:%S} UTC. Nothing more was pulled, since it would "
+                "be stored under a date to come. If the clock is wrong now, set it. If it was ahead once and is right "
+                f"now, run `pulselake rederive {self._contract.stream}`: it moves those events to today."
             )
         return now
 

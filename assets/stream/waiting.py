@@ -19,7 +19,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from assets.stream.log import LIVE, OTHERS_TO, PUBLISHED, URGENT_TO, HubPartition, Offsets, StreamLog, Transactions, is_in
+from assets.stream.log import (
+    LIVE,
+    OTHERS_TO,
+    PUBLISHED,
+    URGENT_TO,
+    HubPartition,
+    Offsets,
+    StreamLog,
+    Transactions,
+    is_in,
+)
 
 CHUNK_ALERTS = 5_000
 """So many waiting alerts are sent at once, between two commits; never less than those of one event."""
@@ -118,8 +128,10 @@ class WaitingAlerts:
         return waiting.filter(number >= first).sort(number, "event_index").collect()
 
     def _spans(self) -> dict[HubPartition, _Span]:
-        marks = {kind: self._log.marks("alerts", kind) for kind in (PUBLISHED, URGENT_TO, OTHERS_TO, LIVE)}
+        published, urgent_to, others_to, live = (
+            self._log.marks("alerts", kind) for kind in (PUBLISHED, URGENT_TO, OTHERS_TO, LIVE)
+        )
         return {
-            partition: _Span(*(found.get(partition, -1) for found in marks.values()), stored)
-            for partition, stored in self._log.marks("alerts").items()
+            at: _Span(published.get(at, -1), urgent_to.get(at, -1), others_to.get(at, -1), live.get(at, -1), stored)
+            for at, stored in self._log.marks("alerts").items()
         }

@@ -95,7 +95,7 @@ class Site:
 
     def rows(self, layer: str) -> pl.DataFrame:
         """A table of the glucose stream, in a fixed order."""
-        table = next(table for table in self.store.tables if table.table.layer == layer)
+        table = self.store.tables[layer]
         order = [name for name in ("partition", "sequence_number", "event_index", "rule") if name in table.table.schema]
         return table.scan().collect().sort(order)
 

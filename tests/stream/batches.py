@@ -18,8 +18,7 @@ LAYERS = ("bronze", "silver", "quarantine", "alerts")
 
 def new_processor(contract: Contract = CONTRACT) -> Processor:
     """A processor that knows of nothing earlier."""
-    silver, alerts = (pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts))
-    return Processor(contract, Known(contract, lambda: silver, lambda: alerts, None))
+    return Processor(contract, Known.nothing(contract))
 
 
 def micro_batch(number: int, bodies: Sequence[bytes], first: int = 0) -> list[Event]:
@@ -37,21 +36,16 @@ def micro_batches(*batches: Sequence[bytes]) -> list[list[Event]]:
 
 
 def positions(events: Iterable[Event]) -> pl.DataFrame:
-    return pl.DataFrame([event[:4] for event in events], schema=POSITIONS, orient="row")
+    rows = [(*event[:4], 0, None, None, None) for event in events]
+    return pl.DataFrame(rows, schema=POSITIONS, orient="row")
 
 
 def process(batches: Iterable[Sequence[Event]], contract: Contract = CONTRACT) -> Outcome:
     """The rows of all layers after the given calls of a processor."""
     processor = new_processor(contract)
     outcomes = [processor.process(positions(events), [event.body for event in events]) for events in batches]
-    bronze, silver, quarantine, alerts = (
-        pl.concat([getattr(outcome, layer) for outcome in outcomes]) for layer in LAYERS
-    )
     return Outcome(
-        bronze,
-        silver,
-        quarantine,
-        alerts,
+        {layer: pl.concat([outcome.rows[layer] for outcome in outcomes]) for layer in LAYERS},
         duplicates=pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum(),
         unknown_fields=sum((outcome.unknown_fields for outcome in outcomes), Counter()),
     )

@@ -54,7 +54,7 @@ class MemoryReceiver:
                 self._after[partition] = first + len(new) - 1
                 numbers = list(range(first, first + len(new)))
                 at, bodies = [each[0] for each in new], [each[1] for each in new]
-                nothing = [None] * len(new)
+                nothing: list[str | None] = [None] * len(new)
                 pulled.append(Pulled(partition, numbers, at, bodies, nothing, nothing, nothing))
         return pulled
 

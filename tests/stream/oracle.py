@@ -5,6 +5,7 @@ at every reading known. Where the engine and this disagree, one of them is wrong
 """
 
 import json
+import math
 import re
 import struct
 from bisect import bisect_right, insort
@@ -78,26 +79,27 @@ def expected(events: Iterable[Event], domain: Domain) -> Expected:
     alert_ids: set[str] = set()
     ordered = sorted(events, key=lambda event: (event.pulled_at, event.partition, event.sequence_number))
     for _, batch in groupby(ordered, key=lambda event: event.pulled_at):
-        new = []
-        for event in batch:
-            for row in _settle(event, domain, standing, tables):
-                tables.silver.append(row)
-                new.append(row)
+        new = [(row, stands) for event in batch for row, stands in _settle(event, domain, standing, tables)]
+        tables.silver += [row for row, stands in new if stands]
         if domain.has_rules:
-            for row in new:
-                insort(by_patient[row["patient_id"]], (row["measured_at"], round(row["glucose_mg_dl"] * 1e6)))
-            for row in new:
-                tables.alerts += _alerts(row, by_patient[row["patient_id"]], alert_ids)
+            for row, stands in new:
+                if stands:
+                    insort(by_patient[row["patient_id"]], (row["measured_at"], round(row["glucose_mg_dl"] * 1e6)))
+            for row, stands in new:
+                tables.alerts += _alerts(row, by_patient[row["patient_id"]], alert_ids, stands=stands)
     return tables
 
 
-def _settle(event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], tables: Expected) -> Iterator[Row]:
-    """The readings of an event that stand; the others go to quarantine or are counted as repeats."""
+def _settle(
+    event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], tables: Expected
+) -> Iterator[tuple[Row, bool]]:
+    """The readings of an event that stand, and those that contradict one; others are quarantined or counted only."""
     place: Row = {
         "partition": event.partition,
         "sequence_number": event.sequence_number,
         "received_at": event.received_at,
         "ingest_date": event.pulled_at.date(),
+        "hub_epoch": 0,
     }
     for index, member in enumerate(_members(event.body)):
         tables.readings += 1
@@ -107,8 +109,9 @@ def _settle(event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], 
                 raise Refused("in_the_future")
             first = standing.setdefault(tuple(row[name] for name in domain.key), row)
             if first is row:
-                yield row | {"event_date": row["measured_at"].date()}
+                yield row | {"event_date": row["measured_at"].date()}, True
             elif any(row[name] != first[name] for name in domain.values):
+                yield row | {"event_date": row["measured_at"].date()}, False
                 raise Refused("conflicting_duplicate")
             else:
                 tables.duplicates[event.pulled_at.date()] += 1
@@ -150,10 +153,14 @@ def _object(member: Any) -> Mapping[str, Any]:
     return member
 
 
-def _alerts(row: Row, known: Known, seen: set[str]) -> Iterator[Row]:
+def _alerts(row: Row, known: Known, seen: set[str], *, stands: bool) -> Iterator[Row]:
     end = row["measured_at"]
     first, last = (bisect_right(known, moment, key=lambda reading: reading[0]) for moment in (end - WINDOW, end))
-    mean = sum(value for _, value in known[first:last]) / ((last - first) * 1_000_000)
+    mean = sum(value for _, value in known[first:last]) / ((last - first) * 1_000_000) if stands else math.nan
+    if not stands and not any(
+        is_broken(row["glucose_mg_dl"], mean) for _, what, _, is_broken in RULES if what == "urgent"
+    ):
+        return
     for rule, severity, threshold, is_broken in RULES:
         numbers = struct.pack(
             "<Qqq", xxhash.xxh3_64_intdigest(f"{rule}|1".encode()), row["patient_id"], (end - EPOCH) // MICROSECOND
@@ -168,6 +175,7 @@ def _alerts(row: Row, known: Known, seen: set[str]) -> Iterator[Row]:
                 "rule_version": 1,
                 "severity": severity,
                 "threshold": threshold,
+                "is_revision": not stands,
                 "mean_10_min": mean if rule == "glucose_average_high" else None,
             }
 

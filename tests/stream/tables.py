@@ -18,7 +18,11 @@ Rows = list[tuple[Any, ...]]
 def rows(lake: Lake, layer: str, contract: Contract = CONTRACT) -> pl.DataFrame:
     """A table's rows, sorted by position."""
     table = lake.table(next(table for table in contract.tables if table.layer == layer))
-    order = [name for name in ("partition", "sequence_number", "event_index", "rule") if name in table.table.schema]
+    order = [
+        name
+        for name in ("hub_epoch", "partition", "sequence_number", "event_index", "rule")
+        if name in table.table.schema
+    ]
     return table.scan().collect().sort(order)
 
 

@@ -80,7 +80,7 @@ def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_e
     for number in range(60):
         new = readings.around(number * readings.random.choice([1, 60, 600]))
         earlier = {row[:3] for each in added for row in each.rows()}
-        near = [row[:3] for row in known.near(new, reach).rows()]
+        near = [row[:3] for row in known.context_of(new, reach).rows()]
         needed = {
             (patient, device, at)
             for patient, device, at in earlier
@@ -93,7 +93,7 @@ def test_near_is_every_earlier_reading_that_a_window_of_a_new_one_may_hold_and_e
         # A commit may have ended of which the session does not know yet.
         stored = readings.random.randint(stored, len(added))
         if readings.random.random() < 0.5:
-            known.forget(stored - forgotten)
+            known.mark_stored(stored - forgotten)
             forgotten = stored
 
 
@@ -103,4 +103,4 @@ def test_near_leaves_nothing_out_where_late_and_timely_readings_are_looked_for_a
     edge = NOON - TIMELY - reach
     earlier = frame({(1, edge + offset * MICROSECOND) for offset in range(-3, 4)})
     known = Known(CONTRACT, earlier.lazy, NO_ALERTS.lazy, newest=None)
-    assert sorted(known.near(new, reach).rows()) == sorted(earlier.rows())
+    assert sorted(known.context_of(new, reach).rows()) == sorted(earlier.rows())

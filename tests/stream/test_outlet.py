@@ -1,7 +1,7 @@
 """An alerts hub that is away, and events that once stopped a stream."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ NOT_WAITING = replace(EAGER, until_caught_up=True)
 class AwayPublisher(MemoryPublisher):
     """A hub that takes nothing."""
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
         raise HubUnavailableError("The alerts hub is away.")
 
 
@@ -38,11 +38,11 @@ class ReturningPublisher(MemoryPublisher):
         super().__init__()
         self.failures = failures
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
         if self.failures:
             self.failures -= 1
             raise HubUnavailableError("The alerts hub is away.")
-        super().publish(bodies, keys)
+        return super().publish(bodies, keys)
 
 
 def raised(*, patients: int, each: int) -> pl.DataFrame:
@@ -60,7 +60,17 @@ def raised(*, patients: int, each: int) -> pl.DataFrame:
         mean_10_min=pl.lit(None, pl.Float64),
         threshold=pl.lit(115.0),
         received_at=pl.lit(NOON),
+        is_revision=pl.lit(False),
     )
+
+
+def into(publisher: MemoryPublisher) -> Callable[[pl.DataFrame], None]:
+    """What a replay does with new alerts."""
+
+    def publish(alerts: pl.DataFrame) -> None:
+        publish_alerts(CONTRACT, publisher, alerts, NOON)
+
+    return publish
 
 
 def ids(publisher: MemoryPublisher) -> list[str]:
@@ -96,9 +106,9 @@ def test_a_replay_while_alerts_wait_is_refused_and_after_them_publishes_what_is_
     waiting, replayed = MemoryPublisher(), MemoryPublisher()
     run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=AwayPublisher(), limits=NOT_WAITING)
     with pytest.raises(NotCaughtUpError, match="alerts wait for the alerts hub"):
-        replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+        replay(CONTRACT, lake, into(replayed))
     run_session(lake, hub, publisher=waiting)
-    replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+    replay(CONTRACT, lake, into(replayed))
     assert ids(waiting)
     assert ids(replayed)
     assert sorted(ids(waiting) + ids(replayed)) == sorted(rows(lake, "alerts")["alert_id"])
@@ -110,7 +120,7 @@ def test_alerts_of_a_replay_are_not_published_again_with_those_that_wait_behind_
     run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=first)
     hub.send([body(reading(30, "300"))], NOON)
     run_session(lake, hub, contract=BEFORE_THE_FIX, publisher=first)
-    replay(CONTRACT, lake, lambda alerts: publish_alerts(CONTRACT, replayed, alerts))
+    replay(CONTRACT, lake, into(replayed))
     hub.send([body(reading(50, 300))], NOON)
     run_session(lake, hub, publisher=AwayPublisher(), limits=NOT_WAITING)
     run_session(lake, hub, publisher=last)
@@ -125,27 +135,27 @@ def test_the_alerts_of_a_backlog_are_packed_and_stay_in_order_for_each_patient(
     monkeypatch.setattr(outlet, "PART", part)
     alerts = raised(patients=100, each=30)
     publisher = MemoryPublisher()
-    publish_alerts(CONTRACT, publisher, alerts)
+    publish_alerts(CONTRACT, publisher, alerts, NOON)
     assert len(publisher.published) < 200
-    packs = [(lane, json.loads(body)) for lane, body in publisher.published]
+    packs = [(key, json.loads(body)) for key, body in publisher.published]
     assert max(len(pack) for _, pack in packs) == largest
-    lanes: dict[int, set[str]] = {}
+    keys: dict[int, set[str]] = {}
     times: dict[int, list[str]] = {}
-    for lane, pack in packs:
+    for key, pack in packs:
         for alert in pack:
-            lanes.setdefault(alert["patient_id"], set()).add(lane)
+            keys.setdefault(alert["patient_id"], set()).add(key)
             times.setdefault(alert["patient_id"], []).append(alert["timestamp"])
-    assert all(len(each) == 1 for each in lanes.values())
+    assert all(len(each) == 1 for each in keys.values())
     assert all(each == sorted(each) for each in times.values())
     assert sum(map(len, times.values())) == alerts.height == 3000
 
 
-def test_a_few_alerts_go_one_by_one_in_the_lane_in_which_packs_of_their_patient_go() -> None:
+def test_a_few_alerts_go_one_by_one_in_the_key_in_which_packs_of_their_patient_go() -> None:
     few, many = MemoryPublisher(), MemoryPublisher()
-    publish_alerts(CONTRACT, few, raised(patients=1, each=3))
-    publish_alerts(CONTRACT, many, raised(patients=1, each=3000))
+    publish_alerts(CONTRACT, few, raised(patients=1, each=3), NOON)
+    publish_alerts(CONTRACT, many, raised(patients=1, each=3000), NOON)
     assert [json.loads(body)["rule"] for _, body in few.published] == ["glucose_high"] * 3
-    assert {lane for lane, _ in few.published} == {lane for lane, _ in many.published}
+    assert {key for key, _ in few.published} == {key for key, _ in many.published}
 
 
 def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) -> None:
