@@ -181,10 +181,10 @@ class _Engine:
         pulled_at = START + timedelta(days=365, microseconds=self.events)
         numbers = pl.int_range(self.events, self.events + count, eager=True).alias("sequence_number")
         same = {"partition": 0, "received_at": pulled_at, "pulled_at": pulled_at, "hub_epoch": 0}
-        columns = (pl.Series(name, [same.get(name)], dtype) for name, dtype in POSITIONS.items())
-        return pl.DataFrame(
-            [numbers if each.name == numbers.name else each.new_from_index(0, count) for each in columns]
-        )
+        columns = {
+            name: pl.Series([same.get(name)], dtype=dtype).new_from_index(0, count) for name, dtype in POSITIONS.items()
+        }
+        return pl.DataFrame(columns | {numbers.name: numbers})
 
 
 _decoder = msgspec.json.Decoder(GlucosePayload)

@@ -12,6 +12,7 @@ from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.stream.contract import Contract
+from assets.stream.proof import prove
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import report_table, reports
@@ -32,11 +33,17 @@ class LakeUnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream with what is derived from it; `short` is its name on the command line and in the generator."""
+    """A stream with what is derived from it; `short` is its name on the command line and in the generator.
+
+    Its contract is proved when it is made, so that a mistake stops the system before the first event comes.
+    """
 
     short: str
     contract: Contract
     gold: Sequence[DailyGold | DerivedGold]
+
+    def __post_init__(self) -> None:
+        prove(self.contract)
 
     @property
     def name(self) -> str:

@@ -31,7 +31,7 @@ PART = 16_000
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
     """Events to publish, as `body` and `key`, and how many alerts could not be made into one."""
 
     events: pl.DataFrame
@@ -55,13 +55,13 @@ def publish_alerts(
     if alerts.is_empty():
         return 0
     is_packed = alerts.height > PACKED_ABOVE
-    encoded = [
+    parts = [
         part
         for slice_ in alerts.iter_slices(PART)
-        for part in isolated(slice_, partial(_encoded, contract, now, late_after), lambda row, _: _refused(row))
+        for part in isolated(slice_, partial(encoded, contract, now, late_after), lambda row, _: _refused(row))
     ]
-    events = pl.concat(_packed(part.events) if is_packed else part.events for part in encoded)
-    failed = sum(part.failed for part in encoded)
+    events = pl.concat(_packed(part.events) if is_packed else part.events for part in parts)
+    failed = sum(part.failed for part in parts)
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
     too_large = publisher.publish(bodies, keys)
     if too_large and is_packed:
@@ -70,7 +70,8 @@ def publish_alerts(
     return failed + len(too_large)
 
 
-def _encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> _Encoded:
+def encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> Encoded:
+    """Alerts as JSON objects, and the key by which those of an entity stay in order."""
     age = pl.lit(now, Utc) - pl.col("measured_at")
     payload = contract.alert_payload(alerts)
     told = alerts.select(
@@ -82,11 +83,11 @@ def _encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: p
     told = told[[name for name in told.columns if name not in payload.columns]]
     key = plh.concat_str(contract.entity).nchash.crc32c() % PARTITION_KEYS
     body = payload.hstack(told).select(body=pl.struct(pl.all()).struct.json_encode())
-    return _Encoded(body.hstack(alerts.select(key=key.cast(pl.String))), 0)
+    return Encoded(body.hstack(alerts.select(key=key.cast(pl.String))), 0)
 
 
-def _refused(alert: pl.DataFrame) -> _Encoded:
-    return _Encoded(pl.DataFrame(schema={"body": pl.String, "key": pl.String}), alert.height)
+def _refused(alert: pl.DataFrame) -> Encoded:
+    return Encoded(pl.DataFrame(schema={"body": pl.String, "key": pl.String}), alert.height)
 
 
 def _packed(events: pl.DataFrame) -> pl.DataFrame:

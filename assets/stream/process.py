@@ -112,7 +112,7 @@ class Processor:
         """
         decoded = decoded or self.decode(bodies)
         events = _events(positions, decoded)
-        cleaned = self._clean(events, decoded)
+        cleaned = self._clean(self.readings(positions, decoded))
         is_good = cleaned["reason"].is_null()
         good = _only(cleaned, is_good)
         context, earlier = self._known_of(good)
@@ -134,12 +134,15 @@ class Processor:
         }
         return Outcome(rows, _duplicates(repeats), decoded.unknown_fields)
 
-    def _clean(self, events: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
-        rows = decoded.readings
+    def readings(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
+        """Decoded readings with their time, and with what is known of their events: what `clean` takes."""
+        rows, events = decoded.readings, _events(positions, decoded)
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
-        positions = events if each_is_its_event else events[rows["event"]]
-        rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(positions)
-        cleaned = pl.concat(isolated(rows, self._cleaned_by_domain, self._failed))
+        events = events if each_is_its_event else events[rows["event"]]
+        return rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(events)
+
+    def _clean(self, readings: pl.DataFrame) -> pl.DataFrame:
+        cleaned = pl.concat(isolated(readings, self.clean, self._failed))
         time = cleaned["measured_at"]
         cleaned = cleaned.with_columns(time.dt.date().alias("event_date"))
         is_future = time > cleaned["received_at"] + FUTURE_TOLERANCE
@@ -148,7 +151,7 @@ class Processor:
             cleaned = cleaned.with_columns(reason=pl.coalesce("reason", of_time.then(pl.lit("in_the_future"))))
         return self._within_contract(cleaned)
 
-    def _cleaned_by_domain(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def clean(self, rows: pl.DataFrame) -> pl.DataFrame:
         """What the domain makes of the readings, in their order and with the declared types.
 
         Raises:
@@ -157,16 +160,16 @@ class Processor:
         cleaned = self._contract.clean(rows)
         names = list(self._cleaned)
         if missing := [name for name in names if name not in cleaned.columns]:
-            raise ContractError(f"Stream '{self._contract.stream}': clean returns no {', '.join(missing)}.")
+            raise ContractError(f"clean returns no {', '.join(missing)}")
         cleaned = cleaned[names]
         if cleaned.schema != self._cleaned:
             cleaned = cleaned.cast({n: t for n, t in self._cleaned.items() if cleaned.schema[n] == pl.Null})
         if cleaned.schema != self._cleaned:
-            raise ContractError(f"Stream '{self._contract.stream}': clean returns columns of other types.")
+            raise ContractError("clean returns columns of other types than silver has")
         if not cleaned[_PLACE].equals(rows[_PLACE]):
             cleaned = cleaned.sort(_PLACE)
             if not cleaned[_PLACE].equals(rows[_PLACE]):
-                raise ContractError(f"Stream '{self._contract.stream}': clean drops or doubles readings.")
+                raise ContractError("clean drops or doubles readings")
         return cleaned
 
     def _failed(self, row: pl.DataFrame, failure: str) -> pl.DataFrame:
@@ -242,7 +245,7 @@ class Processor:
         contract = self._contract
         if not contract.rules or first.height + conflicting.height == 0:
             return pl.DataFrame(schema=self._schemas["alerts"])
-        raised = self._raised(first, context)
+        raised = self.raised(first, context)
         if conflicting.height:
             raised = pl.concat([raised, self._revised(conflicting)]).sort(_PLACE, maintain_order=True)
         alerts = self._conform("alerts", raised)
@@ -256,8 +259,8 @@ class Processor:
         shared = alerts.join(earlier, on=[contract.entity, "measured_at"], how="semi")
         return alerts.join(self.known.already_raised(shared), on="alert_id", how="anti", maintain_order="left")
 
-    def _raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-        """The alerts of readings that stand."""
+    def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
+        """The alerts of readings that stand, given earlier readings that their windows may hold."""
         contract = self._contract
         if contract.windows:
             rows = rows.hstack(trailing_means(context, rows, contract.windows, contract.entity))

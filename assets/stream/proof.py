@@ -1,0 +1,95 @@
+"""Proves a contract when it is loaded: one synthetic reading for each rule goes all the way to a published alert.
+
+A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types; where
+the domain refuses them, the cleaned row is completed, since what is proved are names and types, not plausibility.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from math import ceil, floor
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from assets.stream.contract import Contract, ContractError, Utc
+from assets.stream.known import Known
+from assets.stream.outlet import LATE_AFTER, encoded
+from assets.stream.process import POSITIONS, Processor
+
+_AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_KINDS: dict[type[msgspec.inspect.Type], Any] = {
+    msgspec.inspect.IntType: 1,
+    msgspec.inspect.FloatType: 1.0,
+    msgspec.inspect.StrType: "1",
+    msgspec.inspect.BoolType: True,
+}
+
+
+def prove(contract: Contract) -> None:
+    """Takes a reading that breaks every rule through decode, clean, rules and the alert's payload.
+
+    Raises:
+        ContractError: the message names the stream, the step that failed and the remedy.
+    """
+    processor = Processor(contract, Known.nothing(contract))
+    with _step(contract, "payload or clean"):
+        row = _cleaned(contract, processor)
+    if not contract.rules:
+        return
+    with _step(contract, "windows, rules or columns of alerts"):
+        breaking = pl.concat(_breaking(contract, row, number) for number in range(len(contract.rules)))
+        alerts = processor.raised(breaking, breaking.clear())[contract.tables.alerts.schema.names()]
+        if silent := {rule.id for rule in contract.rules} - set(alerts["rule"]):
+            raise ContractError(f"a reading beyond their threshold does not raise {', '.join(sorted(silent))}")
+    with _step(contract, "alert_payload"):
+        encoded(contract, _AT, LATE_AFTER, alerts)
+
+
+@contextmanager
+def _step(contract: Contract, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, pl.exceptions.PanicException) as error:
+        # Its text is harmless: the reading is made up.
+        raise ContractError(
+            f"Stream '{contract.stream}': a synthetic reading fails with {type(error).__name__}: {error}. Mend the "
+            f"contract's {what}; until then the stream is not loaded."
+        ) from error
+
+
+def _cleaned(contract: Contract, processor: Processor) -> pl.DataFrame:
+    """A good row of silver, as far as the types of the contract allow one."""
+    decoded = processor.decode([msgspec.json.encode(_payload(contract.payload))])
+    if decoded.rejects.height:
+        raise ContractError(f"the payload refuses a value of its own type ({decoded.rejects['reason'][0]})")
+    position = {name: _sample(dtype) for name, dtype in POSITIONS.items()}
+    row = processor.clean(processor.readings(pl.DataFrame([position], schema=POSITIONS), decoded))
+    completed = (pl.col(name).fill_null(pl.lit(_sample(dtype), dtype)) for name, dtype in row.schema.items())
+    return row.with_columns(*completed, event_date=pl.lit(_AT.date()))
+
+
+def _payload(payload: type[msgspec.Struct]) -> dict[str, Any]:
+    """A value of each field's first type; fields of other types are left out."""
+    kinds = {field.encode_name: msgspec.inspect.type_info(field.type) for field in msgspec.structs.fields(payload)}
+    first = {
+        name: kind.types[0] if isinstance(kind, msgspec.inspect.UnionType) else kind for name, kind in kinds.items()
+    }
+    values = {name: _KINDS[type(kind)] for name, kind in first.items() if type(kind) in _KINDS}
+    return values | {"timestamp": _AT.isoformat()}
+
+
+def _breaking(contract: Contract, row: pl.DataFrame, number: int) -> pl.DataFrame:
+    """The row with a value beyond a rule, of an entity of its own, so that its windows hold nothing else."""
+    rule = contract.rules[number]
+    averaged = {window.name: window.column for window in contract.windows}
+    column = averaged.get(rule.column, rule.column)
+    value = floor(rule.threshold) + 1 if rule.comparison == "above" else ceil(rule.threshold) - 1
+    of_rule = {column: value, contract.entity: number}
+    return row.with_columns(pl.lit(each).cast(row.schema[name]).alias(name) for name, each in of_rule.items())
+
+
+def _sample(dtype: pl.DataType) -> Any:
+    samples = {pl.Int64(): 1, pl.Float64(): 1.0, pl.Boolean(): True, pl.Date(): _AT.date(), Utc: _AT}
+    return samples.get(dtype, "1")
