@@ -336,7 +336,7 @@ class LakeTable:
                 pa.RecordBatchReader.from_batches(arrow_schema(self._schema), batches()),
                 mode="overwrite",
                 schema_mode="overwrite" if found else None,
-                partition_by=list(self.table.partition_by) or None,
+                partition_by=list(self.table.partition_by),
                 predicate=predicate,
                 commit_properties=_commit(transactions or {}, event_dates),
             )

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from resources.analytics import Analytics, QueryError
+from resources.analytics import Analytics, QueryError, UnreadableTableError
 from resources.lake import ConcurrentWriteError, Lake, SchemaError
 from resources.table import Table
 
@@ -131,6 +131,8 @@ def reason(error: Exception) -> str:
     """Why a report could not be built, without anything that may come from a row: logs and run records keep it."""
     cause = error.__cause__
     if isinstance(error, QueryError) and isinstance(cause, duckdb.Error):
+        if isinstance(error, UnreadableTableError):
+            return str(error)
         if not isinstance(cause, (*_STATEMENT_ERRORS, duckdb.OutOfMemoryException)):
             return f"the statement failed while it ran ({type(cause).__name__}); `pulselake sql` shows the message"
         return " ".join(str(error).split("\n\n")[0].split())
