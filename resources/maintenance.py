@@ -82,14 +82,14 @@ def clean_up(delta: DeltaTable) -> None:
     delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
 
 
-def sweep(delta: DeltaTable, storage_options: dict[str, str]) -> None:
+def sweep(delta: DeltaTable, storage_options: dict[str, str], older_than_hours: int = RETENTION_HOURS) -> None:
     """Deletes old files that no log entry names; all files of the table are listed.
 
     Such a file was left by a killed writer, or belongs to one that still runs: slow, or suspended since it wrote it.
     A commit of the table's properties comes first, because Delta refuses every commit that was begun before it. What
     is not committed by then never will be, so no commit can name a file that is deleted here.
     """
-    old = delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=True, enforce_retention_duration=False, full=True)
+    old = delta.vacuum(retention_hours=older_than_hours, dry_run=True, enforce_retention_duration=False, full=True)
     if not old:
         return
     delta.alter.set_table_properties({_FENCE: datetime.now(UTC).isoformat()}, raise_if_not_exists=False)
