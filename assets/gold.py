@@ -6,6 +6,8 @@ and without a cursor. Its app transactions, all named after the silver table's i
 - ``silver/<id>/<date>``: the silver version that the date was made from.
 - ``silver/<id>``, the mark: every date reflects all that touched it up to this version; later commits are looked up.
 - ``silver/<id>/base``: where a mark had to be set without that being so; dates that reflect less are pending.
+- ``columns``: how often the columns of the gold table changed. Marks are named after it too, ``silver/<id>/columns-1``,
+  so with other columns every date is pending: what stands in a new column of an old row is no figure.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +18,8 @@ import polars as pl
 
 from resources.lake import Lake, LakeTable
 from resources.table import Table
+
+_COLUMNS = "columns"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class DailyGold:
         Raises:
             ConcurrentWriteError: another refresh came first; nothing was written. Refresh what is pending then.
         """
-        gold, silver = lake.table(self.table).ensure(), lake.table(self.source).ensure()
+        gold, silver = lake.table(self.table).create(), lake.table(self.source).create()
+        if not gold.is_current():
+            _renew(gold)
         standing = self._standing(lake, dates)
         # Read after the standing, so whatever another refresh wrote before is older, and what it writes now is noticed.
         version = silver.delta().version()
@@ -108,7 +114,7 @@ class DailyGold:
             ConcurrentWriteError: a refresh came first, and did the same.
         """
         standing, gold = self._standing(lake), lake.table(self.table)
-        if standing and gold.exists():
+        if standing and gold.exists() and gold.is_current():
             _set(gold, standing.marks(), standing.known)
 
     def _standing(self, lake: Lake, dates: Sequence[date] = ()) -> _Standing | None:
@@ -120,7 +126,8 @@ class DailyGold:
         silver, gold = lake.table(self.source), lake.table(self.table)
         if (silver_id := silver.id()) is None or (version := silver.version()) is None:
             return None
-        mark = f"silver/{silver_id}"
+        changes = gold.transactions([_COLUMNS]).get(_COLUMNS, 0) + (0 if gold.is_current() else 1)
+        mark = f"silver/{silver_id}" + (f"/columns-{changes}" if changes else "")
         known = gold.transactions([mark, _base(mark)])
         touched = silver.touched_since(known.get(mark))
         is_usable = touched is not None
@@ -160,12 +167,12 @@ class DerivedGold:
 
     def is_pending(self, lake: Lake) -> bool:
         """Whether dates of the source were made anew since, or its log no longer tells."""
-        source = lake.table(self.source)
+        source, gold = lake.table(self.source), lake.table(self.table)
         if (source_id := source.id()) is None:
             return False
         reflects = _source(source_id)
-        touched = source.touched_since(lake.table(self.table).transactions([reflects]).get(reflects))
-        return touched is None or bool(touched)
+        touched = source.touched_since(gold.transactions([reflects]).get(reflects))
+        return touched is None or bool(touched) or not gold.is_current()
 
     def refresh(self, lake: Lake) -> int:
         """Replaces all rows.
@@ -176,12 +183,14 @@ class DerivedGold:
         Raises:
             ConcurrentWriteError: another refresh came first; nothing was written.
         """
-        gold, source = lake.table(self.table).ensure(), lake.table(self.source).ensure()
+        gold, source = lake.table(self.table).create(), lake.table(self.source).create()
         reflects = _source(str(source.id()))
         known = gold.transactions([reflects])
         version = source.delta().version()
         rows = self.compute(source.scan(version))
-        return gold.replace([rows], None, transactions={reflects: version}, expected={reflects: known.get(reflects)})
+        return gold.replace(
+            [rows], None, transactions={reflects: version}, expected={reflects: known.get(reflects)}, renew=True
+        )
 
     def settle(self, lake: Lake) -> None:
         """Records the newest version where nothing is pending, as `DailyGold.settle` does.
@@ -206,6 +215,13 @@ def ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
         else:
             found.append((day, day))
     return found
+
+
+def _renew(gold: LakeTable) -> None:
+    known = gold.transactions([_COLUMNS])
+    changed = {_COLUMNS: known.get(_COLUMNS, 0) + 1}
+    # Whoever derives another table from this one learns that the rows of all dates are other ones.
+    gold.renew(transactions=changed, expected={_COLUMNS: known.get(_COLUMNS)}, event_dates=gold.dates("event_date"))
 
 
 def _base(silver: str) -> str:

@@ -8,13 +8,13 @@ import dagster as dg
 
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
-from resources.reports import Report, write_report
+from resources.reports import Report, ReportsError, reason, write_report
 from resources.table import Table
 
 
 def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:
-    """One asset a report; its upstream is what the statement reads."""
-    keys = {report.name: table_key(f"gold/report_{report.name}") for report in reports}
+    """One asset a report; its upstream is what the statement reads. One that fails keeps no other from being built."""
+    keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(
         name="build_reports",
@@ -33,9 +33,16 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
         pool="reports",
     )
     def build(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[Any]]:
-        for report in reports:
-            if keys[report.name] in context.selected_asset_keys:
+        failures = {}
+        for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
+            try:
                 rows = write_report(lake.open(), tables, report)
+            except Exception as error:
+                failures[report.name] = reason(error)
+                context.log.error("Report %s was not built: %s", report.name, failures[report.name])
+            else:
                 yield dg.MaterializeResult(keys[report.name], metadata={"rows": rows})
+        if failures:
+            raise dg.Failure(str(ReportsError(failures)), allow_retries=False)
 
     return build

@@ -211,6 +211,7 @@ def replay(
 def sql(
     statement: Annotated[str | None, typer.Argument(help="One SELECT; without it an interactive shell opens.")] = None,
     format: Annotated[Format, typer.Option(help="How to print the rows.")] = Format.TABLE,
+    raw: Annotated[bool, typer.Option("--raw", help="Leave texts in csv that a spreadsheet runs as formulas.")] = False,
 ) -> None:
     """Ask any table: bronze.glucose_readings, silver.…, quarantine.…, alerts.…, gold.glucose_daily, …"""
     from orchestration.system import analytics, open_lake
@@ -225,7 +226,7 @@ def sql(
         return
     try:
         with asked.stream(statement) as result:
-            write(result, format.value, sys.stdout)
+            write(result, format.value, sys.stdout, raw=raw)
     except QueryError as error:
         fail(str(error))
     except BrokenPipeError:
@@ -356,12 +357,15 @@ class _explained:
         from orchestration.processes import ChildError, StoppedError
         from orchestration.system import LakeUnavailableError
         from resources.event_source import HubUnavailableError
-        from resources.lake import ConcurrentWriteError
+        from resources.lake import ConcurrentWriteError, SchemaError
+        from resources.reports import ReportsError
 
         explained = (
             HubUnavailableError,
             HubRecreatedError,
             ConcurrentWriteError,
+            SchemaError,
+            ReportsError,
             NotCaughtUpError,
             PublishError,
             ChildError,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from deltalake.exceptions import DeltaError
 
 from orchestration.jobs import Job
-from orchestration.system import STREAMS, tables
+from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import ConcurrentWriteError
+from resources.lake import ConcurrentWriteError, SchemaError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -50,16 +51,20 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
     Before that gold notes how far it has read the logs of its sources, which are kept for hours only.
     """
-    opened = lake.open()
+    opened, failures = lake.open(), list[str]()
     for gold in (gold for stream in STREAMS for gold in stream.gold):
+        name = gold.table.name
         try:
             gold.settle(opened)
+            if (handle := opened.table(gold.table)).exists():
+                handle.maintain()
+                context.log.info("Maintained %s", name)
         except ConcurrentWriteError:
-            context.log.info("%s is being refreshed", gold.table.name)
-    for table in tables():
-        if table.layer == "gold" and (handle := opened.table(table)).exists():
-            handle.maintain()
-            context.log.info("Maintained %s", table.name)
+            context.log.info("%s is being refreshed", name)
+        except (SchemaError, DeltaError, OSError) as error:
+            failures.append(f"{name}: {error}")
+    if failures:
+        raise dg.Failure("Some gold tables were not maintained; all others were. " + " ".join(failures))
 
 
 @dg.job(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
+from pydantic import ValidationError
 
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
@@ -15,7 +16,7 @@ from assets.stream.contract import Contract
 from assets.stream.proof import prove
 from resources.analytics import Analytics
 from resources.lake import Lake
-from resources.reports import report_table, reports
+from resources.reports import reports, stored_reports
 from resources.settings import Settings
 from resources.table import Table
 
@@ -85,7 +86,11 @@ def open_lake(settings: Settings) -> Lake:
     Raises:
         LakeUnavailableError: it did not answer; the message says what it said and what to look at.
     """
-    lake = settings.open_lake()
+    try:
+        lake = settings.open_lake()
+    except ValidationError as error:
+        names = ", ".join(f"AZURE_STORAGE_{str(each['loc'][0]).upper()} ({each['msg']})" for each in error.errors())
+        raise LakeUnavailableError(f"The lake was not opened: {names}. Correct the settings.") from None
     try:
         lake.table(tables()[0]).version()
     except (OSError, AzureError, DeltaError) as error:
@@ -103,6 +108,5 @@ def _reason(error: Exception) -> str:
 
 
 def analytics(lake: Lake) -> Analytics:
-    """DuckDB over all tables, the reports' among them."""
-    base = Analytics(lake, tables())
-    return Analytics(lake, [*base.tables, *(report_table(base, report) for report in reports(SQL / "reports"))])
+    """DuckDB over all tables, and over the reports that were built."""
+    return Analytics(lake, [*tables(), *stored_reports(lake, reports(SQL / "reports"))])

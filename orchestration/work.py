@@ -17,7 +17,7 @@ from assets.stream.session import Session, SessionLimits, Totals
 from orchestration.system import SQL, Stream, open_lake, tables
 from resources.event_source import Tail
 from resources.lake import ConcurrentWriteError, Lake
-from resources.reports import reports, write_report
+from resources.reports import ReportsError, reason, reports, write_report
 from resources.settings import Settings
 
 Say = Callable[[str], None]
@@ -135,14 +135,19 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
         Rows written by report.
 
     Raises:
-        ConcurrentWriteError: another build of the same report was faster twice.
+        ReportsError: some could not be built; the others are built all the same.
     """
-    written = {}
+    written, failures = {}, {}
     for report in reports(SQL / "reports"):
         if should_stop():
             break
         say(f"building report {report.name} …")
-        written[report.name] = twice(partial(write_report, lake, tables(), report))
+        try:
+            written[report.name] = twice(partial(write_report, lake, tables(), report))
+        except Exception as error:
+            failures[report.name] = reason(error)
+    if failures:
+        raise ReportsError(failures)
     return written
 
 

@@ -32,12 +32,17 @@ _WRITES = re.compile(
     r"\s*(explain\b\s*(analyze\b|\([^)]*\))?)?\s*(create|insert|update|delete|merge|copy|attach|drop|alter)\b", re.I
 )
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_UNREADABLE = re.compile(r"failed: SchemaError: (.*; the table was not read\..*)")
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
 _TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
 
 
 class QueryError(ValueError):
     """A statement was refused, or DuckDB could not run it; the message is for whoever wrote it."""
+
+
+class UnreadableTableError(QueryError):
+    """A table that the statement reads has other columns than its contract; other tables can be read."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Analytics:
 
         Raises:
             QueryError: the statement does not only read, or DuckDB could not run it.
+            UnreadableTableError: a table that it reads has other columns than its contract.
         """
         with self.connection() as connection, self._explained():
             relation = connection.sql(_checked(connection, sql))
@@ -122,6 +128,8 @@ class Analytics:
 
     def _explanation(self, error: Exception) -> QueryError:
         message = str(error)
+        if unreadable := _UNREADABLE.search(message):
+            return UnreadableTableError(unreadable[1])
         if "Out of Memory" in message:
             return QueryError(
                 f"Out of Memory: the statement needs more than {self.memory_limit}, and nothing is written to disk. "

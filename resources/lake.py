@@ -6,6 +6,7 @@ opened the same version is refused by Delta itself. What the rows mean belongs t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -15,15 +16,17 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties
+from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
+from resources.schema import Difference, arrow_schema, delta_schema, difference
 from resources.table import Table
 
 EVENT_DATES = "event_dates"
 _SWEPT = "maintenance/swept_on"
 _BATCH_ROWS = 16_384
+# How often the columns of a table are compared again, when other writers commit at the same moment.
+_ATTEMPTS = 10
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -31,7 +34,7 @@ class ConcurrentWriteError(RuntimeError):
 
 
 class SchemaError(ValueError):
-    """A frame does not have the columns and types of its table; nothing was written."""
+    """Columns or types differ: of a frame and its contract, or of a table and its contract. Nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ class Lake:
     def options(self) -> dict[str, str]:
         """The storage options of an opening, with a token that is valid now."""
         return {**self.storage_options, **({"bearer_token": self.token()} if self.token else {})}
+
+    def polars_options(self) -> dict[str, Any]:
+        """The same for Polars, which names retries in another way and wants numbers."""
+        options: dict[str, Any] = self.options()
+        if retries := options.pop("max_retries", None):
+            options["max_retries"] = int(retries)
+        if wait := options.pop("retry_timeout", None):
+            options["retry_timeout_ms"] = int(wait.removesuffix("s")) * 1_000
+        return options
 
 
 @dataclass
@@ -91,28 +103,89 @@ class LakeTable:
         kind = DeltaTable if "://" in self.uri else _LocalDeltaTable
         return kind(self.uri, version=version, storage_options=self.lake.options())
 
-    def ensure(self) -> "LakeTable":
-        """Creates the table, empty, if it is not there."""
-        if not self.exists():
-            DeltaTable.create(
-                self.uri,
-                schema=DeltaSchema.from_arrow(_arrow_schema(self._schema)),
-                mode="ignore",
-                partition_by=list(self.table.partition_by),
-                configuration=dict(CONFIGURATION),
-                storage_options=self.lake.options(),
-                description=self.table.description,
-            )
+    def create(self) -> "LakeTable":
+        """Creates the table, empty, if it is not there; one that is there is not looked at."""
+        self._opened()
         return self
 
-    def scan(self, version: int | None = None) -> pl.LazyFrame:
-        """The table's rows at its newest or the given version; an empty frame where it was not created yet."""
+    def ensure(self) -> "LakeTable":
+        """Creates the table if it is not there, and adds nullable columns that its contract gained.
+
+        Whoever writes calls it once before. Several processes may do so at once.
+
+        Raises:
+            SchemaError: the table differs from its contract in another way; it stays as it is.
+        """
+        for _ in range(_ATTEMPTS):
+            delta = self._opened()
+            found = difference(delta, self.table)
+            if not found:
+                self._refuse_nulls(delta)
+                return self
+            if not found.only_adds or {each.name for each in found.missing} & {*self._required}:
+                raise self._other_columns(found)
+            try:
+                delta.alter.add_columns(list(found.missing), post_commithook_properties=HOOKS)
+            except CommitFailedError:
+                continue
+        raise ConcurrentWriteError(
+            f"{self.name}: other writers were faster {_ATTEMPTS} times, so {found}. Nothing was changed; try again."
+        )
+
+    def is_current(self) -> bool:
+        """Whether the table has the columns of its contract, or was not created yet."""
         try:
-            return pl.scan_delta(self.delta(version), storage_options=self.lake.options() or None).select(
-                self._schema.names()
-            )
+            return not difference(self.delta(), self.table)
+        except TableNotFoundError:
+            return True
+
+    def renew(
+        self,
+        *,
+        transactions: Mapping[str, int],
+        expected: Mapping[str, int | None],
+        event_dates: Iterable[date] = (),
+    ) -> None:
+        """Gives a table the columns of its contract; for tables whose rows are made anew from others afterwards.
+
+        Rows stay, with nulls, where columns were only added. Otherwise all rows go.
+
+        Args:
+            transactions, expected, event_dates: as for `replace`; they are part of the same commit.
+
+        Raises:
+            ConcurrentWriteError: as for `append`.
+        """
+        delta = self.delta()
+        self._compare(delta, expected)
+        if (found := difference(delta, self.table)).only_adds:
+            with self._refused():
+                delta.alter.add_columns(
+                    list(found.missing),
+                    commit_properties=_commit(transactions, event_dates),
+                    post_commithook_properties=HOOKS,
+                )
+            return
+        self.replace([], None, transactions=transactions, expected=expected, event_dates=event_dates, renew=True)
+
+    def scan(self, version: int | None = None) -> pl.LazyFrame:
+        """The table's rows at its newest or the given version; an empty frame where it was not created yet.
+
+        Columns that the version does not have yet are null; those that the contract does not have are left out.
+
+        Raises:
+            SchemaError: a column has another type than in the contract.
+        """
+        try:
+            delta = self.delta(version)
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
+        found = difference(delta, self.table)
+        if found.retyped:
+            raise SchemaError(f"{self.name}: {_types(found)}; the table was not read. {self._remedy}")
+        absent = [pl.lit(None, self._schema[each.name]).alias(each.name) for each in found.missing]
+        rows = pl.scan_delta(delta, storage_options=self.lake.polars_options() or None)
+        return rows.with_columns(absent).select(self._schema.names())
 
     def dates(self, column: str) -> list[date]:
         """The dates of a partition column that have rows, in order; the log alone is read."""
@@ -189,11 +262,13 @@ class LakeTable:
             The number of rows written.
 
         Raises:
-            SchemaError: the frame's columns or types differ from the table's.
+            SchemaError: the frame's columns or types differ from the contract's, or the table's do.
             ConcurrentWriteError: the log holds other versions than expected, or another writer was faster.
         """
         self._check(frame)
         delta = self.delta()
+        if found := difference(delta, self.table):
+            raise self._other_columns(found)
         if expected is not None:
             self._compare(delta, {app_id: expected.get(app_id) for app_id in transactions})
         self._write(
@@ -213,6 +288,7 @@ class LakeTable:
         transactions: Mapping[str, int] | None = None,
         expected: Mapping[str, int | None] | None = None,
         event_dates: Iterable[date] = (),
+        renew: bool = False,
     ) -> int:
         """Replaces the rows that the predicate selects, in one commit.
 
@@ -225,12 +301,14 @@ class LakeTable:
             transactions: app transactions to set in the same commit.
             expected: what the table's log must hold for these app ids now; None for unknown to the log.
             event_dates: the dates that the old and the new rows touch.
+            renew: gives the table the columns of its contract in the same commit; only where all rows are replaced.
 
         Returns:
             The number of rows written.
 
         Raises:
-            SchemaError: a frame's columns or types differ from the table's; the old rows stay.
+            SchemaError: a frame's columns or types differ from the contract's, or the table's do and `renew` is not
+                set; the old rows stay.
             ConcurrentWriteError: as for `append`.
             Exception: whatever the frames raise; the old rows stay.
         """
@@ -248,14 +326,17 @@ class LakeTable:
                 failures.append(failure)
                 raise
 
-        schema = _arrow_schema(self._schema)
         delta = self.delta()
+        if (found := difference(delta, self.table)) and not (renew and predicate is None):
+            raise self._other_columns(found)
         self._compare(delta, expected or {})
         try:
             self._write(
                 delta,
-                pa.RecordBatchReader.from_batches(schema, batches()),
+                pa.RecordBatchReader.from_batches(arrow_schema(self._schema), batches()),
                 mode="overwrite",
+                schema_mode="overwrite" if found else None,
+                partition_by=list(self.table.partition_by),
                 predicate=predicate,
                 commit_properties=_commit(transactions or {}, event_dates),
             )
@@ -302,10 +383,59 @@ class LakeTable:
         if compact is not None:
             compact_around(self.delta(), compact, small_files)
         delta, number = self.delta(), (today or datetime.now(UTC).date()).toordinal()
-        is_first = (delta.transaction_version(_SWEPT) or 0) < number
-        clean_up(delta, sweep=is_first)
-        if is_first:
-            self.append(pl.DataFrame(schema=self._schema), transactions={_SWEPT: number})
+        clean_up(delta)
+        if (delta.transaction_version(_SWEPT) or 0) < number:
+            sweep(delta, self.lake.options())
+            delta = self.delta()
+            # The table's own columns: also one whose contract changed is kept small.
+            nothing = pa.schema(delta.schema().to_arrow()).empty_table()
+            self._write(delta, nothing, mode="append", commit_properties=_commit({_SWEPT: number}, ()))
+
+    def _opened(self) -> DeltaTable:
+        try:
+            return self.delta()
+        except TableNotFoundError:
+            DeltaTable.create(
+                self.uri,
+                schema=delta_schema(self._schema),
+                mode="ignore",
+                partition_by=list(self.table.partition_by),
+                configuration=dict(CONFIGURATION),
+                storage_options=self.lake.options(),
+                description=self.table.description,
+            )
+            return self.delta()
+
+    @property
+    def _remedy(self) -> str:
+        layer, _, stream = self.name.partition("/")
+        match layer:
+            case "gold":
+                return "It is made anew from what it is derived from: `pulselake drain`, or its job in Dagster."
+            case "bronze":
+                return "Bring the contract back to these columns: nothing else holds what bronze holds."
+        return (
+            "Bring the contract back to these columns, or make the table anew from bronze: "
+            f"`pulselake rederive {stream}`."
+        )
+
+    def _other_columns(self, found: Difference) -> SchemaError:
+        return SchemaError(f"{self.name}: {found}; nothing was written. {self._remedy}")
+
+    def _refuse_nulls(self, delta: DeltaTable) -> None:
+        """A column that must hold a value in every row may have been nullable once."""
+        files = data_files(delta)
+        names = [name for name in self._required if name not in self.table.partition_by]
+        counts = {name: files.get_column(f"null_count.{name}", default=None) for name in names}
+        unknown = [name for name, nulls in counts.items() if files.height and (nulls is None or nulls.null_count())]
+        found = {name: int(nulls.sum()) for name, nulls in counts.items() if nulls is not None and name not in unknown}
+        if unknown:
+            found |= self.scan(delta.version()).select(pl.col(unknown).null_count()).collect().row(0, named=True)
+        if empty := [f"'{name}' has {count:,}" for name, count in found.items() if count]:
+            raise SchemaError(
+                f"{self.name}: the contract wants a value in every row, but column {', column '.join(empty)} rows "
+                f"without one in the table; nothing was written. {self._remedy}"
+            )
 
     def _compare(self, delta: DeltaTable, expected: Mapping[str, int | None]) -> None:
         for app_id, version in expected.items():
@@ -316,21 +446,32 @@ class LakeTable:
                 )
 
     def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
-        try:
+        with self._refused():
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
-            write_deltalake(
-                delta, rows, post_commithook_properties=HOOKS, writer_properties=row_properties(delta), **options
-            )
+            properties = row_properties(delta_schema(self._schema))
+            write_deltalake(delta, rows, post_commithook_properties=HOOKS, writer_properties=properties, **options)
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
         except CommitFailedError as error:
             raise ConcurrentWriteError(
                 f"{self.name}: another writer was faster ({error}). Nothing was written; try again."
+            ) from error
+        except DeltaError as error:
+            if not str(error).startswith("Invalid table version"):
+                raise
+            raise ConcurrentWriteError(
+                f"{self.name}: the commit took longer than the log is kept, so what others wrote meanwhile is not "
+                "known. Nothing was written; try again."
             ) from error
 
     def _check(self, frame: pl.DataFrame) -> None:
         if frame.schema != self._schema:
             raise SchemaError(
-                f"{self.name}: the rows have {dict(frame.schema)} but the table has {dict(self._schema)}; "
-                "nothing was written. Make the transformation return the table's columns, in order."
+                f"{self.name}: the rows have {dict(frame.schema)} but the contract has {dict(self._schema)}; "
+                "nothing was written. Make the transformation return the contract's columns, in order."
             )
         if empty := [name for name in self._required if frame[name].null_count()]:
             raise SchemaError(
@@ -354,5 +495,5 @@ def _commit(transactions: Mapping[str, int], event_dates: Iterable[date]) -> Com
     )
 
 
-def _arrow_schema(schema: pl.Schema) -> pa.Schema:
-    return pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+def _types(found: Difference) -> str:
+    return str(Difference((), (), found.retyped, None))

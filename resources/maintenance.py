@@ -4,15 +4,19 @@ When it is done is up to the callers of `resources.lake`.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
-from deltalake import ColumnProperties, DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake import ColumnProperties, DeltaTable, PostCommitHookProperties, Schema, WriterProperties
 from deltalake.exceptions import CommitFailedError
+from deltalake.fs import DeltaStorageHandler
 from deltalake.schema import PrimitiveType
 
 # Time travel is not what a hot table is for: its log and its replaced files are kept this long for running readers.
-# No commit may take longer either: a file that no commit names by then is taken for what a killed writer left.
+# A commit that takes longer may be refused: a file that no commit names by then is taken for what a killed writer left.
 RETENTION_HOURS = 2
 # A checkpoint forgets removals that are older than this, and a file whose removal is forgotten is deleted by a sweep
 # only. So it is later than the deletion by some sessions.
@@ -23,6 +27,7 @@ CONFIGURATION: Mapping[str, str | None] = {
     # A commit reads the log behind the last checkpoint: 35 ms with 100 entries, 12 ms with 10.
     "delta.checkpointInterval": "10",
 }
+_FENCE = "pulselake.sweptAt"
 COMPACTED_BYTES = 100 << 20
 """What compaction makes of small files. Two that are smaller than half of it become one."""
 # A dictionary of numbers and instants, which mostly differ, takes a fifth of the time of writing and more space.
@@ -32,9 +37,9 @@ _WHOLE = (PrimitiveType("long"), PrimitiveType("timestamp"))
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
-def row_properties(delta: DeltaTable, *, level: int = 1, **options: Any) -> WriterProperties:
+def row_properties(schema: Schema, *, level: int = 1, **options: Any) -> WriterProperties:
     """How rows are written: half the size of deltalake's default, Snappy, and written a little faster."""
-    columns = {field.name: _BY_DIFFERENCES for field in delta.schema().fields if field.type in _WHOLE}
+    columns = {field.name: _BY_DIFFERENCES for field in schema.fields if field.type in _WHOLE}
     return WriterProperties(compression="ZSTD", compression_level=level, column_properties=columns, **options)
 
 
@@ -62,7 +67,7 @@ def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], sma
                 partition_filters=[(column, "=", each)],
                 target_size=COMPACTED_BYTES,
                 # A scan holds several row groups at once, and skips those of other times; the default is a million.
-                writer_properties=row_properties(delta, level=4, max_row_group_size=131_072),
+                writer_properties=row_properties(delta.schema(), level=4, max_row_group_size=131_072),
                 post_commithook_properties=HOOKS,
             )
         except CommitFailedError:
@@ -70,13 +75,28 @@ def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], sma
             delta.update_incremental()
 
 
-def clean_up(delta: DeltaTable, *, sweep: bool) -> None:
-    """Writes a checkpoint and deletes what is too old: log entries, and files that the log says were removed.
-
-    Args:
-        delta: the table at its newest version.
-        sweep: delete files that no log entry names too; all files of the table are listed.
-    """
+def clean_up(delta: DeltaTable) -> None:
+    """Writes a checkpoint and deletes what is too old: log entries, and files that the log says were removed."""
     delta.create_checkpoint()
     delta.cleanup_metadata()
-    delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=sweep)
+    delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
+
+
+def sweep(delta: DeltaTable, storage_options: dict[str, str], older_than_hours: int = RETENTION_HOURS) -> None:
+    """Deletes old files that no log entry names; all files of the table are listed.
+
+    Such a file was left by a killed writer, or belongs to one that still runs: slow, or suspended since it wrote it.
+    A commit of the table's properties comes first, because Delta refuses every commit that was begun before it. What
+    is not committed by then never will be, so no commit can name a file that is deleted here.
+    """
+    old = delta.vacuum(retention_hours=older_than_hours, dry_run=True, enforce_retention_duration=False, full=True)
+    if not old:
+        return
+    delta.alter.set_table_properties({_FENCE: datetime.now(UTC).isoformat()}, raise_if_not_exists=False)
+    delta.update_incremental()
+    committed = {unquote(path) for path in data_files(delta)["path"]}
+    storage = DeltaStorageHandler(delta.table_uri, storage_options)
+    for path in old:
+        if unquote(path) not in committed:
+            with suppress(FileNotFoundError):
+                storage.delete_file(path)

@@ -19,6 +19,10 @@ CELL_WIDTH = 60
 PLAN = ["explain_key", "explain_value"]
 """The columns of EXPLAIN, whose value is a drawing."""
 
+FORMULA = r"^[=+\-@\t\r]"
+"""How a cell begins that spreadsheets take for a formula."""
+NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
 YEARS_1_TO_9999 = {
     "ms": (-62_135_596_800_000, 253_402_300_799_999),
     "us": (-62_135_596_800_000_000, 253_402_300_799_999_999),
@@ -48,34 +52,52 @@ class Result:
         return pl.concat([pl.DataFrame(schema=self.schema), *self.frames])
 
 
-def render(result: Result | pl.DataFrame, format: Format) -> str:
+def render(result: Result | pl.DataFrame, format: Format, *, raw: bool = False) -> str:
     """The text that `write` writes."""
     out = StringIO()
-    write(result, format, out)
+    write(result, format, out, raw=raw)
     return out.getvalue()
 
 
-def write(result: Result | pl.DataFrame, format: Format, out: TextIO) -> None:
+def write(result: Result | pl.DataFrame, format: Format, out: TextIO, *, raw: bool = False) -> None:
     """Writes a result.
 
     Instants are ISO 8601 with `Z`, dates ISO 8601, binary values base64; NaN and infinity are null in csv and json.
 
     Args:
         result: is consumed; by `table` only as far as it is shown.
-        format: `table`, aligned text of the first 1,000 rows with control characters escaped; `csv` after RFC 4180 (a
-            null is empty, an empty text is ``""``); `json`, an array of objects, one a line.
-        out: where to; a file should be opened with ``newline=""``, since csv lines end in CRLF.
+        format: `table`, aligned text of the first 1,000 rows with control characters escaped; `csv` quoted as in RFC
+            4180, with lines that end in LF (a null is empty, an empty text is ``""``); `json`, an array of objects,
+            one a line.
+        out: where to; a file should be opened with ``newline=""``.
+        raw: leave texts in csv as they are. Otherwise a text that a spreadsheet would run as a formula, and that is no
+            number, gets an apostrophe in front; so does such a column name.
     """
-    writers: dict[Format, Callable[[Result, TextIO], None]] = {"table": _table, "csv": _csv, "json": _json}
-    writers[format](Result.of(result) if isinstance(result, pl.DataFrame) else result, out)
+    rows = Result.of(result) if isinstance(result, pl.DataFrame) else result
+    writers: dict[Format, Callable[[], None]] = {
+        "table": lambda: _table(rows, out),
+        "csv": lambda: _csv(rows, out, raw=raw),
+        "json": lambda: _json(rows, out),
+    }
+    writers[format]()
 
 
-def _csv(result: Result, out: TextIO) -> None:
-    header = pl.DataFrame(schema=dict.fromkeys(result.schema, pl.String))
-    out.write(header.write_csv(line_terminator="\r\n"))
+def _csv(result: Result, out: TextIO, *, raw: bool) -> None:
+    # The names are a row of texts: as a header they would have to differ from each other.
+    names = pl.DataFrame([[name] for name in result.schema], schema=[str(place) for place in range(len(result.schema))])
+    _write_csv(names, out, raw=raw)
     for frame in result.frames:
-        texts = _readable(frame, cs.float() | cs.temporal() | cs.binary())
-        out.write(texts.write_csv(include_header=False, line_terminator="\r\n"))
+        _write_csv(_readable(frame, cs.float() | cs.temporal() | cs.binary()), out, raw=raw)
+
+
+def _write_csv(texts: pl.DataFrame, out: TextIO, *, raw: bool) -> None:
+    shown = texts if raw else texts.with_columns(_without_formula(cs.string()))
+    out.write(shown.write_csv(include_header=False))
+
+
+def _without_formula(text: pl.Expr) -> pl.Expr:
+    is_formula = text.str.contains(FORMULA) & ~text.str.contains(NUMBER)
+    return pl.when(is_formula).then("'" + text).otherwise(text).name.keep()
 
 
 def _json(result: Result, out: TextIO) -> None:

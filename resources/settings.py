@@ -15,12 +15,23 @@ from resources.lake import Lake
 PREFIX = "PULSELAKE_"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
+# A request that gets no answer is not repeated, since its timeout is longer than the patience of repeating; one that is
+# refused at once is. So an operation of deltalake ends within half a minute, one of Polars, which tries four times,
+# within a minute and a half.
+TIMEOUT, CONNECT_TIMEOUT, MAX_RETRIES, RETRY_TIMEOUT = "20s", "5s", "3", "10s"
+_SECONDS = r"^\d+s$"
+
 # One of each for the process: sensors read the settings every few seconds, and an identity answers slowly at first.
 _azure_token, _namespace = cache(AzureToken), cache(EventHubsNamespace)
 
 
 class AzureStorage(BaseSettings):
-    """What the lake takes from ``AZURE_STORAGE_…``; without a key or a token, the Azure identity is used."""
+    """What the lake takes from ``AZURE_STORAGE_…``; without a key or a token, the Azure identity is used.
+
+    Attributes:
+        timeout, connect_timeout: of one request, as ``20s``.
+        max_retries, retry_timeout: how often, and for how long, as ``10s``, a failed request is repeated.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", env_prefix="AZURE_STORAGE_", hide_input_in_errors=True
@@ -34,6 +45,10 @@ class AzureStorage(BaseSettings):
     client_secret: str | None = Field(default=None, repr=False)
     endpoint: str | None = None
     allow_http: str | None = None
+    timeout: str = Field(default=TIMEOUT, pattern=_SECONDS)
+    connect_timeout: str = Field(default=CONNECT_TIMEOUT, pattern=_SECONDS)
+    max_retries: str = Field(default=MAX_RETRIES, pattern=r"^\d+$")
+    retry_timeout: str = Field(default=RETRY_TIMEOUT, pattern=_SECONDS)
 
     @property
     def has_secret(self) -> bool:
@@ -41,7 +56,7 @@ class AzureStorage(BaseSettings):
         return bool(self.account_key or self.sas_token or self.client_secret)
 
     def options(self) -> dict[str, str]:
-        """What is set, as storage options."""
+        """What is set, and how long storage is waited for, as storage options."""
         return {name: value for name, value in self.model_dump().items() if value}
 
 

@@ -1,16 +1,21 @@
 """Maintenance keeps a table's files and its log few, and takes nothing from readers and writers."""
 
+import random
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import polars as pl
+import pytest
 from pyarrow.parquet import ParquetFile
 
-from resources.lake import Lake, LakeTable
-from resources.maintenance import REMOVALS_HOURS, RETENTION_HOURS
+from resources.lake import ConcurrentWriteError, Lake, LakeTable
+from resources.maintenance import REMOVALS_HOURS, RETENTION_HOURS, sweep
 from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, age, frame, numbers
 
 SUNDAY = MONDAY - timedelta(days=1)
@@ -152,3 +157,83 @@ def test_a_running_reader_is_not_disturbed_by_maintenance(tmp_path: Path) -> Non
     table.maintain(of(MONDAY))
     assert files(table, MONDAY) == 1
     assert reader.collect().height == 25
+
+
+def elsewhere(action: Callable[[], object]) -> None:
+    """Does something as another process would: while Delta waits for rows, its thread can open no other table."""
+    with ThreadPoolExecutor(1) as other:
+        other.submit(action).result()
+
+
+def data_files_of(table: LakeTable) -> set[Path]:
+    return set(Path(table.uri).glob("ingest_date=*/*.parquet"))
+
+
+def pieces_of_a_writer_that_sleeps(asleep: Callable[[], object]) -> Iterator[pl.DataFrame]:
+    """Rows that fill a file of the largest size, so that it is written before the commit; then the writer sleeps."""
+    generator = random.Random(1)
+    for first in range(0, 1_200_000, 100_000):
+        numbers = pl.int_range(first, first + 100_000, eager=True)
+        text = pl.Series([generator.randbytes(150).hex() for _ in range(100_000)])
+        yield pl.DataFrame({"number": numbers, "text": text, "ingest_date": MONDAY}, schema=NUMBERS.schema)
+    elsewhere(asleep)
+
+
+def test_a_writer_that_slept_through_a_sweep_is_refused_and_no_entry_names_a_file_that_is_gone(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+    committed = data_files_of(table)
+    written = []
+
+    def sleep_through_a_sweep() -> None:
+        deadline = time.monotonic() + 60
+        while not (new := data_files_of(table) - committed) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        age(table, hours=RETENTION_HOURS + 1)
+        table.maintain()
+        written.extend([len(new), len(new & data_files_of(table))])
+
+    with pytest.raises(ConcurrentWriteError, match=r"another writer was faster.*try again"):
+        table.replace(pieces_of_a_writer_that_sleeps(sleep_through_a_sweep), None)
+    assert written == [1, 0], "a file was written, and swept"
+    assert numbers(table) == [0, 1, 2]
+    assert table.replace([frame(7)], None) == 1
+    assert numbers(table) == [7]
+
+
+def test_a_writer_that_slept_until_the_log_was_expired_is_refused(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+
+    def sleep() -> None:
+        filled(table, 3, 12)
+        age(table, hours=RETENTION_HOURS + 1)
+        table.maintain()
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        yield frame(99, day=TUESDAY)
+        elsewhere(sleep)
+
+    with pytest.raises(ConcurrentWriteError, match=r"took longer than the log is kept.*Nothing was written; try again"):
+        table.replace(pieces(), f"ingest_date = '{TUESDAY}'")
+    assert numbers(table) == list(range(15))
+
+
+def test_a_sweep_that_finds_nothing_stops_no_running_writer(tmp_path: Path) -> None:
+    table = filled(Lake(str(tmp_path)).table(NUMBERS).ensure(), 0, 3)
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        yield frame(99, day=TUESDAY)
+        elsewhere(table.maintain)
+
+    table.replace(pieces(), f"ingest_date = '{TUESDAY}'")
+    assert numbers(table) == [0, 1, 2, 99]
+
+
+def test_files_without_an_entry_are_swept_wherever_the_lake_is(lake: Lake) -> None:
+    table = filled(lake.table(NUMBERS).ensure(), 0, 3)
+    orphan = f"{table.uri}/ingest_date=2026-11-23/part-of-a-killed-writer.parquet"
+    options = lake.polars_options() or None
+    frame(8).write_parquet(orphan, storage_options=options)
+    sweep(table.delta(), lake.options(), older_than_hours=0)
+    with pytest.raises(FileNotFoundError):
+        pl.scan_parquet(orphan, storage_options=options).collect()
+    assert numbers(table) == [0, 1, 2]

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
+import dataframely as dy
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -16,6 +17,7 @@ from assets.gold import DailyGold, DerivedGold, ranges
 from orchestration.system import Stream
 from orchestration.work import refresh_gold
 from resources.lake import ConcurrentWriteError, Lake
+from resources.table import Table
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking
 from tests.stream.tables import rows
 
@@ -404,3 +406,105 @@ def test_a_comparison_is_made_from_days_that_were_removed_and_made_anew(tmp_path
 def test_dates_become_ranges_of_consecutive_ones() -> None:
     assert ranges([DATES[3], DATES[0], DATES[1]]) == [(DATES[0], DATES[1]), (DATES[3], DATES[3])]
     assert ranges([]) == []
+
+
+def changed(table: Table, **columns: dy.Column) -> Table:
+    """A table after columns of its contract were added or changed."""
+    rows = type("Changed", (dy.Schema,), {"__module__": __name__, **table.rows.columns(), **columns})
+    return Table(table.name, rows, table.partition_by)
+
+
+SPREAD = pl.col("max_mg_dl") - pl.col("min_mg_dl")
+WITH_SPREAD = DailyGold(
+    changed(DAILY.table, spread_mg_dl=dy.Float64(nullable=False)),
+    DAILY.source,
+    lambda silver, _: glucose_daily(silver).with_columns(spread_mg_dl=SPREAD),
+)
+WITH_EXACT_COUNTS = DailyGold(
+    changed(DAILY.table, reading_count=dy.Float64(nullable=False)),
+    DAILY.source,
+    lambda silver, _: glucose_daily(silver).with_columns(pl.col("reading_count").cast(pl.Float64)),
+)
+CHANGED = {"a column more": WITH_SPREAD, "another type": WITH_EXACT_COUNTS}
+
+
+@pytest.mark.parametrize("gold", CHANGED.values(), ids=CHANGED)
+def test_gold_whose_contract_changed_is_made_anew_date_by_date(tmp_path: Path, gold: DailyGold) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh(lake)
+    before = lake.table(gold.table).version()
+    assert list(gold.pending(lake)) == DATES
+    gold.settle(lake)
+    assert lake.table(gold.table).version() == before, "only a refresh changes the columns"
+    gold.refresh(lake, DATES[:1])
+    assert list(gold.pending(lake)) == DATES[1:]
+    stream(lake, [DATES[0]])
+    assert list(gold.pending(lake)) == DATES
+    gold.refresh(lake, DATES)
+    assert gold.pending(lake) == {}
+    assert_frame_equal(
+        lake.table(gold.table).scan().collect(), gold.compute(rows(lake, "silver").lazy(), DATES), check_row_order=False
+    )
+    stream(lake, [DATES[2]])
+    expire_log(lake, keep=1)
+    gold.refresh(lake, list(gold.pending(lake)))
+    gold.settle(lake)
+    assert gold.pending(lake) == {}
+
+
+def test_gold_that_gained_a_column_keeps_its_rows_until_they_are_made_anew(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh(lake)
+    WITH_SPREAD.refresh(lake, DATES[:1])
+    found = lake.table(WITH_SPREAD.table).scan().sort("event_date").collect()
+    assert found["spread_mg_dl"].is_null().to_list() == [False, True, True, True]
+    assert found["reading_count"].to_list() == [2, 2, 2, 2]
+
+
+def test_gold_whose_contract_changes_there_and_back_is_made_anew_each_time(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES[:2])
+    for gold in (DAILY, WITH_EXACT_COUNTS, DAILY, WITH_SPREAD, DAILY):
+        assert list(gold.pending(lake)) == DATES[:2]
+        gold.refresh(lake, DATES[:2])
+        assert gold.pending(lake) == {}
+    assert_gold_follows_silver(lake)
+
+
+def test_two_refreshes_that_find_other_columns_do_not_undo_each_other(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh(lake)
+    with pytest.raises(ConcurrentWriteError, match="Nothing was written"):
+        interrupted(WITH_EXACT_COUNTS, lake).refresh(lake, [DATES[0]])
+    assert WITH_EXACT_COUNTS.pending(lake) == {}
+
+
+def test_a_comparison_whose_contract_changed_is_made_anew_in_one_commit(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh_gold(Stream("glucose", CONTRACT, GOLD), lake)
+    table = lake.table(changed(COMPARISON.table, rank=dy.Float64(nullable=False)))
+    exact = DerivedGold(
+        table.table,
+        COMPARISON.source,
+        lambda days: patient_comparison(days).with_columns(pl.col("rank").cast(pl.Float64)),
+    )
+    before = table.version()
+    exact.settle(lake)
+    assert exact.is_pending(lake)
+    assert exact.refresh(lake) == 1
+    assert not exact.is_pending(lake)
+    assert before is not None
+    assert table.version() == before + 1
+    assert table.scan().collect()["rank"].to_list() == [1.0]
+
+
+def test_a_comparison_follows_days_whose_contract_changed(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    stream(lake, DATES)
+    refresh_gold(Stream("glucose", CONTRACT, GOLD), lake)
+    WITH_SPREAD.refresh(lake, DATES)
+    assert COMPARISON.is_pending(lake)
