@@ -121,15 +121,15 @@ class TransferReader:
     def read(self, data: memoryview, most: int) -> tuple[Pulled, int]:
         """The events of the regular transfers that the data begins with, and of how many bytes those are."""
         events = Pulled.nothing(self._partition)
-        keys: list[str | None] = []
+        keys = events.keys
         at = 0
         while len(events.bodies) < most and (found := self._match(data, at)):
-            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, small, large = found.groups()
+            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, *body = found.groups()
             begin, stop = found.end(), at + int.from_bytes(size)
             names = (long or small_long, offset, enqueued, epoch, key)
             if (
                 stop > len(data)
-                or stop - begin != int.from_bytes(large if small is None else small)
+                or stop - begin != int.from_bytes(body[0] or body[1])
                 or enqueued is None
                 or (long is None) == (small_long is None)
                 # Each annotation is there once, and there are no others.
@@ -147,8 +147,9 @@ class TransferReader:
             events.bodies.append(bytes(data[begin:stop]))
             at = stop
         # A transfer with properties or other annotations is not regular.
-        nothing = [None] * len(keys)
-        return events._replace(keys=keys, properties=nothing, annotations=list(nothing)), at
+        events.properties.extend([None] * len(keys))
+        events.annotations.extend([None] * len(keys))
+        return events, at
 
 
 def _key(value: bytes | None) -> str | None:
@@ -177,6 +178,10 @@ def _regular(channel: int, handle: int) -> bytes:
     )
     frame = rb"(.{4})\x02\x00" + re.escape(struct.pack(">H", channel))
     transfer = rb"\x00\x53\x14\xc0.\x0b" + b"".join(b"(?:" + field + b")" for field in fields)
+    # The SDK's senders write a header next to a partition key; it says nothing that is wanted here.
+    value = b"(?:" + flag + b"|" + uint + rb"|\x50.|\x56.)"
+    values = b"|".join(rb"\x%02x%s{%d}" % (count, value, count) for count in range(1, 6))
+    header = rb"(?:\x00\x53\x70(?:\x45|\xc0.(?:" + values + rb")))?"
     long = rb"\x55.|\x54.|\x71.{4}|\x81.{8}"
     annotation = (
         rb"\xa3(?:\x15x-opt-sequence-number(?:\x81(.{8})|\x55(.))"
@@ -185,7 +190,7 @@ def _regular(channel: int, handle: int) -> bytes:
         rb"|\x13x-opt-partition-key(\x40|\xa1" + _sized(255) + rb"))"
     )
     data = rb"(\x00\x53\x75)(?:\xa0(.)|\xb0(.{4}))"
-    return frame + transfer + rb"\x00\x53\x72\xc1(.)(.)(?:" + annotation + b"){3,5}" + data
+    return frame + transfer + header + rb"\x00\x53\x72\xc1(.)(.)(?:" + annotation + b"){3,5}" + data
 
 
 def _sized(most: int) -> bytes:
