@@ -26,7 +26,6 @@ from resources.identity import BoundedCredential
 # The SDK logs every connection step at INFO and every retry at WARNING; what matters surfaces as an exception.
 logging.getLogger("azure.eventhub").setLevel(logging.ERROR)
 
-DEFAULT_CONSUMER_GROUP = "$Default"
 # How long the SDK lets an empty socket block; its default of 0.2 s makes each look-up of properties cost twice that.
 _MANAGEMENT_SOCKET_TIMEOUT_S = 0.02
 
@@ -44,7 +43,7 @@ class EventHubsNamespace:
 
     connection_string: str | None = field(default=None, repr=False)
     fully_qualified_namespace: str | None = None
-    consumer_group: str = DEFAULT_CONSUMER_GROUP
+    consumer_group: str = "$Default"
     fast: bool = True
 
     def source(self, hub: str) -> "EventHubsSource":
