@@ -19,6 +19,7 @@ from azure.eventhub._transport._pyamqp_transport import PyamqpTransport
 
 from resources.background import Background
 from resources.deadlines import HANDSHAKE_TIMEOUT_S
+from resources.transfers import FrameBuffer
 
 _CUT_AGAIN_S = 0.2
 
@@ -88,18 +89,27 @@ class Connections:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Shuts all sockets down if the block takes longer; what waits in it then fails."""
-        is_over = threading.Event()
+        """Shuts all sockets down if the block takes longer; what waits in it then fails.
+
+        Raises:
+            TimeoutError: that was so.
+        """
+        is_over, is_late = threading.Event(), threading.Event()
 
         def watch() -> None:
             wait_s = seconds
             while not is_over.wait(wait_s):
+                is_late.set()
                 self._shut_down()
                 wait_s = _CUT_AGAIN_S
 
         threading.Thread(target=watch, name="limit", daemon=True).start()
         try:
             yield
+        except Exception as error:
+            if is_late.is_set():
+                raise TimeoutError(f"no answer within {seconds:.0f} s") from error
+            raise
         finally:
             is_over.set()
 
@@ -110,8 +120,9 @@ class Connections:
 
 def _socket(client: Any) -> socket.socket | None:
     transport = getattr(getattr(client, "_connection", None), "_transport", None)
-    sock: socket.socket | None = getattr(transport, "sock", None)
-    return sock
+    sock = getattr(transport, "sock", None)
+    found: socket.socket | None = sock.socket if isinstance(sock, FrameBuffer) else sock
+    return found
 
 
 class BoundedContext(ssl.SSLContext):

@@ -22,7 +22,7 @@ from azure.eventhub._pyamqp.constants import LinkState
 from resources.connections import Connections
 from resources.deadlines import CLOSE_TIMEOUT_S, GIVE_UP_AFTER_S, OPEN_TIMEOUT_S, SILENT_AFTER_S
 from resources.event_source import HubUnavailableError, Pulled
-from resources.hub_address import HubAddress
+from resources.hub_address import HubAddress, reason
 from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
 from resources.sdk import fall_back, is_tested
 from resources.transfers import FrameBuffer, TransferReader
@@ -261,7 +261,7 @@ class EventHubsReceiver:
                 stolen = "another session of this stream took over; run one at a time. "
                 raise HubUnavailableError(
                     f"Event hub '{self._address.hub}' at {self._address.endpoint}: receiving stopped: "
-                    f"{stolen if 'stolen' in str(self._failure) else f'{self._failure}. '}"
+                    f"{stolen if 'stolen' in str(self._failure) else f'{reason(self._failure)}. '}"
                     "What was pulled is kept; the rest is pulled again by the next session."
                 ) from self._failure
             if pulled:

@@ -47,9 +47,14 @@ class HubAddress:
 
     def unavailable(self, what: str, error: Exception, seconds: float) -> HubUnavailableError:
         """What was tried, for how long, why it failed, and what to do next."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return HubUnavailableError(
-            f"Event hub '{self.hub}' at {self.endpoint}: {what} failed after {seconds:.1f} s: {reason.rstrip('. ')}. "
+            f"Event hub '{self.hub}' at {self.endpoint}: {what} failed after {seconds:.1f} s: {reason(error)}. "
             "Check that the hub exists and runs (locally: `pulselake hub`) and that EVENTHUB_CONNECTION_STRING or "
             "EVENTHUB_NAMESPACE names it; nothing was lost."
         )
+
+
+def reason(error: Exception) -> str:
+    """An error's text in one line and without a full stop; the SDK's go over several lines and repeat themselves."""
+    lines = dict.fromkeys(line.strip(". ") for line in str(error).splitlines() if line.strip(". "))
+    return "; ".join(lines) or type(error).__name__

@@ -29,16 +29,16 @@ class FrameBuffer:
 
     def __init__(self, sock: Any, begun: bytes = b"") -> None:
         """Args: the socket, and what the SDK has read of a frame already."""
-        self._socket = sock
+        self.socket = sock
         self._buffer = memoryview(bytearray(begun.ljust(_CHUNK_BYTES, b"\0")))
         self._start, self._end = 0, len(begun)
         self._offered = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
+        return getattr(self.socket, name)
 
     def fileno(self) -> int:
-        return int(self._socket.fileno())
+        return int(self.socket.fileno())
 
     @property
     def held(self) -> memoryview:
@@ -63,7 +63,7 @@ class FrameBuffer:
     @property
     def is_readable(self) -> bool:
         """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
-        return hasattr(self._socket, "pending") and self._socket.pending() > 0
+        return hasattr(self.socket, "pending") and self.socket.pending() > 0
 
     def fill(self) -> None:
         """Reads what the socket has, as far as it fits.
@@ -79,7 +79,7 @@ class FrameBuffer:
             target[:count] = self.held
             self._buffer, self._start, self._end = target, 0, count
         try:
-            read = self._socket.recv_into(self._buffer[self._end :])
+            read = self.socket.recv_into(self._buffer[self._end :])
         except TimeoutError:
             return
         if not read:
