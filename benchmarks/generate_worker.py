@@ -12,11 +12,11 @@ from resources.event_hubs import EventHubsNamespace
 
 def run(connection_string: str, hub: str, rate: float, seconds: float) -> dict[str, Any]:
     """Sends for so many seconds."""
-    with EventHubsNamespace(connection_string).producer(hub) as producer:
+    with EventHubsNamespace(connection_string).publisher(hub) as publisher:
         events = glucose_events(
             start=datetime.now(UTC), rate=rate, patients=PATIENTS, seed=SEED, faults=FAULTS, gaps=0, seconds=seconds
         )
-        published = publish(events, producer)
+        published = publish(events, publisher)
     return {"events": published.events, "seconds": published.seconds}
 
 

@@ -1,9 +1,7 @@
-"""Sends events to a hub with the Event Hubs SDK, at a pace or as fast as it goes: the generator's clock and network.
+"""Sends events to a hub at a pace or as fast as it goes: the generator's clock, and its count of what was sent.
 
-Events of one key go to one partition, chosen here by a stable hash (CRC-32 modulo the partition count), in batches for
-that partition. The SDK's own partition keys would allow one key per batch, so one send per patient and tick: 4,000
-events a second where full batches reach 40,000. The partition may therefore be another than Azure would choose for the
-key, but it is always the same one, and a key's events keep their order. Delivery is at least once.
+How events get into the hub is the publisher's matter. Delivery is at least once: what a hub did not acknowledge is sent
+again.
 """
 
 import json
@@ -12,33 +10,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import cycle
 from os import PathLike
-from typing import Any, NamedTuple, Protocol
-from zlib import crc32
-
-from azure.eventhub import EventDataBatch
-from azure.eventhub.amqp import AmqpAnnotatedMessage
-from azure.eventhub.exceptions import AuthenticationError, EventHubError
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from generator.events import RECORDED, Event
+from resources.event_source import HubUnavailableError, Publisher
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
 PROGRESS_SECONDS = 1.0
-ATTEMPTS = 3
+GIVE_UP_AFTER_SECONDS = 30.0
 RETRY_SECONDS = 1.0
-
-
-class Producer(Protocol):
-    """What is used of an `azure.eventhub.EventHubProducerClient`."""
-
-    def get_partition_ids(self) -> list[str]: ...
-
-    def create_batch(self, *, partition_id: str) -> EventDataBatch: ...
-
-    def send_batch(self, event_data_batch: EventDataBatch, /) -> None: ...
+# Events that are due wait for others until there are so many.
+BUFFERED_EVENTS, BUFFERED_BYTES = 5000, 1 << 20
 
 
 class Progress(NamedTuple):
@@ -51,14 +37,13 @@ class Progress(NamedTuple):
 
 
 class TooLarge(NamedTuple):
-    """An event that fits in no batch and was left out; `place` is its number, or file and line."""
+    """An event that the hub does not take and that was left out; `place` is its number, or file and line."""
 
     place: str
     size_bytes: int
-    limit_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.place}: a body of {self.size_bytes:,} bytes does not fit in a batch of {self.limit_bytes:,}"
+        return f"{self.place}: a body of {self.size_bytes:,} bytes is larger than the hub accepts"
 
 
 class Published(NamedTuple):
@@ -73,18 +58,19 @@ class Published(NamedTuple):
 
 
 class PublishError(Exception):
-    """A batch could not be sent; `published` is what had been acknowledged before."""
+    """Events could not be sent; `published` is what had been acknowledged before."""
 
-    def __init__(self, partition: str, attempts: int, published: Published) -> None:
+    def __init__(self, attempts: int, published: Published, reason: Exception) -> None:
         super().__init__(
-            f"partition {partition} refused a batch {attempts} times; {published.events:,} events were sent before"
+            f"Sending stopped after {attempts} attempts; {published.events:,} events were sent before, the others were "
+            f"not. {reason}"
         )
         self.published = published
 
 
 def publish(
     events: Iterable[Event],
-    producer: Producer,
+    publisher: Publisher,
     *,
     rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -92,14 +78,16 @@ def publish(
 ) -> Published:
     """Sends until the events end or `stop` is set. An event's own `due` decides when it goes, otherwise `rate`.
 
-    The SDK tries again by itself before it raises; what it raises is logged, and the batch is sent again up to twice.
+    Raises:
+        HubUnavailableError: the hub was away at the beginning.
+        PublishError: the hub went away for longer than `GIVE_UP_AFTER_SECONDS`, or when `stop` was set.
     """
-    return _publish(events, _Sending(producer, progress, stop or threading.Event(), "event "), rate)
+    return _publish(events, _Sending(publisher, progress, stop or threading.Event(), "event "), rate)
 
 
 def publish_file(
     path: str | PathLike[str],
-    producer: Producer,
+    publisher: Publisher,
     *,
     rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -107,27 +95,35 @@ def publish_file(
 ) -> Published:
     """Sends each line of a file as a body, byte for byte without its line feed; an empty line is an empty body.
 
-    A line that holds JSON with a patient_id or device_id goes to that id's partition, any other to the next in turn.
-    Lines that are too large are logged, left out and listed in the result.
+    A file whose name ends in ``.bin`` is one body as it stands. A body that holds JSON with a patient_id or device_id
+    goes to that id's partition, any other to the next in turn. Bodies that are too large are logged, left out and
+    listed in the result.
+
+    Raises:
+        HubUnavailableError, PublishError: see `publish`.
     """
-    return _publish(recorded(path), _Sending(producer, progress, stop or threading.Event(), f"{path}:"), rate)
+    return _publish(recorded(path), _Sending(publisher, progress, stop or threading.Event(), f"{path}:"), rate)
 
 
 def recorded(path: str | PathLike[str]) -> Iterator[Event]:
+    """The bodies in a file as events."""
+    if Path(path).suffix == ".bin":
+        yield _recorded(Path(path).read_bytes())
+        return
     with open(path, "rb") as lines:
         for line in lines:
-            body = line.removesuffix(b"\n")
-            members = _members(body)
-            yield Event(_key(members), body, RECORDED, readings=max(1, len(members)))
+            yield _recorded(line.removesuffix(b"\n"))
 
 
-def partition_of(key: str, partitions: list[str]) -> str:
-    return partitions[crc32(key.encode()) % len(partitions)]
+def _recorded(body: bytes) -> Event:
+    members = _members(body)
+    return Event(_key(members), body, RECORDED, readings=max(1, len(members)))
 
 
 def _publish(events: Iterable[Event], sending: "_Sending", rate: float | None) -> Published:
     if rate is not None and rate <= 0:
         raise ValueError(f"rate must be above zero: {rate}")
+    sending.check()
     for event in _paced(events, rate, sending):
         sending.add(event)
         if sending.stop.is_set():
@@ -164,44 +160,49 @@ def _paced(events: Iterable[Event], rate: float | None, sending: "_Sending") -> 
 
 
 class _Sending:
-    """One open batch per partition, and the count of what was acknowledged."""
+    """The events that were not sent yet, and the count of what was acknowledged."""
 
     def __init__(
         self,
-        producer: Producer,
+        publisher: Publisher,
         progress: Callable[[Progress], None] | None,
         stop: threading.Event,
         place: str,
     ) -> None:
         self.stop = stop
         self._place = place
-        self._producer = producer
+        self._publisher = publisher
         self._progress = progress
-        self._partitions = producer.get_partition_ids()
-        self._turns = cycle(self._partitions)
-        self._by_key: dict[str, str] = {}
-        self._batches: dict[str, EventDataBatch] = {}
-        self._open: dict[str, list[Event]] = {partition: [] for partition in self._partitions}
+        self._buffered: list[Event] = []
+        self._buffered_bytes = 0
         self._began = self._reported = time.monotonic()
         self._number = self._readings = self._resent = 0
         self._labels: Counter[str] = Counter()
         self._too_large: list[TooLarge] = []
 
+    def check(self) -> None:
+        """Makes sure that the hub can be reached: who begins need not wait for one that is away."""
+        self._publisher.publish([], [])
+
     def add(self, event: Event) -> None:
-        self._number += 1
-        partition = self._partition(event.key)
-        # An annotated message costs the SDK a third less than an EventData around the same bytes.
-        message = AmqpAnnotatedMessage(data_body=event.body)
-        if not self._fits(partition, message):
-            self._send(partition)
-            if not self._fits(partition, message):
-                self._leave_out(event, self._batches[partition].max_size_in_bytes)
-                return
-        self._open[partition].append(event)
+        self._buffered.append(event)
+        self._buffered_bytes += len(event.body)
+        if len(self._buffered) >= BUFFERED_EVENTS or self._buffered_bytes >= BUFFERED_BYTES:
+            self.flush()
 
     def flush(self) -> None:
-        for partition in self._partitions:
-            self._send(partition)
+        if not self._buffered:
+            return
+        sent, self._buffered, self._buffered_bytes = self._buffered, [], 0
+        refused = set(self._deliver(sent))
+        for at, event in enumerate(sent):
+            self._number += 1
+            if at in refused:
+                self._leave_out(event)
+            else:
+                self._labels[event.label] += 1
+                self._readings += event.readings
+        self._report()
 
     def published(self) -> Published:
         return Published(
@@ -213,51 +214,23 @@ class _Sending:
             tuple(self._too_large),
         )
 
-    def _partition(self, key: str) -> str:
-        if not key:
-            return next(self._turns)
-        if key not in self._by_key:
-            self._by_key[key] = partition_of(key, self._partitions)
-        return self._by_key[key]
-
-    def _fits(self, partition: str, message: AmqpAnnotatedMessage) -> bool:
-        batch = self._batches.get(partition)
-        if batch is None:
-            batch = self._batches[partition] = self._producer.create_batch(partition_id=partition)
-        try:
-            batch.add(message)
-        except ValueError:
-            return False
-        return True
-
-    def _leave_out(self, event: Event, limit_bytes: int) -> None:
-        self._too_large.append(TooLarge(f"{self._place}{self._number}", len(event.body), limit_bytes))
+    def _leave_out(self, event: Event) -> None:
+        self._too_large.append(TooLarge(f"{self._place}{self._number}", len(event.body)))
         log.error("left out: %s", self._too_large[-1])
 
-    def _send(self, partition: str) -> None:
-        sent = self._open[partition]
-        if not sent:
-            return
-        self._deliver(partition, self._batches[partition], len(sent))
-        del self._batches[partition]
-        self._open[partition] = []
-        self._labels.update(event.label for event in sent)
-        self._readings += sum(event.readings for event in sent)
-        self._report()
-
-    def _deliver(self, partition: str, batch: EventDataBatch, size: int) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
+    def _deliver(self, events: list[Event]) -> list[int]:
+        bodies, keys = [event.body for event in events], [event.key for event in events]
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
             try:
-                self._producer.send_batch(batch)
-                return
-            except AuthenticationError:
-                raise
-            except EventHubError as error:
-                # The text alone: a record that holds the error would hold its dead sockets open.
-                log.warning("partition %s, attempt %d of %d: %s", partition, attempt, ATTEMPTS, str(error))
-                if attempt == ATTEMPTS or self.stop.wait(RETRY_SECONDS):
-                    raise PublishError(partition, attempt, self.published()) from error
-                self._resent += size
+                return self._publisher.publish(bodies, keys)
+            except HubUnavailableError as error:
+                log.warning("attempt %d: %s", attempt, error)
+                is_over = time.monotonic() - began > GIVE_UP_AFTER_SECONDS
+                if is_over or self.stop.wait(RETRY_SECONDS):
+                    raise PublishError(attempt, self.published(), error) from error
+                self._resent += len(events)
 
     def _report(self) -> None:
         now = time.monotonic()

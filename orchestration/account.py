@@ -14,6 +14,7 @@ from assets.stream.store import StreamStore
 from generator.publisher import Published
 from orchestration.status import StreamStatus, stream_status
 from orchestration.system import STREAMS, Stream, tables
+from resources import sources
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.table import Table
@@ -112,7 +113,7 @@ class _Alert(msgspec.Struct):
 
 def published_alerts(settings: Settings) -> pl.DataFrame:
     """What a consumer of alerts has seen: each `alert_id` of the alerts hub, and when it first came (`seen_at`)."""
-    source = settings.event_hubs_namespace().source(settings.hub(ALERTS_HUB))
+    source = sources.source(settings, ALERTS_HUB)
     held = sum(tail.last - tail.first + 1 for tail in source.state().tails.values())
     decoder = msgspec.json.Decoder(_Alert | list[_Alert])
     events, ids, seen = 0, [], []

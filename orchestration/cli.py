@@ -83,6 +83,7 @@ def generate(
     from generator.streams import STREAMS as GENERATED
     from generator.streams import events
     from orchestration.processes import stop_on_signals
+    from resources.sources import publisher
 
     found, settings = _stream(stream), _settings()
     if found.short not in GENERATED:
@@ -96,22 +97,28 @@ def generate(
             spacing = timedelta(minutes=5)
             made = make(start=now - spacing * (backlog * pack // patients + 1), spacing=spacing, count=backlog)
     stop = stop_on_signals()
-    with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
+    with _explained(), publisher(settings, found.name) as hub:
         err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
-        report(send(made, producer, progress=sent, stop=stop))
+        report(send(made, hub, progress=sent, stop=stop))
 
 
 @app.command()
 def publish(
     stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="One body a line; malformed ones too.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="One body a line, malformed ones too; a file *.bin is one body."
+        ),
+    ],
 ) -> None:
-    """Send recorded lines to a stream's hub, byte for byte."""
+    """Send recorded lines, or a recorded body, to a stream's hub, byte for byte."""
     from generator.publisher import publish_file
+    from resources.sources import publisher
 
     found, settings = _stream(stream), _settings()
-    with _explained(), settings.event_hubs_namespace().producer(settings.hub(found.name)) as producer:
-        published = publish_file(file, producer, progress=sent)
+    with _explained(), publisher(settings, found.name) as hub:
+        published = publish_file(file, hub, progress=sent)
     report(published)
     for too_large in published.too_large:
         err.print(f"[red]Not sent:[/] {too_large}")
@@ -308,12 +315,18 @@ def main() -> None:
 def _settings() -> "Settings":
     from pydantic import ValidationError
 
+    from orchestration.system import HUBS
     from resources.settings import Settings
+    from resources.sources import OneHubForTwoStreamsError, check_hubs
 
     try:
-        return Settings()
+        settings = Settings()
+        check_hubs(settings, HUBS)
     except ValidationError as error:
         fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
+    except OneHubForTwoStreamsError as error:
+        fail(str(error))
+    return settings
 
 
 def _setting_error(setting: str, message: str) -> str:
@@ -377,8 +390,6 @@ class _explained:
             raise typer.Exit(130)
         if issubclass(kind, explained):
             fail(str(error))
-        if kind.__module__.startswith("azure.eventhub"):
-            fail(f"{str(error).splitlines()[0].rstrip('. ')}. Is the hub running? Locally: `pulselake hub`.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets
 from orchestration.jobs import gold_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, schedules
 from orchestration.sensors import gold_sensor, session_sensor
-from orchestration.system import SQL, STREAMS, tables
+from orchestration.system import HUBS, SQL, STREAMS, tables
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.reports import reports
 
@@ -64,5 +64,5 @@ defs = dg.Definitions(
         *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS),
     ],
     schedules=schedules(reports_of_lake),
-    resources={"lake": LakeResource(), "hubs": HubsResource()},
+    resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS))},
 )

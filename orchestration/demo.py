@@ -14,8 +14,8 @@ from orchestration.live import Generators, Load, running
 from orchestration.processes import Children, free_port
 from orchestration.system import STREAMS
 from orchestration.work import Say, refresh_gold, refresh_reports
-from resources.event_hubs import DEFAULT_CONSUMER_GROUP
-from resources.settings import Settings
+from resources import sources
+from resources.settings import DEFAULT_CONSUMER_GROUP, Settings
 
 LOADS = (
     Load("glucose", "glucose_readings", patients=200, rate=200.0, faults=0.02),
@@ -106,7 +106,5 @@ def _progress(settings: Settings) -> str:
 
 
 def _is_settled(settings: Settings) -> bool:
-    lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
-    return all(
-        backlog(stream.contract, lake, namespace.source(settings.hub(stream.name))).events <= 0 for stream in STREAMS
-    )
+    lake = settings.open_lake()
+    return all(backlog(stream.contract, lake, sources.source(settings, stream.name)).events <= 0 for stream in STREAMS)

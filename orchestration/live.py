@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from azure.eventhub.exceptions import EventHubError
 
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.session import HubRecreatedError
@@ -21,7 +20,7 @@ from orchestration.backlog import backlog
 from orchestration.processes import ChildError, Children, graphql, is_open, python, speaks_amqp
 from orchestration.sensors import IN_FLIGHT
 from orchestration.system import ROOT, STREAMS
-from resources.event_hubs_publisher import unavailable
+from resources import sources
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 
@@ -97,8 +96,8 @@ class Generators:
 
     def _send(self, settings: Settings, load: Load, seconds: float | None) -> None:
         try:
-            with settings.event_hubs_namespace().producer(settings.hub(load.hub)) as producer:
-                self.published[load.hub] = publish(load.events(seconds), producer, stop=self.stop)
+            with sources.publisher(settings, load.hub) as publisher:
+                self.published[load.hub] = publish(load.events(seconds), publisher, stop=self.stop)
         except Exception as error:
             self.failures[load.hub] = error
 
@@ -126,16 +125,12 @@ def check_hubs(settings: Settings) -> None:
     Raises:
         HubUnavailableError, HubRecreatedError: one does not answer, or is not the one that the tables were read from.
     """
-    lake, namespace = settings.open_lake(), settings.event_hubs_namespace()
+    lake = settings.open_lake()
     for stream in STREAMS:
-        backlog(stream.contract, lake, namespace.source(settings.hub(stream.name)))
-    alerts_hub = settings.hub(ALERTS_HUB)
-    try:
-        # Asked by a sender: the right to read the alerts hub is not needed otherwise.
-        with namespace.producer(alerts_hub, retry_total=1) as producer:
-            producer.get_partition_ids()
-    except EventHubError as error:
-        raise unavailable(alerts_hub, error) from error
+        backlog(stream.contract, lake, sources.source(settings, stream.name))
+    # Asked by a sender: the right to read the alerts hub is not needed otherwise.
+    with sources.publisher(settings, ALERTS_HUB) as publisher:
+        publisher.publish([], [])
 
 
 def _check_local_hub(settings: Settings) -> None:
@@ -225,6 +220,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "EVENTHUB_NAMESPACE": settings.namespace or "",
         "EVENTHUB_CONSUMER_GROUP": settings.consumer_group,
         "PULSELAKE_HUB_PORT": str(settings.hub_port),
+        "PULSELAKE_FAST_AMQP": str(settings.fast_amqp),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s),

@@ -13,6 +13,7 @@ from assets.stream.store import StreamStore
 from orchestration.backlog import Backlog, backlog
 from orchestration.jobs import session_job_name
 from orchestration.system import STREAMS, Stream, open_lake
+from resources import sources
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake, LakeTable
 from resources.settings import Settings
@@ -67,7 +68,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
     asked = list(days)
     lag, problem = None, ""
     try:
-        lag = backlog(stream.contract, lake, settings.event_hubs_namespace().source(settings.hub(stream.name)))
+        lag = backlog(stream.contract, lake, sources.source(settings, stream.name))
     except (HubUnavailableError, HubRecreatedError) as error:
         problem = str(error)
     store = StreamStore(stream.contract, lake)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
+from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.proof import prove
 from resources.analytics import Analytics
@@ -61,6 +62,10 @@ STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
 )
+
+
+HUBS = (*(each.name for each in STREAMS), ALERTS_HUB)
+"""What has a hub: the streams that are read, and alerts, which are published."""
 
 
 def stream(name: str) -> Stream:

@@ -15,6 +15,7 @@ from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
 from assets.stream.session import Session, SessionLimits, Totals
 from orchestration.system import SQL, Stream, open_lake, tables
+from resources import sources
 from resources.event_source import Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.reports import ReportsError, reason, reports, write_report
@@ -56,8 +57,7 @@ def drain(
     Raises:
         HubUnavailableError, HubRecreatedError, ConcurrentWriteError: see `Session.run`.
     """
-    lake, namespace = open_lake(settings), settings.event_hubs_namespace()
-    source = namespace.source(settings.hub(stream.name))
+    lake, source = open_lake(settings), sources.source(settings, stream.name)
     # Under a hub that never falls silent, what comes later is left to the next drain.
     goal = current = source.state().tails
     done = Totals()
@@ -68,7 +68,7 @@ def drain(
     def is_done() -> bool:
         return should_stop() or is_reached(goal, current, session.store.of_hub(session.store.offsets("silver")))
 
-    with namespace.publisher(settings.hub(ALERTS_HUB)) as publisher:
+    with sources.publisher(settings, ALERTS_HUB) as publisher:
         while True:
             session = Session(
                 stream.contract,
@@ -178,7 +178,7 @@ def replay(
 
     def publish(new_alerts: pl.DataFrame) -> None:
         say(f"{stream.name}: publishing {new_alerts.height:,} new alerts …")
-        with settings.event_hubs_namespace().publisher(settings.hub(ALERTS_HUB)) as publisher:
+        with sources.publisher(settings, ALERTS_HUB) as publisher:
             publish_alerts(stream.contract, publisher, new_alerts, datetime.now(UTC))
 
     def show(rebuilt: Rebuilt) -> None:

@@ -1,9 +1,12 @@
 """The lake and the hubs as Dagster resources: thin, so that what they open stays usable without Dagster."""
 
-import dagster as dg
+from contextlib import AbstractContextManager
 
-from resources.event_hubs import EventHubsSource
-from resources.event_hubs_publisher import EventHubsPublisher
+import dagster as dg
+from pydantic import Field
+
+from resources import sources
+from resources.event_source import EventSource, Publisher
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -19,27 +22,32 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class HubsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The hubs of the settings, or another connection string for tests."""
+    """The hubs of the settings, or another connection string for tests; no two of the `streams` may have one hub."""
 
+    streams: list[str] = Field(default=[])
     connection_string: str | None = None
     max_session_s: float | None = None
     idle_timeout_s: float | None = None
 
     def settings(self) -> Settings:
-        """The settings with this resource's overrides."""
+        """The settings with this resource's overrides.
+
+        Raises:
+            OneHubForTwoStreamsError: see `check_hubs`.
+        """
         given = {
             "event_hubs": self.connection_string,
             "max_session_s": self.max_session_s,
             "idle_timeout_s": self.idle_timeout_s,
         }
-        return Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+        settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+        sources.check_hubs(settings, self.streams)
+        return settings
 
-    def source(self, stream: str) -> EventHubsSource:
+    def source(self, stream: str) -> EventSource:
         """The hub of a stream."""
-        settings = self.settings()
-        return settings.event_hubs_namespace().source(settings.hub(stream))
+        return sources.source(self.settings(), stream)
 
-    def publisher(self, stream: str) -> EventHubsPublisher:
+    def publisher(self, stream: str) -> AbstractContextManager[Publisher]:
         """The hub to publish to."""
-        settings = self.settings()
-        return settings.event_hubs_namespace().publisher(settings.hub(stream))
+        return sources.publisher(self.settings(), stream)

@@ -2,22 +2,28 @@
 
 `EventDataBatch.add` encodes each event twice and wraps it in objects, and sending encodes it once more; for bodies
 without properties the encoding is a prefix, so batches are filled with encoded events. What this relies on inside the
-SDK is pinned by tests/contract.
+SDK is pinned by tests/contract; with another release of it, or where it does not fit, the SDK fills the batches.
+
+Everything that waits for the hub is on daemon threads and has a deadline. After a failure a thread connects anew, and
+until it has, publishing fails at once.
 """
 
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from azure.eventhub import EventDataBatch, EventHubProducerClient
-from azure.eventhub.exceptions import EventHubError
+from azure.eventhub import EventData, EventDataBatch, EventHubProducerClient
 
+from resources.background import Background
+from resources.connections import Connections
+from resources.deadlines import CLOSE_TIMEOUT_S, OPEN_TIMEOUT_S, PUBLISH_TIMEOUT_S
 from resources.event_source import HubUnavailableError
+from resources.hub_address import HubAddress
+from resources.sdk import fall_back, is_tested
 
 # An AMQP data section (described type 0x75) that holds a binary with a length of four bytes, which follow.
 _BINARY_SECTION = b"\x00\x53\x75\xb0"
@@ -26,92 +32,248 @@ _HEADERS = struct.Struct(">4sI4sI")
 _OVERHEAD_BYTES = _HEADERS.size
 # The SDK copies a batch six times on its way out: of this size the copies stay in the processor's cache.
 _FULL_BYTES = 256 << 10
+_RECONNECT_AFTER_S, _RECONNECT_AT_LEAST_EVERY_S = 0.5, 5.0
+
+
+class Numbered(NamedTuple):
+    """An event's place in a call of `publish`, and its body."""
+
+    number: int
+    body: bytes
 
 
 class EventHubsPublisher:
-    """One event hub to write to; implements `Publisher`."""
+    """One event hub to write to; implements `Publisher`. It is used in a `with`.
 
-    def __init__(self, client: EventHubProducerClient, hub: str) -> None:
-        self._client, self._hub = client, hub
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"publish {hub}")
-        self._opening: threading.Thread | None = None
+    Args:
+        connect: makes a client of the SDK that opens its connections by what it is given.
+        address: of the hub.
+        fast: whether batches may be filled past the SDK.
+    """
+
+    def __init__(
+        self, connect: Callable[[Connections], EventHubProducerClient], address: HubAddress, *, fast: bool = True
+    ) -> None:
+        self._connect, self._address, self._fast = connect, address, fast
+        self._publishing = threading.Lock()
+        self._changed = threading.Condition()
+        self._sender: _Sender | None = None
+        self._failure: HubUnavailableError | None = None
+        self._closed = threading.Event()
+        self._turn = 0
 
     def __enter__(self) -> Self:
-        """Begins to open a sender for each partition: the first event need not wait seconds for its connection."""
-        self._opening = threading.Thread(target=self._open_all, name=f"open {self._hub}")
-        self._opening.start()
+        """Begins to connect to all partitions: the first event need not wait seconds for its connection."""
+        self._begin_to_open()
         return self
-
-    def _open_all(self) -> None:
-        try:
-            self._client.create_batch()
-            list(self._pool.map(self._open, self._partitions))
-        except EventHubError:
-            # A hub that is away matters only to who publishes, and tells that one.
-            return
-
-    def _wait_for_opening(self) -> None:
-        if self._opening is not None:
-            self._opening.join()
-
-    def _open(self, partition: str) -> None:
-        self._client._start_producer(partition, None)
-        producer: Any = self._client._producers[partition]
-        producer._open_with_retry()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._closed.set()
+        with self._changed:
+            sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
 
-    def _close(self) -> None:
-        self._wait_for_opening()
-        self._pool.shutdown()
-        self._client.close()
-
-    @cached_property
-    def _partitions(self) -> list[str]:
-        return list(self._client.get_partition_ids())
-
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
         """Sends events and returns when the hub has them; those of one key go to one partition, in order.
 
-        Raises:
-            HubUnavailableError: the hub did not accept all of them, or a body is larger than the hub accepts.
-        """
-        self._wait_for_opening()
-        try:
-            chosen = self._by_partition(bodies, keys)
-            # Each partition has a connection of its own: while the hub stores one's batch, another's is made.
-            list(self._pool.map(self._send, chosen.keys(), chosen.values()))
-        except EventHubError as error:
-            raise unavailable(self._hub, error) from error
+        Args:
+            bodies: of the events.
+            keys: one for each event; events with an empty key take the partitions in turn.
 
-    def _by_partition(self, bodies: Sequence[bytes], keys: Sequence[str]) -> dict[str, list[bytes]]:
+        Returns:
+            The indexes of events that are larger than the hub accepts; all others were sent.
+
+        Raises:
+            HubUnavailableError: the hub did not accept all of them in time.
+        """
+        began = time.monotonic()
+        if not self._publishing.acquire(timeout=PUBLISH_TIMEOUT_S):
+            raise self._address.unavailable("publishing", TimeoutError("another thread publishes"), PUBLISH_TIMEOUT_S)
+        try:
+            sender = self._opened(began)
+            chosen = self._by_partition(sender.partitions, bodies, keys)
+            # Each partition has a connection of its own: while the hub stores one's batch, another's is made.
+            work = Background(lambda each: sender.send(*each), chosen.items(), f"publish {self._address.hub}")
+            try:
+                with self._address.explained("publishing"):
+                    return sorted(number for too_large in sender.results(work) for number in too_large)
+            except BaseException as error:
+                # Also an interrupt: what is on its way must not go on unseen.
+                self._replace(sender, work, error)
+                raise
+        finally:
+            self._publishing.release()
+
+    def _opened(self, began: float) -> "_Sender":
+        with self._changed:
+            wait_s = began + PUBLISH_TIMEOUT_S - time.monotonic()
+            self._changed.wait_for(lambda: self._sender or self._failure, max(0.0, wait_s))
+            if self._sender is not None:
+                return self._sender
+            if self._failure is not None:
+                raise HubUnavailableError(str(self._failure)) from self._failure
+        raise self._address.unavailable("connecting", TimeoutError("no answer"), time.monotonic() - began)
+
+    def _replace(self, sender: "_Sender", work: Background[Any, Any], error: BaseException) -> None:
+        with self._changed:
+            self._sender = None
+            self._failure = error if isinstance(error, HubUnavailableError) else self._interrupted()
+        sender.connections.abandon(work)
+        self._begin_to_open()
+
+    def _interrupted(self) -> HubUnavailableError:
+        return HubUnavailableError(
+            f"Event hub '{self._address.hub}' at {self._address.endpoint}: publishing was interrupted, and the "
+            "connection is made anew. Publish again; some events may have arrived."
+        )
+
+    def _begin_to_open(self) -> None:
+        threading.Thread(target=self._keep_opening, name=f"connect {self._address.hub}", daemon=True).start()
+
+    def _keep_opening(self) -> None:
+        pause_s = _RECONNECT_AFTER_S
+        while not self._closed.is_set():
+            try:
+                self._open()
+                return
+            except HubUnavailableError as error:
+                # A hub that is away matters only to who publishes, and tells that one.
+                with self._changed:
+                    self._failure = error
+                    self._changed.notify_all()
+            self._closed.wait(pause_s)
+            pause_s = min(2 * pause_s, _RECONNECT_AT_LEAST_EVERY_S)
+
+    def _open(self) -> None:
+        connections = Connections()
+        with self._address.explained("connecting"):
+            client = self._connect(connections)
+            work = Background(lambda each: _Sender(each, connections, self._fast), [client], "open")
+            try:
+                [sender] = work.results(OPEN_TIMEOUT_S)
+            except Exception:
+                connections.abandon(work)
+                raise
+        with self._changed:
+            if not self._closed.is_set():
+                self._sender, self._failure = sender, None
+                self._changed.notify_all()
+                return
+        sender.close()
+
+    def _by_partition(
+        self, partitions: Sequence[str], bodies: Sequence[bytes], keys: Sequence[str]
+    ) -> dict[str, list[Numbered]]:
         # By our own hash: a partition key for each batch would make a batch for each key.
-        partitions = self._partitions
-        by_key = {key: partitions[zlib.crc32(key.encode()) % len(partitions)] for key in set(keys)}
-        chosen: dict[str, list[bytes]] = {}
-        for body, key in zip(bodies, keys, strict=True):
-            chosen.setdefault(by_key[key], []).append(body)
+        by_key = {key: partition_of(key, partitions) for key in set(keys) if key}
+        chosen: dict[str, list[Numbered]] = {}
+        for number, (body, key) in enumerate(zip(bodies, keys, strict=True)):
+            if not key:
+                self._turn += 1
+            partition = by_key[key] if key else partitions[(self._turn - 1) % len(partitions)]
+            chosen.setdefault(partition, []).append(Numbered(number, body))
         return chosen
 
-    def _send(self, partition: str, bodies: Sequence[bytes]) -> None:
-        batch = self._client.create_batch(partition_id=partition)
+
+def partition_of(key: str, partitions: Sequence[str]) -> str:
+    """The partition of a key: CRC-32 modulo the number of partitions.
+
+    It may be another than Azure would choose for the key, but it is always the same one.
+    """
+    return partitions[zlib.crc32(key.encode()) % len(partitions)]
+
+
+class _Sender:
+    """Open connections to all partitions of a hub."""
+
+    def __init__(self, client: EventHubProducerClient, connections: Connections, fast: bool) -> None:
+        self.client, self.connections = client, connections
+        self.partitions = list(client.get_partition_ids())
+        self._fast = fast and is_tested() and _can_fill(client.create_batch())
+        self._took_at = time.monotonic()
+        # Without a deadline of its own: the caller waits for this one.
+        Background(self._open, self.partitions, "open partition").results(threading.TIMEOUT_MAX)
+
+    def _open(self, partition: str) -> None:
+        self.client._start_producer(partition, None)
+        producer: Any = self.client._producers[partition]
+        producer._open_with_retry()
+
+    def close(self) -> None:
+        """Says goodbye to the hub, if it listens."""
+        work = Background(lambda client: client.close(), [self.client], "close")
+        work.join(CLOSE_TIMEOUT_S)
+        self.connections.abandon(work)
+
+    def results(self, work: Background[Any, list[int]]) -> list[list[int]]:
+        """What `send` returned for each partition, as long as the hub takes one batch after the other.
+
+        Raises:
+            TimeoutError: for a while it took none.
+        """
+        self._took_at = time.monotonic()
+        while True:
+            seen = self._took_at
+            try:
+                return work.results(seen + PUBLISH_TIMEOUT_S - time.monotonic())
+            except TimeoutError:
+                # Some errors of the SDK are of that type too.
+                if self._took_at == seen or not work.is_alive:
+                    raise
+
+    def send(self, partition: str, events: Sequence[Numbered]) -> list[int]:
+        """Sends a partition's events in order.
+
+        Returns:
+            The indexes of those that are too large.
+        """
+        too_large: list[int] = []
+        for batch in (self._filled if self._fast else self._added)(partition, events, too_large):
+            self.client.send_batch(batch)
+            self._took_at = time.monotonic()
+        return too_large
+
+    def _filled(self, partition: str, events: Sequence[Numbered], too_large: list[int]) -> Iterator[EventDataBatch]:
+        batch = self.client.create_batch(partition_id=partition)
         room = batch.max_size_in_bytes - batch.size_in_bytes
-        start = size = 0
-        for end, body in enumerate(bodies):
+        bodies: list[bytes] = []
+        size = 0
+        for number, body in events:
             added = len(body) + _OVERHEAD_BYTES
             if added > room:
-                raise HubUnavailableError(
-                    f"Event hub '{self._hub}': an event of {len(body)} bytes is larger than the "
-                    f"{batch.max_size_in_bytes} bytes that it accepts. Send smaller bodies."
-                )
-            if size and size + added > min(room, _FULL_BYTES):
-                self._client.send_batch(_filled(batch, bodies[start:end]))
-                batch, start, size = self._client.create_batch(partition_id=partition), end, 0
+                too_large.append(number)
+                continue
+            if bodies and size + added > min(room, _FULL_BYTES):
+                yield _filled(batch, bodies)
+                batch, bodies, size = self.client.create_batch(partition_id=partition), [], 0
+            bodies.append(body)
             size += added
-        self._client.send_batch(_filled(batch, bodies[start:]))
+        if bodies:
+            yield _filled(batch, bodies)
+
+    def _added(self, partition: str, events: Sequence[Numbered], too_large: list[int]) -> Iterator[EventDataBatch]:
+        batch = self.client.create_batch(partition_id=partition)
+        for number, body in events:
+            if _is_added(batch, body):
+                continue
+            if len(batch):
+                yield batch
+                batch = self.client.create_batch(partition_id=partition)
+            if not _is_added(batch, body):
+                too_large.append(number)
+        if len(batch):
+            yield batch
+
+
+def _is_added(batch: EventDataBatch, body: bytes) -> bool:
+    try:
+        batch.add(EventData(body))
+    except ValueError:
+        return False
+    return True
 
 
 class _Sections(bytes):
@@ -137,10 +299,13 @@ def _filled(batch: EventDataBatch, bodies: Sequence[bytes]) -> EventDataBatch:
     return batch
 
 
-def unavailable(hub: str, error: Exception) -> HubUnavailableError:
-    """The SDK's error with the hub's name and what to do next."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return HubUnavailableError(
-        f"Event hub '{hub}': {reason.rstrip('. ')}. Check that the hub exists and runs (locally: `pulselake hub`) "
-        "and that EVENTHUB_CONNECTION_STRING or EVENTHUB_NAMESPACE names it; nothing was lost."
-    )
+def _can_fill(batch: EventDataBatch) -> bool:
+    """Whether a batch is made as `_filled` expects; tried with one that is not sent."""
+    try:
+        if len(_filled(batch, [b"body"])) == 1:
+            return True
+        reason = "a batch counts its events in another way"
+    except (AttributeError, TypeError, LookupError) as error:
+        reason = f"a batch is made in another way ({error})"
+    fall_back(reason)
+    return False

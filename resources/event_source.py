@@ -60,8 +60,12 @@ class Pulled(NamedTuple):
 
     def extend(self, other: "Pulled", start: int = 0) -> None:
         """Appends the other's events from its event `start` on."""
-        for own, others in zip(self[1:], other[1:], strict=True):
-            own.extend(others[start:])
+        self.sequence_numbers.extend(other.sequence_numbers[start:])
+        self.enqueued_ms.extend(other.enqueued_ms[start:])
+        self.bodies.extend(other.bodies[start:])
+        self.keys.extend(other.keys[start:])
+        self.properties.extend(other.properties[start:])
+        self.annotations.extend(other.annotations[start:])
 
 
 class Receiver(Protocol):
@@ -104,10 +108,21 @@ class EventSource(Protocol):
 class Publisher(Protocol):
     """One hub to write to."""
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> None:
-        """Sends events, in order for each key, and returns when the hub has them all.
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
+        """Sends events, in order for each key, and returns when the hub has them.
+
+        It may be called by several threads. Without events it only makes sure that the hub can be reached.
+
+        Args:
+            bodies: of the events.
+            keys: one for each event. Those of one key go to one partition; an empty key is none.
+
+        Returns:
+            The indexes of events that are larger than the hub accepts, and that no repetition will get there; all
+            others were sent. Usually there are none.
 
         Raises:
-            HubUnavailableError: the hub did not accept all of them; some may have been accepted.
+            HubUnavailableError: the hub did not accept all of them in time; some may have been accepted. While the hub
+                is away, this comes at once.
         """
         ...

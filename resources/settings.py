@@ -9,10 +9,11 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from resources.azure_token import AzureToken
-from resources.event_hubs import DEFAULT_CONSUMER_GROUP, EventHubsNamespace
+from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
 
 PREFIX = "PULSELAKE_"
+DEFAULT_CONSUMER_GROUP = "$Default"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
 # A request that gets no answer is not repeated, since its timeout is longer than the patience of repeating; one that is
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
         namespace: fully qualified namespace (EVENTHUB_NAMESPACE), with the Azure identity of the process.
         consumer_group: (EVENTHUB_CONSUMER_GROUP).
         hubs: other names for streams' hubs, ``stream=hub,…`` (PULSELAKE_HUBS).
+        fast_amqp: whether regular events may be read and sent past the Event Hubs SDK (PULSELAKE_FAST_AMQP).
         max_session_s, idle_timeout_s: when a session ends (PULSELAKE_MAX_SESSION_S, PULSELAKE_IDLE_TIMEOUT_S).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
     """
@@ -88,6 +90,7 @@ class Settings(BaseSettings):
     namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
     consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
     hubs: Annotated[dict[str, str], NoDecode] = {}
+    fast_amqp: bool = True
     max_session_s: float = Field(default=300.0, gt=0)
     idle_timeout_s: float = Field(default=15.0, gt=0)
     keep_runs_days: float = Field(default=3.0, ge=0)
@@ -142,7 +145,7 @@ class Settings(BaseSettings):
     def event_hubs_namespace(self) -> EventHubsNamespace:
         """How to reach the hubs."""
         connection_string = self.local_connection_string if self.uses_local_hub else self.event_hubs
-        return _namespace(connection_string, self.namespace, self.consumer_group)
+        return _namespace(connection_string, self.namespace, self.consumer_group, self.fast_amqp)
 
     def open_lake(self) -> Lake:
         """The lake."""

@@ -29,16 +29,16 @@ class FrameBuffer:
 
     def __init__(self, sock: Any, begun: bytes = b"") -> None:
         """Args: the socket, and what the SDK has read of a frame already."""
-        self._socket = sock
+        self.socket = sock
         self._buffer = memoryview(bytearray(begun.ljust(_CHUNK_BYTES, b"\0")))
         self._start, self._end = 0, len(begun)
         self._offered = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
+        return getattr(self.socket, name)
 
     def fileno(self) -> int:
-        return int(self._socket.fileno())
+        return int(self.socket.fileno())
 
     @property
     def held(self) -> memoryview:
@@ -63,7 +63,7 @@ class FrameBuffer:
     @property
     def is_readable(self) -> bool:
         """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
-        return hasattr(self._socket, "pending") and self._socket.pending() > 0
+        return hasattr(self.socket, "pending") and self.socket.pending() > 0
 
     def fill(self) -> None:
         """Reads what the socket has, as far as it fits.
@@ -79,7 +79,7 @@ class FrameBuffer:
             target[:count] = self.held
             self._buffer, self._start, self._end = target, 0, count
         try:
-            read = self._socket.recv_into(self._buffer[self._end :])
+            read = self.socket.recv_into(self._buffer[self._end :])
         except TimeoutError:
             return
         if not read:
@@ -121,17 +121,15 @@ class TransferReader:
     def read(self, data: memoryview, most: int) -> tuple[Pulled, int]:
         """The events of the regular transfers that the data begins with, and of how many bytes those are."""
         events = Pulled.nothing(self._partition)
-        keys: list[str | None] = []
+        keys = events.keys
         at = 0
         while len(events.bodies) < most and (found := self._match(data, at)):
-            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, small, large = (
-                found.groups()
-            )
+            size, annotations_size, count, long, small_long, offset, enqueued, epoch, key, _, *body = found.groups()
             begin, stop = found.end(), at + int.from_bytes(size)
             names = (long or small_long, offset, enqueued, epoch, key)
             if (
                 stop > len(data)
-                or stop - begin != int.from_bytes(large if small is None else small)
+                or stop - begin != int.from_bytes(body[0] or body[1])
                 or enqueued is None
                 or (long is None) == (small_long is None)
                 # Each annotation is there once, and there are no others.
@@ -149,8 +147,9 @@ class TransferReader:
             events.bodies.append(bytes(data[begin:stop]))
             at = stop
         # A transfer with properties or other annotations is not regular.
-        nothing = [None] * len(keys)
-        return events._replace(keys=keys, properties=nothing, annotations=list(nothing)), at
+        events.properties.extend([None] * len(keys))
+        events.annotations.extend([None] * len(keys))
+        return events, at
 
 
 def _key(value: bytes | None) -> str | None:
@@ -179,6 +178,10 @@ def _regular(channel: int, handle: int) -> bytes:
     )
     frame = rb"(.{4})\x02\x00" + re.escape(struct.pack(">H", channel))
     transfer = rb"\x00\x53\x14\xc0.\x0b" + b"".join(b"(?:" + field + b")" for field in fields)
+    # The SDK's senders write a header next to a partition key; it says nothing that is wanted here.
+    value = b"(?:" + flag + b"|" + uint + rb"|\x50.|\x56.)"
+    values = b"|".join(rb"\x%02x%s{%d}" % (count, value, count) for count in range(1, 6))
+    header = rb"(?:\x00\x53\x70(?:\x45|\xc0.(?:" + values + rb")))?"
     long = rb"\x55.|\x54.|\x71.{4}|\x81.{8}"
     annotation = (
         rb"\xa3(?:\x15x-opt-sequence-number(?:\x81(.{8})|\x55(.))"
@@ -187,7 +190,7 @@ def _regular(channel: int, handle: int) -> bytes:
         rb"|\x13x-opt-partition-key(\x40|\xa1" + _sized(255) + rb"))"
     )
     data = rb"(\x00\x53\x75)(?:\xa0(.)|\xb0(.{4}))"
-    return frame + transfer + rb"\x00\x53\x72\xc1(.)(.)(?:" + annotation + b"){3,5}" + data
+    return frame + transfer + header + rb"\x00\x53\x72\xc1(.)(.)(?:" + annotation + b"){3,5}" + data
 
 
 def _sized(most: int) -> bytes:

@@ -280,9 +280,9 @@ class Session:
         if last > now + CLOCK_TOLERANCE or last.date() > now.date():
             raise ClockError(
                 f"{self._contract.stream}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest "
-                f"events in bronze were pulled at {last:%Y-%m-%d %H:%M:%S} UTC. Nothing more was pulled, since it would be "
-                "stored under a date to come. If the clock is wrong now, set it. If it was ahead once and is right now, "
-                f"run `pulselake rederive {self._contract.stream}`: it moves those events to today."
+                f"events in bronze were pulled at {last:%Y-%m-%d %H:%M:%S} UTC. Nothing was pulled, since it would get "
+                "a date to come. If the clock is wrong now, set it. If it was ahead once and is right now, run "
+                f"`pulselake rederive {self._contract.stream}`: it moves those events to today."
             )
         return now
 

@@ -94,7 +94,7 @@ def test_transfers_that_are_not_read_by_the_sdk_are_counted_as_it_counts_them(hu
         assert handler._link._first_frame is not None
         by_sdk = counters(handler)
         probe.close()
-        ours = _PartitionConsumer(client, "$Default", 0, None)
+        ours = _PartitionConsumer(client, 0, None)
         ours.open()
         try:
             link: Any = ours._link

@@ -68,9 +68,8 @@ class Sender:
         generate = glucose_events if self._contract is CONTRACT else device_events
         events = generate(start=start, spacing=timedelta(minutes=2), faults=0.1, repeats=0.05, late=0.05)
         while not self._stop.is_set():
-            producer = self._hub.producer(self._contract.stream, retry_total=0)
             try:
-                with EventHubsPublisher(producer, self._contract.stream) as publisher:
+                with self._hub.publisher(self._contract.stream) as publisher:
                     self._send(publisher, events)
             except HubUnavailableError:
                 self._stop.wait(PAUSE_S)

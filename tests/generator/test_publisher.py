@@ -9,47 +9,44 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from azure.eventhub import EventDataBatch, EventHubProducerClient
-from azure.eventhub.exceptions import AuthenticationError, ConnectionLostError
 
 from generator import publisher
 from generator.events import Event
-from generator.publisher import Progress, PublishError, partition_of, publish, publish_file
+from generator.publisher import Progress, PublishError, publish, publish_file
 from generator.streams import glucose_events
-from tests.emulator.clients import Reading
+from resources.event_hubs import EventHubsNamespace
+from resources.event_hubs_publisher import EventHubsPublisher, partition_of
+from resources.event_source import HubUnavailableError
+from tests.emulator.clients import Reading, producer
 from tests.emulator.hub import RunningHub
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
-PARTITIONS = ["0", "1", "2"]
 
 
 class Hub:
-    """A producer client without a network: keeps what is sent; after `good_sends` it raises `errors`, one each."""
+    """A publisher without a network: keeps what is sent; after `good_sends` it raises `errors`, one each."""
 
-    def __init__(self, errors: Sequence[Exception] = (), good_sends: int = 0, limit_bytes: int = 10_000) -> None:
-        self.bodies: dict[str, list[bytes]] = {partition: [] for partition in PARTITIONS}
+    def __init__(self, errors: Sequence[Exception] = (), good_sends: int = 1, limit_bytes: int = 10_000) -> None:
+        self.sent: list[tuple[str, bytes]] = []
         self.sends = 0
         self.errors = list(errors)
         self.good_sends = good_sends
         self.limit_bytes = limit_bytes
 
-    def get_partition_ids(self) -> list[str]:
-        return PARTITIONS
-
-    def create_batch(self, *, partition_id: str) -> EventDataBatch:
-        return EventDataBatch(max_size_in_bytes=self.limit_bytes, partition_id=partition_id)
-
-    def send_batch(self, batch: EventDataBatch) -> None:
+    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
         self.sends += 1
         if self.errors and self.sends > self.good_sends:
             raise self.errors.pop(0)
-        assert batch.size_in_bytes <= self.limit_bytes
-        messages: list[Any] = batch._internal_events
-        self.bodies[str(batch._partition_id)] += [b"".join(message.body) for message in messages]
+        too_large = [number for number, body in enumerate(bodies) if len(body) > self.limit_bytes]
+        self.sent += [each for each in zip(keys, bodies, strict=True) if len(each[1]) <= self.limit_bytes]
+        return too_large
 
     @property
-    def everything(self) -> Counter[bytes]:
-        return Counter(body for bodies in self.bodies.values() for body in bodies)
+    def bodies(self) -> list[bytes]:
+        return [body for _, body in self.sent]
+
+
+GONE = HubUnavailableError("gone")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +60,13 @@ def no_wait(monkeypatch):
     monkeypatch.setattr(publisher, "RETRY_SECONDS", 0)
 
 
-def client_of(hub: RunningHub, name: str) -> EventHubProducerClient:
-    return EventHubProducerClient.from_connection_string(hub.connection_string, eventhub_name=name, retry_total=0)
+def publisher_of(hub: RunningHub, name: str) -> EventHubsPublisher:
+    return EventHubsNamespace(hub.connection_string).publisher(name)
 
 
 def stored(hub: RunningHub, name: str) -> dict[str, list[bytes]]:
     """Every body of a hub, by partition."""
-    with client_of(hub, name) as client, ExitStack() as stack:
+    with producer(hub.connection_string, name) as client, ExitStack() as stack:
         counts = {
             partition: client.get_partition_properties(partition)["last_enqueued_sequence_number"] + 1
             for partition in client.get_partition_ids()
@@ -102,7 +99,7 @@ def in_order(sent: list[Event], bodies: dict[str, list[bytes]]) -> bool:
 @pytest.mark.service
 def test_a_real_hub_gets_every_byte_in_each_patients_order(hub):
     sent = events(6000, patients=20, faults=0.2, repeats=0.02)
-    with client_of(hub, "stream") as client:
+    with publisher_of(hub, "stream") as client:
         published = publish(sent, client)
     assert in_order(sent, stored(hub, "stream"))
     assert published.events == 6000
@@ -131,7 +128,7 @@ LINES = [
 def test_a_file_goes_line_by_line_byte_for_byte_to_a_real_hub(hub, tmp_path, caplog):
     recording = tmp_path / "readings.ndjson"
     recording.write_bytes(b"\n".join(LINES))
-    with client_of(hub, "file") as client:
+    with publisher_of(hub, "file") as client:
         published = publish_file(recording, client)
     bodies = stored(hub, "file")
     small = [line for line in LINES if len(line) < 1_000_000]
@@ -140,7 +137,7 @@ def test_a_file_goes_line_by_line_byte_for_byte_to_a_real_hub(hub, tmp_path, cap
     assert [body for body in bodies[partition_of("5", sorted(bodies))] if body in of_patient_5] == of_patient_5
     assert (published.events, published.readings) == (11, 12)
     assert [large.place for large in published.too_large] == [f"{recording}:7"]
-    assert f"{recording}:7: a body of 1,100,000 bytes does not fit" in caplog.text
+    assert f"{recording}:7: a body of 1,100,000 bytes is larger than the hub accepts" in caplog.text
 
 
 @pytest.mark.crash
@@ -148,13 +145,12 @@ def test_a_file_goes_line_by_line_byte_for_byte_to_a_real_hub(hub, tmp_path, cap
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_hub_that_goes_away_and_comes_back_has_everything_in_order(hub, caplog, monkeypatch):
     monkeypatch.setattr(publisher, "RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(publisher, "ATTEMPTS", 100)
     sent = numbered(3000)
     started = threading.Event()
     result = []
 
     def send() -> None:
-        with client_of(hub, "outage") as client:
+        with publisher_of(hub, "outage") as client:
             result.append(publish(watched(sent, 500, started), client, rate=2000))
 
     thread = threading.Thread(target=send)
@@ -162,7 +158,7 @@ def test_a_hub_that_goes_away_and_comes_back_has_everything_in_order(hub, caplog
         thread.start()
         assert started.wait(30)
         hub.kill()
-        while "attempt 1 of" not in caplog.text:
+        while "attempt 1:" not in caplog.text:
             assert thread.is_alive()
             thread.join(0.05)
         hub.start()
@@ -184,40 +180,53 @@ def watched(sent: list[Event], at: int, reached: threading.Event):
         yield event
 
 
-def test_a_batch_that_failed_is_sent_again_and_counted(no_wait, caplog):
-    hub = Hub([ConnectionLostError("gone")] * 2)
+def test_what_failed_is_sent_again_and_counted(no_wait, caplog):
+    hub = Hub([GONE] * 2)
     published = publish(numbered(50), hub)
     assert (published.events, published.resent) == (50, 100)
-    assert hub.everything == Counter(event.body for event in numbered(50))
+    assert hub.bodies == [event.body for event in numbered(50)]
     assert caplog.text.count("gone") == 2
 
 
-def test_a_batch_that_fails_three_times_ends_with_what_was_sent_before(no_wait):
-    hub = Hub([ConnectionLostError("gone")] * 3, good_sends=3, limit_bytes=500)
-    with pytest.raises(PublishError, match=r"refused a batch 3 times") as raised:
+def test_a_hub_that_stays_away_ends_sending_with_what_was_sent_before(no_wait, monkeypatch):
+    monkeypatch.setattr(publisher, "GIVE_UP_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(publisher, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(publisher, "BUFFERED_EVENTS", 50)
+    hub = Hub([GONE] * 1000, good_sends=4)
+    with pytest.raises(PublishError, match=r"stopped after \d+ attempts; 150 events were sent before.*gone") as raised:
         publish(numbered(200), hub)
-    assert raised.value.published.events == hub.everything.total() > 0
+    assert raised.value.published.events == len(hub.sent) == 150
 
 
-def test_a_wrong_key_is_not_tried_again():
-    hub = Hub([AuthenticationError("no")])
-    with pytest.raises(AuthenticationError):
+def test_a_stop_ends_the_wait_for_a_hub_that_is_away():
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    with pytest.raises(PublishError, match="gone"):
+        publish(numbered(5), Hub([GONE] * 1000), stop=stop)
+
+
+def test_a_hub_that_is_away_at_the_beginning_is_not_waited_for():
+    hub = Hub([GONE], good_sends=0)
+    with pytest.raises(HubUnavailableError):
         publish(numbered(5), hub)
     assert hub.sends == 1
 
 
-def test_an_event_that_fits_in_no_batch_is_named_and_left_out():
+def test_an_event_that_the_hub_does_not_take_is_named_and_left_out():
     hub = Hub(limit_bytes=1000)
     sent = [*numbered(3), Event("7", b"X" * 2000), *numbered(3)]
     published = publish(sent, hub)
-    assert str(published.too_large[0]) == "event 4: a body of 2,000 bytes does not fit in a batch of 1,000"
-    assert published.events == hub.everything.total() == 6
+    assert list(map(str, published.too_large)) == ["event 4: a body of 2,000 bytes is larger than the hub accepts"]
+    assert published.events == len(hub.sent) == 6
 
 
-def test_events_without_a_key_take_the_partitions_in_turn():
+@pytest.mark.parametrize(("limit", "value"), [("BUFFERED_EVENTS", 10), ("BUFFERED_BYTES", 20)])
+def test_a_backlog_is_not_gathered_in_memory(monkeypatch, limit, value):
+    monkeypatch.setattr(publisher, limit, value)
     hub = Hub()
-    publish([Event("", b"x")] * 9, hub)
-    assert {partition: len(bodies) for partition, bodies in hub.bodies.items()} == {"0": 3, "1": 3, "2": 3}
+    assert publish(numbered(100), hub).events == 100
+    assert hub.sends > 10
+    assert hub.sent == [(event.key, event.body) for event in numbered(100)]
 
 
 def test_a_rate_is_a_smooth_pace():
@@ -225,7 +234,7 @@ def test_a_rate_is_a_smooth_pace():
     published = publish(numbered(100), hub, rate=200)
     assert published.seconds >= 99 / 200
     assert hub.sends >= 5
-    assert hub.bodies[partition_of("7", PARTITIONS)] == [event.body for event in numbered(100)]
+    assert hub.bodies == [event.body for event in numbered(100)]
 
 
 def test_an_event_with_a_due_time_is_not_sent_before():
@@ -238,13 +247,13 @@ def test_an_event_with_a_due_time_is_not_sent_before():
 def test_overdue_events_go_at_once():
     hub = Hub()
     publish(glucose_events(start=START, rate=1, count=100), hub)
-    assert hub.sends <= len(PARTITIONS) * 3
+    assert hub.sends <= 3
 
 
 def test_a_stop_ends_an_endless_stream_with_everything_taken_sent():
     stop, hub = threading.Event(), Hub()
     published = publish(stopping(numbered(1000), 500, stop), hub, stop=stop)
-    assert published.events == hub.everything.total() == 501
+    assert published.events == len(hub.sent) == 501
 
 
 def test_a_stop_ends_a_wait():
@@ -273,6 +282,15 @@ def test_a_recorded_reading_has_the_key_of_its_patient_or_device(tmp_path):
     recording = tmp_path / "recording"
     recording.write_text("\n".join(map(json.dumps, lines)))
     assert [event.key for event in publisher.recorded(recording)] == ["5", "9", "x", "", ""]
+
+
+def test_a_file_of_bytes_is_one_body_as_it_stands(tmp_path):
+    recording = tmp_path / "one.bin"
+    recording.write_bytes(b'{"patient_id": 5,\n "glucose_level": 1}\r\n')
+    hub = Hub()
+    published = publish_file(recording, hub)
+    assert hub.sent == [("5", recording.read_bytes())]
+    assert (published.events, published.readings) == (1, 1)
 
 
 def test_a_rate_of_zero_is_refused():

@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 from azure.eventhub import EventData
 from azure.eventhub._pyamqp import client
 
-from resources import event_hubs_receiver
+from resources import event_hubs_publisher, event_hubs_receiver
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
-from resources.event_hubs_publisher import EventHubsPublisher
+from resources.event_hubs_publisher import partition_of
 from resources.event_hubs_receiver import EventHubsReceiver, body_of
 from resources.event_source import HubUnavailableError, Pulled, Tail
 from tests.emulator.clients import producer
@@ -30,7 +31,14 @@ NAMES = (
     "state:3",
     "positions:1",
     "kinds:1",
-    "large:2",
+    "large_fast:2",
+    "large_sdk:2",
+    "refusing_fast:2",
+    "refusing_sdk:2",
+    "largest:1",
+    "turns:3",
+    "threads:2",
+    "details:1",
     "keys:4",
     "stolen:2",
     "full:2",
@@ -53,24 +61,28 @@ def _collected() -> Iterator[None]:
     gc.collect()
 
 
-def namespace(hub: RunningHub) -> EventHubsNamespace:
-    return EventHubsNamespace(hub.connection_string)
+@pytest.fixture(params=[True, False], ids=["past the sdk", "by the sdk"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Whether regular events may be read and sent past the SDK."""
+    return bool(request.param)
 
 
-class Nothing:
-    """Reads no transfers, so that the SDK reads all of them."""
-
-    def read(self, data: memoryview, most: int) -> tuple[Pulled, int]:
-        return Pulled.nothing(0), 0
+def namespace(hub: RunningHub, fast: bool = True) -> EventHubsNamespace:
+    return EventHubsNamespace(hub.connection_string, fast=fast)
 
 
-def source(hub: RunningHub, name: str) -> EventHubsSource:
-    return namespace(hub).source(name)
+def source(hub: RunningHub, name: str, fast: bool = True) -> EventHubsSource:
+    return namespace(hub, fast).source(name)
 
 
-def publish(hub: RunningHub, name: str, bodies: Sequence[bytes], keys: Sequence[str] = ()) -> None:
-    with namespace(hub).publisher(name) as publisher:
-        publisher.publish(bodies, keys or [str(number) for number in range(len(bodies))])
+def publish(hub: RunningHub, name: str, bodies: Sequence[bytes], keys: Sequence[str] = (), fast: bool = True) -> None:
+    with namespace(hub, fast).publisher(name) as publisher:
+        assert publisher.publish(bodies, keys or [str(number) for number in range(len(bodies))]) == []
+
+
+def fresh(hub: RunningHub, name: str) -> bool:
+    """Whether nothing was sent to a hub yet."""
+    return source(hub, name).state().tails[0].last < 0
 
 
 def take(receiver: EventHubsReceiver, count: int) -> list[Pulled]:
@@ -94,9 +106,10 @@ def numbered(count: int) -> list[bytes]:
     return [str(number).encode() for number in range(count)]
 
 
-def test_each_partition_is_received_in_order_and_completely(hub: RunningHub) -> None:
-    publish(hub, "order", numbered(10_000))
-    with source(hub, "order").receive({}) as receiver:
+def test_each_partition_is_received_in_order_and_completely(hub: RunningHub, fast: bool) -> None:
+    if fresh(hub, "order"):
+        publish(hub, "order", numbered(10_000))
+    with source(hub, "order", fast).receive({}) as receiver:
         taken = take(receiver, 10_000)
     assert sorted(int(body) for bodies in by_partition(taken).values() for body in bodies) == list(range(10_000))
     for partition, bodies in by_partition(taken).items():
@@ -118,19 +131,24 @@ def test_the_state_of_a_hub_is_its_identity_and_what_each_partition_holds(hub: R
 
 
 @pytest.mark.parametrize(("after", "expected"), [(None, 10), (-1, 10), (0, 9), (6, 3)])
-def test_receiving_starts_behind_the_given_sequence_number(hub: RunningHub, after: int | None, expected: int) -> None:
-    if source(hub, "positions").state().tails[0].last < 0:
+def test_receiving_starts_behind_the_given_sequence_number(
+    hub: RunningHub, after: int | None, expected: int, fast: bool
+) -> None:
+    if fresh(hub, "positions"):
         publish(hub, "positions", numbered(10))
-    with source(hub, "positions").receive({} if after is None else {0: after}) as receiver:
+    with source(hub, "positions", fast).receive({} if after is None else {0: after}) as receiver:
         taken = by_partition(take(receiver, expected))
     assert taken == {0: numbered(10)[-expected:]}
 
 
-def test_more_events_than_the_sessions_window_are_received(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_events_than_the_sessions_window_are_received(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
     monkeypatch.setattr(client, "INCOMING_WINDOW", 50)
     monkeypatch.setattr(event_hubs_receiver, "PREFETCH", 30)
-    publish(hub, "window", numbered(2000))
-    with source(hub, "window").receive({}) as receiver:
+    if fresh(hub, "window"):
+        publish(hub, "window", numbered(2000))
+    with source(hub, "window", fast).receive({}) as receiver:
         assert by_partition(take(receiver, 2000)) == {0: numbered(2000)}
 
 
@@ -139,10 +157,11 @@ def test_nothing_new_is_an_empty_answer(hub: RunningHub) -> None:
         assert receiver.take(0.01) == []
 
 
-def test_bodies_in_parts_and_of_other_kinds_arrive_as_bytes(hub: RunningHub) -> None:
-    with producer(hub.connection_string, "kinds") as sender:
-        sender.send_batch([EventData([b"two ", b"parts"]), EventData(b""), EventData("täxt"), EventData(b"\xff\x00")])
-    with source(hub, "kinds").receive({}) as receiver:
+def test_bodies_in_parts_and_of_other_kinds_arrive_as_bytes(hub: RunningHub, fast: bool) -> None:
+    if fresh(hub, "kinds"):
+        with producer(hub.connection_string, "kinds") as sender:
+            sender.send_batch([EventData(body) for body in ([b"two ", b"parts"], b"", "täxt", b"\xff\x00")])
+    with source(hub, "kinds", fast).receive({}) as receiver:
         taken = by_partition(take(receiver, 4))
     assert taken == {0: [b"two parts", b"", "täxt".encode(), b"\xff\x00"]}
 
@@ -166,27 +185,68 @@ def test_an_event_that_cannot_be_read_ends_receiving_and_is_not_passed_over(
 ) -> None:
     publish(hub, "unreadable", [b"one"])
     monkeypatch.setattr(event_hubs_receiver, "GIVE_UP_AFTER_S", 1.0)
-    monkeypatch.setattr(event_hubs_receiver, "TransferReader", lambda *_: Nothing())
     monkeypatch.setattr(event_hubs_receiver, "body_of", lambda _: 1 / 0)
     with (
-        source(hub, "unreadable").receive({}) as receiver,
+        source(hub, "unreadable", fast=False).receive({}) as receiver,
         pytest.raises(HubUnavailableError, match="cannot be read: ZeroDivisionError"),
     ):
         take(receiver, 1)
 
 
-def test_large_and_small_bodies_are_published_whole(hub: RunningHub) -> None:
+def test_large_and_small_bodies_are_published_whole(hub: RunningHub, fast: bool) -> None:
+    name = f"large_{'fast' if fast else 'sdk'}"
     sizes = [0, 1, 255, 256, 400_000, 700_000, 1_000_000, 3, 400_000, 65_536]
     bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
-    publish(hub, "large", bodies, ["one key"] * len(bodies))
-    with source(hub, "large").receive({}) as receiver:
+    publish(hub, name, bodies, ["one key"] * len(bodies), fast)
+    with source(hub, name, fast).receive({}) as receiver:
         taken = by_partition(take(receiver, len(bodies)))
     assert list(taken.values()) == [bodies]
 
 
-def test_a_body_that_the_hub_cannot_hold_is_refused_by_size(hub: RunningHub) -> None:
-    with pytest.raises(HubUnavailableError, match=r"'empty'.*3000000 bytes is larger than.*Send smaller bodies"):
-        publish(hub, "empty", [b"x" * 3_000_000])
+def test_what_the_hub_cannot_hold_is_told_by_index_and_all_else_is_sent(hub: RunningHub, fast: bool) -> None:
+    name = f"refusing_{'fast' if fast else 'sdk'}"
+    large = b"x" * 3_000_000
+    with namespace(hub, fast).publisher(name) as publisher:
+        assert publisher.publish([b"0", large, b"2", b"3", large], ["a", "a", "a", "b", ""]) == [1, 4]
+        assert publisher.publish([large], ["a"]) == [0]
+    with source(hub, name).receive({}) as receiver:
+        taken = by_partition(take(receiver, 3))
+    assert sorted(body for bodies in taken.values() for body in bodies) == [b"0", b"2", b"3"]
+
+
+def test_an_event_of_just_the_size_that_the_hub_takes_is_sent_and_one_byte_more_is_not(hub: RunningHub) -> None:
+    with producer(hub.connection_string, "largest") as client:
+        batch = client.create_batch()
+        limit = batch.max_size_in_bytes - batch.size_in_bytes - event_hubs_publisher._OVERHEAD_BYTES
+    with namespace(hub).publisher("largest") as publisher:
+        assert publisher.publish([b"x" * limit, b"x" * (limit + 1)], ["", ""]) == [1]
+    with source(hub, "largest").receive({}) as receiver:
+        assert by_partition(take(receiver, 1)) == {0: [b"x" * limit]}
+
+
+def test_events_without_a_key_take_the_partitions_in_turn(hub: RunningHub) -> None:
+    with namespace(hub).publisher("turns") as publisher:
+        publisher.publish(numbered(4), [""] * 4)
+        publisher.publish(numbered(5), [""] * 5)
+    tails = source(hub, "turns").state().tails
+    assert tails == {0: Tail(0, 2), 1: Tail(0, 2), 2: Tail(0, 2)}
+
+
+def test_threads_may_publish_at_once(hub: RunningHub) -> None:
+    with namespace(hub).publisher("threads") as publisher, ThreadPoolExecutor(4) as pool:
+
+        def send(thread: int) -> None:
+            for number in range(25):
+                publisher.publish([f"{thread}:{number}".encode()] * 2, [str(thread), "other"])
+
+        list(pool.map(send, range(4)))
+    with source(hub, "threads").receive({}) as receiver:
+        taken = by_partition(take(receiver, 200))
+    for thread in range(4):
+        home = int(partition_of(str(thread), ["0", "1"]))
+        own = [int(body.split(b":")[1]) for body in taken[home] if body.startswith(b"%d:" % thread)]
+        assert own == sorted(own)
+        assert set(own) == set(range(25))
 
 
 def test_events_of_one_key_stay_in_one_partition_and_in_order(hub: RunningHub) -> None:
@@ -216,7 +276,7 @@ def test_an_unknown_hub_is_named_with_what_to_do(hub: RunningHub) -> None:
     with pytest.raises(HubUnavailableError, match=message):
         source(hub, "nowhere").state()
     with pytest.raises(HubUnavailableError, match=message):
-        with EventHubsPublisher(namespace(hub).producer("nowhere", retry_total=0), "nowhere") as publisher:
+        with namespace(hub).publisher("nowhere") as publisher:
             publisher.publish([b"{}"], ["1"])
 
 
@@ -245,10 +305,10 @@ def test_the_receiver_that_comes_last_takes_over_and_the_one_before_it_ends(hub:
             assert sum(len(bodies) for bodies in by_partition(take(second, 5)).values()) == 5
 
 
-def test_a_short_outage_is_bridged_without_losing_or_doubling_an_event() -> None:
+def test_a_short_outage_is_bridged_without_losing_or_doubling_an_event(fast: bool) -> None:
     with RunningHub(("hub:2",)) as hub:
         publish(hub, "hub", numbered(500))
-        with source(hub, "hub").receive({}) as receiver:
+        with source(hub, "hub", fast).receive({}) as receiver:
             taken = take(receiver, 500)
             for outage in range(2):
                 hub.kill()
@@ -280,13 +340,13 @@ def test_what_arrived_before_an_outage_is_handed_out_before_its_error(monkeypatc
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_BUFFERED_EVENTS", 1000), ("MAX_BUFFERED_BYTES", 20_000)])
 def test_a_backlog_waits_in_the_hub_and_not_in_memory(
-    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, fast: bool
 ) -> None:
     monkeypatch.setattr(event_hubs_receiver, limit, value)
     monkeypatch.setattr(event_hubs_receiver, "PREFETCH", 300)
-    if source(hub, "full").state().tails[0].last < 0:
+    if fresh(hub, "full"):
         publish(hub, "full", [str(number).encode().rjust(20) for number in range(20_000)])
-    with source(hub, "full").receive({}) as receiver:
+    with source(hub, "full", fast).receive({}) as receiver:
         receiver.gather(PATIENCE_S)
         assert receiver._is_full()
         most = 0

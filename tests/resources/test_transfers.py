@@ -101,6 +101,9 @@ keys = st.one_of(st.text(max_size=60).map(codec.string), st.just(codec.NULL))
 bodies = st.builds(bytes.__mul__, st.binary(max_size=9), st.sampled_from([1, 100]))
 
 
+header_values = st.sampled_from([codec.TRUE, codec.NULL, b"\x56\x01", b"\x50\x04", codec.uint(70_000)])
+
+
 @st.composite
 def regular_frames(draw: st.DrawFn) -> bytes:
     # Azure's events say the epoch first.
@@ -108,6 +111,10 @@ def regular_frames(draw: st.DrawFn) -> bytes:
     key = draw(st.dictionaries(st.just(KEY), keys, max_size=1))
     stamped = epoch | dict(draw(st.permutations([*draw(annotations), *key.items()])))
     head = b"\x00\x53\x72" + codec.map_of(stamped)
+    header = draw(
+        st.lists(st.sampled_from([codec.TRUE, codec.NULL, b"\x56\x01", b"\x50\x04", codec.uint(70_000)]), max_size=5)
+    )
+    head = b"\x00\x53\x70" + codec.list_of(*header) + head if draw(st.booleans()) else head
     payload = head + message_of(draw(bodies))
     return transfer(
         payload,
@@ -164,7 +171,8 @@ UNUSUAL = {
     "two data sections": transfer(GOOD + message_of(b"more")),
     "a footer": transfer(GOOD + b"\x00\x53\x78" + codec.map_of({})),
     "a value": transfer(event(b"")[:-5] + b"\x00\x53\x77" + codec.string("text")),
-    "a header": transfer(b"\x00\x53\x70\x45" + GOOD),
+    "a header that is a map": transfer(b"\x00\x53\x70" + codec.map_of({}) + GOOD),
+    "a header with a text": transfer(b"\x00\x53\x70" + codec.list_of(codec.string("text")) + GOOD),
     "standard properties": transfer(between(b"\x00\x53\x73" + codec.list_of(codec.string("message 1")))),
     "application properties": transfer(between(b"\x00\x53\x74" + codec.map_of({codec.string("k"): codec.NULL}))),
     "another annotation": transfer(annotated(codec.symbol("iothub-connection-device-id") + codec.string("d"))),
