@@ -1,13 +1,13 @@
 """What exactly-once rests on in Delta Lake's Python library."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
 pytestmark = pytest.mark.contract
 
@@ -136,6 +136,83 @@ def test_a_number_with_decimals_is_cut_without_a_word_in_a_column_of_integers(tm
     table = new_table(tmp_path)
     write_deltalake(table, pl.DataFrame({"day": ["a"], "value": [2.9]}), mode="append")
     assert pl.read_delta(table)["value"].to_list().count(2) == 2
+
+
+def test_columns_are_matched_by_name_whatever_their_order(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    turned = pl.DataFrame({"value": [7], "day": ["a"]})
+    write_deltalake(table, turned, mode="append")
+    assert pl.read_delta(table).filter(value=7).rows() == [("a", 7)]
+    write_deltalake(table, turned, mode="overwrite", predicate="day = 'a'")
+    assert sorted(pl.read_delta(table).rows()) == [("a", 7), ("b", 2)]
+
+
+@pytest.mark.parametrize("rows", [ROWS.select("day"), ROWS.with_columns(more=1)], ids=["one less", "one more"])
+def test_another_number_of_columns_is_refused(tmp_path: Path, rows: pl.DataFrame) -> None:
+    table = new_table(tmp_path)
+    with pytest.raises(SchemaMismatchError):
+        write_deltalake(table, rows, mode="append")
+
+
+def test_a_column_can_be_added_twice_and_old_rows_have_null(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    for _ in range(2):
+        DeltaTable(table).alter.add_columns(Field("more", "double"))
+    assert pl.scan_delta(DeltaTable(table)).select("value", "more").sort("value").collect().rows() == [
+        (1, None),
+        (2, None),
+    ]
+
+
+def of_the_columns(delta: DeltaTable) -> None:
+    delta.alter.add_columns(Field("more", "double"))
+
+
+def of_the_properties(delta: DeltaTable) -> None:
+    delta.alter.set_table_properties({"pulselake.sweptAt": "today"}, raise_if_not_exists=False)
+
+
+@pytest.mark.parametrize("change", [of_the_columns, of_the_properties])
+def test_a_change_of_a_table_refuses_every_commit_that_was_begun_before(
+    tmp_path: Path, change: Callable[[DeltaTable], None]
+) -> None:
+    table = new_table(tmp_path)
+    stale = [DeltaTable(table) for _ in range(4)]
+    change(DeltaTable(table))
+    commits: list[Callable[[DeltaTable], object]] = [
+        lambda delta: write_deltalake(delta, ROWS, mode="append"),
+        lambda delta: write_deltalake(delta, ROWS.head(1), mode="overwrite", predicate="day = 'a'"),
+        lambda delta: delta.delete("day = 'a'"),
+        change,
+    ]
+    for commit, delta in zip(commits, stale, strict=True):
+        with pytest.raises(CommitFailedError, match="Metadata changed"):
+            commit(delta)
+    assert DeltaTable(table).version() == 1
+
+
+def test_a_handle_that_is_behind_the_log_may_not_commit(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    stale = DeltaTable(table)
+    for _ in range(3):
+        write_deltalake(table, ROWS, mode="append")
+    DeltaTable(table).create_checkpoint()
+    for version in range(3):
+        (tmp_path / "_delta_log" / f"{version:020}.json").unlink()
+    with pytest.raises(DeltaError, match="^Invalid table version"):
+        write_deltalake(stale, ROWS, mode="append")
+    assert DeltaTable(table).version() == 3
+
+
+def test_replaced_columns_keep_transactions_and_properties(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    of_the_properties(DeltaTable(table))
+    rows = pl.DataFrame({"value": [1.5], "hour": [3]})
+    write_deltalake(table, rows, mode="overwrite", schema_mode="overwrite", partition_by=["hour"])
+    delta = DeltaTable(table)
+    assert (delta.transaction_version("stream/0"), delta.metadata().partition_columns) == (5, ["hour"])
+    assert delta.metadata().configuration == {"pulselake.sweptAt": "today"}
+    assert pl.read_delta(table).rows() == rows.rows()
 
 
 def test_a_table_that_is_not_there_is_told_apart_from_other_errors(tmp_path: Path) -> None:

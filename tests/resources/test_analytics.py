@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dataframely as dy
 import polars as pl
 import pytest
 
-from resources.analytics import Analytics, QueryError
+from resources.analytics import Analytics, QueryError, UnreadableTableError
 from resources.lake import Lake
+from resources.table import Table
 from tests.resources.lakes import SILVER, TABLES, empty_lake, fill, filled_lake, frame, row
 
 ROOT = Path(__file__).parents[2]
@@ -284,6 +286,50 @@ def test_queries_see_whole_commits_while_another_process_appends(tmp_path):
     assert seen == sorted(seen)
     assert {count % 10 for count in seen} == {0}
     assert seen[-1] == 300
+
+
+class OlderRows(dy.Schema):
+    """Readings as a version before wrote them: columns are missing, and one is more."""
+
+    patient_id = dy.Int64()
+    glucose_mg_dl = dy.Float64()
+    colour = dy.String(nullable=True)
+    event_date = dy.Date()
+    ingest_date = dy.Date()
+
+
+OLDER = Table(SILVER.name, OlderRows, SILVER.partition_by)
+RETYPED = Table(
+    SILVER.name,
+    type("Retyped", (dy.Schema,), {**OlderRows.columns(), "patient_id": dy.String(), "__module__": __name__}),
+    SILVER.partition_by,
+)
+
+
+def test_a_table_of_an_older_version_is_read_with_nulls_where_it_lacks_a_column(tmp_path):
+    analytics = empty_lake(tmp_path)
+    old = frame(OLDER, row() | {"colour": "red"})
+    analytics.lake.table(OLDER).ensure().append(old, transactions={})
+    [found] = analytics.query("FROM silver.glucose_readings").to_dicts()
+    assert (found["patient_id"], found["glucose_mg_dl"], found["measured_at"], found["location"]) == (
+        1,
+        100,
+        None,
+        None,
+    )
+    assert "colour" not in found
+    assert values(analytics, "SELECT count(*) FROM silver.glucose_readings WHERE measured_at IS NULL") == [(1,)]
+
+
+def test_a_table_with_a_column_of_another_type_is_refused_and_the_others_are_read(tmp_path):
+    analytics = empty_lake(tmp_path)
+    analytics.lake.table(RETYPED).ensure()
+    with pytest.raises(
+        UnreadableTableError, match=r"^silver/glucose_readings: column 'patient_id' is string .* long in"
+    ):
+        analytics.query("SELECT count(*) FROM silver.glucose_readings")
+    assert values(analytics, "SELECT count(*) FROM gold.glucose_daily") == [(0,)]
+    assert ("silver", "glucose_readings") in values(analytics, "SHOW TABLES")
 
 
 def test_a_frame_of_the_helpers_is_the_table_s():

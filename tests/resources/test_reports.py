@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from resources.analytics import QueryError
-from resources.reports import Report, build_report, report_table, reports, write_report
+from resources.analytics import Analytics, QueryError
+from resources.lake import ConcurrentWriteError, Lake
+from resources.reports import Report, build_report, reason, report_table, reports, stored_reports, write_report
 from tests.resources.lakes import NOON, day, empty_lake, filled_lake
 from tests.resources.numbers import age
 
@@ -48,13 +49,13 @@ def test_an_empty_lake_gives_an_empty_report_of_the_same_columns(report, analyti
     empty, full = build_report(nothing, report), build_report(analytics, report)
     assert empty.is_empty()
     assert full.height > 0
-    assert empty.schema == full.schema == report_table(nothing, report).schema
+    assert empty.schema == full.schema == report_table(report, full.schema).schema
 
 
 @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
 def test_a_report_can_be_written_to_the_lake(report, analytics):
-    table = report_table(analytics, report)
     found = build_report(analytics, report)
+    table = report_table(report, found.schema)
     handle = analytics.lake.table(table).ensure()
     handle.append(found, transactions={})
     assert table.name == f"gold/report_{report.name}"
@@ -69,7 +70,7 @@ def test_a_report_that_is_written_again_and_again_stays_small(tmp_path):
     for _ in range(6):
         assert write_report(analytics.lake, analytics.tables, REPORTS["quarantine_by_reason"]) == 2
         found.append((len(list(folder.glob("*.parquet"))), len(list(folder.glob("_delta_log/*.json")))))
-        age(analytics.lake.table(report_table(analytics, REPORTS["quarantine_by_reason"])), hours=1)
+        age(analytics.lake.table(report_table(REPORTS["quarantine_by_reason"], pl.Schema())), hours=1)
     assert max(data for data, _ in found) <= 4
     assert found[-1] == found[-2]
 
@@ -154,15 +155,85 @@ def test_a_type_that_delta_cannot_hold_is_named(analytics):
     report = Report(
         "sums", "How many?", "SELECT sum(reading_count) AS total, 1.5 AS half FROM bronze.glucose_readings;"
     )
-    for build in (build_report, report_table):
-        with pytest.raises(QueryError, match=r"sums: .*total.*half.*CAST"):
-            build(analytics, report)
+    with pytest.raises(QueryError, match=r"total.*half.*CAST"):
+        build_report(analytics, report)
 
 
-def test_a_file_without_a_comment_is_refused(tmp_path):
+def test_a_file_that_is_wrong_stops_its_own_report_only(tmp_path):
     (tmp_path / "mute.sql").write_text("SELECT 1;\n")
-    with pytest.raises(ValueError, match=r"mute\.sql: begin with a comment"):
-        reports(tmp_path)
+    (tmp_path / "of-another-code.sql").write_bytes("-- Wie süß?\nSELECT 1 AS one;\n".encode("latin-1"))
+    (tmp_path / "sound.sql").write_text("-- How many?\nSELECT 1::BIGINT AS one;\n")
+    mute, coded, sound = reports(tmp_path)
+    analytics = empty_lake(tmp_path / "lake")
+    with pytest.raises(QueryError, match=r"mute\.sql: begin with a comment"):
+        build_report(analytics, mute)
+    with pytest.raises(QueryError, match=r"of-another-code\.sql cannot be read as UTF-8"):
+        build_report(analytics, coded)
+    assert build_report(analytics, sound).rows() == [(1,)]
+
+
+def report(sql: str) -> Report:
+    return Report("changing", "How many?", sql)
+
+
+def stored(lake: Lake) -> pl.DataFrame:
+    [table] = stored_reports(lake, [report("")])
+    return Analytics(lake, [table]).query("FROM gold.report_changing")
+
+
+def test_a_report_s_table_follows_its_statement(tmp_path):
+    lake = Lake(str(tmp_path))
+    for sql, columns, rows in (
+        ("SELECT 100::BIGINT AS a", {"a": pl.Int64}, [(100,)]),
+        ("SELECT 100.5::DOUBLE AS a", {"a": pl.Float64}, [(100.5,)]),
+        ("SELECT 1.5::DOUBLE AS a, 'x' AS b", {"a": pl.Float64, "b": pl.String}, [(1.5, "x")]),
+        ("SELECT 'y' AS b, 2.5::DOUBLE AS a", {"a": pl.Float64, "b": pl.String}, [(2.5, "y")]),
+        ("SELECT 3::BIGINT AS c WHERE false", {"c": pl.Int64}, []),
+    ):
+        assert write_report(lake, [], report(sql)) == len(rows)
+        found = stored(lake)
+        assert found.select(sorted(found.columns)).rows() == rows
+        assert pl.Schema({name: found.schema[name] for name in sorted(found.columns)}) == pl.Schema(columns)
+
+
+def test_a_report_that_fails_keeps_the_rows_it_had(tmp_path):
+    lake = Lake(str(tmp_path))
+    write_report(lake, [], report("SELECT 1::BIGINT AS a"))
+    for wrong in ("SELECT 1.5::DOUBLE AS a, nope", "SELECT error('late')", "SELECT 1.5 AS a"):
+        with pytest.raises(QueryError):
+            write_report(lake, [], report(wrong))
+    assert stored(lake).rows() == [(1,)]
+
+
+def test_reports_that_were_never_built_or_cannot_be_opened_are_no_tables(tmp_path):
+    lake = Lake(str(tmp_path))
+    assert stored_reports(lake, [report("")]) == []
+    write_report(lake, [], report("SELECT 1::BIGINT AS a"))
+    for entry in (tmp_path / "gold" / "report_changing" / "_delta_log").iterdir():
+        entry.write_text("broken")
+    assert stored_reports(lake, [report("")]) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT nope", 'Binder Error: Referenced column "nope" was not found'),
+        ("SELEC 1", "syntax error"),
+        ("FROM silver.nope", "does not exist"),
+        ("SELECT ('Zoë ' || i)::BIGINT AS a FROM range(2) t(i)", "while it ran (ConversionException)"),
+        ("SELECT error('Zoë ' || i) AS a FROM range(2) t(i)", "while it ran (InvalidInputException)"),
+    ],
+)
+def test_why_a_report_failed_is_said_without_what_stands_in_a_row(tmp_path, sql, expected):
+    with pytest.raises(QueryError) as failed:
+        build_report(Analytics(Lake(str(tmp_path)), []), report(sql))
+    assert expected in reason(failed.value)
+    assert "Zoë" not in reason(failed.value)
+
+
+def test_errors_of_writing_are_said_and_unknown_ones_named():
+    assert reason(ConcurrentWriteError("gold/report_x: another\n writer")) == "gold/report_x: another writer"
+    assert reason(RuntimeError("Zoë is 12")) == "RuntimeError"
 
 
 def test_a_report_s_columns_keep_every_type(analytics):
@@ -171,7 +242,8 @@ def test_a_report_s_columns_keep_every_type(analytics):
         "Which?",
         "SELECT 'a' AS s, 1::BIGINT AS i, 1.5::DOUBLE AS f, true AS b, DATE '2026-11-23' AS d, now() AS t",
     )
-    assert list(report_table(analytics, report).schema.values()) == [
+    found = build_report(analytics, report)
+    assert list(report_table(report, found.schema).schema.values()) == [
         pl.String(),
         pl.Int64(),
         pl.Float64(),
@@ -179,4 +251,4 @@ def test_a_report_s_columns_keep_every_type(analytics):
         pl.Date(),
         pl.Datetime("us", "UTC"),
     ]
-    assert build_report(analytics, report)["t"].item() > datetime(2026, 1, 1, tzinfo=UTC)
+    assert found["t"].item() > datetime(2026, 1, 1, tzinfo=UTC)

@@ -86,13 +86,36 @@ def test_csv_of_every_type():
     assert second == [""] * len(EVERYTHING.columns)
 
 
-def test_csv_lines_end_as_the_rfc_wants_and_tell_null_from_empty():
-    assert render(pl.DataFrame({"a": ["", None], "b,": [1, 2]}), "csv") == 'a,"b,"\r\n"",1\r\n,2\r\n'
+def test_csv_lines_end_in_lf_and_tell_null_from_empty():
+    assert render(pl.DataFrame({"a": ["", None], "b,": [1, 2]}), "csv") == 'a,"b,"\n"",1\n,2\n'
+
+
+FORMULAS = ["=1+1", "+49 170", "-", "@SUM(A1)", "\t=1", "\r=1", "-1-1", "+.", "-5 mg/dL", "-٥", "=", "-1\n+1"]
+NO_FORMULAS = ["-5", "+3.25", "-.5", "-1e-5", "1=1", "", "'=1", " =1", "a@b", "-5."]
+
+
+def test_texts_that_a_spreadsheet_runs_get_an_apostrophe_in_csv_unless_they_are_numbers():
+    frame = pl.DataFrame({"=cmd": [*FORMULAS, *NO_FORMULAS, None], "at": [-1.5] * 23, "+n": pl.Series([-2] * 23)})
+    header, *lines = csv.reader(StringIO(render(frame, "csv"), newline=""))
+    assert header == ["'=cmd", "at", "'+n"]
+    assert [line[0] for line in lines] == [*(f"'{text}" for text in FORMULAS), *NO_FORMULAS, ""]
+    assert {(line[1], line[2]) for line in lines} == {("-1.5", "-2")}
+
+
+def test_raw_csv_leaves_texts_as_they_are_and_so_does_json():
+    frame = pl.DataFrame({"=cmd": [*FORMULAS, *NO_FORMULAS]})
+    header, *lines = csv.reader(StringIO(render(frame, "csv", raw=True), newline=""))
+    assert [header, *lines] == [["=cmd"], *([text] for text in frame["=cmd"])]
+    assert [row["=cmd"] for row in json.loads(render(frame, "json"))] == frame["=cmd"].to_list()
+
+
+def test_bytes_that_look_like_a_formula_are_texts_too():
+    assert render(pl.DataFrame({"b": [b"\xf8\x00\x00"]}), "csv") == "b\n'+AAA\n"
 
 
 def test_a_result_without_rows_keeps_its_columns():
     nothing = pl.DataFrame(schema={"a": pl.Int64, "b": pl.String})
-    assert render(nothing, "csv") == "a,b\r\n"
+    assert render(nothing, "csv") == "a,b\n"
     assert render(nothing, "json") == "[]\n"
     assert render(nothing, "table") == "a  b\n-  -\n(0 rows)\n"
 
