@@ -7,7 +7,7 @@ opened the same version is refused by Delta itself. What the rows mean belongs t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from resources.copies import copied_files, remove_folder
 from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
 from resources.schema import Difference, arrow_schema, delta_schema, difference
 from resources.table import Table
@@ -54,6 +55,14 @@ class Lake:
     def table(self, table: Table) -> "LakeTable":
         """The handle of a table, which need not exist yet."""
         return LakeTable(table, f"{self.root.rstrip('/')}/{table.name}", self)
+
+    def below(self, folder: str) -> "Lake":
+        """The lake in a folder of this one."""
+        return replace(self, root=f"{self.root.rstrip('/')}/{folder}")
+
+    def remove(self) -> None:
+        """Removes all tables of the lake."""
+        remove_folder(self.root, self.options())
 
     def options(self) -> dict[str, str]:
         """The storage options of an opening, with a token that is valid now."""
@@ -346,6 +355,47 @@ class LakeTable:
                 raise failures[0] from None
             raise
         return written
+
+    def adopt(
+        self,
+        other: "LakeTable",
+        *,
+        transactions: Mapping[str, int],
+        expected: Mapping[str, int | None],
+        event_dates: Iterable[date] = (),
+    ) -> None:
+        """Puts the rows and the columns of another table of the same store in the place of its own, in one commit.
+
+        The other table's files are copied, so it can be removed afterwards. Whoever reads sees all the old rows or all
+        the new ones.
+
+        Raises:
+            SchemaError: the other table does not have the columns of the contract; the old rows stay.
+            ConcurrentWriteError: as for `append`; the old rows stay.
+        """
+        delta, source = self.delta(), other.delta()
+        if found := difference(source, self.table):
+            raise self._other_columns(found)
+        self._compare(delta, expected)
+        files = copied_files(source, other.uri, self.uri, self.lake.options())
+        with self._refused():
+            delta.create_write_transaction(
+                files,
+                "overwrite",
+                source.schema(),
+                list(self.table.partition_by),
+                commit_properties=_commit(transactions, event_dates),
+                post_commithook_properties=HOOKS,
+            )
+
+    def distinct(self, column: str) -> list[Any]:
+        """The values of a column of the table as it stands, whatever its contract says of the others."""
+        try:
+            delta = self.delta()
+        except TableNotFoundError:
+            return []
+        rows = pl.scan_delta(delta, storage_options=self.lake.polars_options() or None)
+        return rows.select(pl.col(column).unique()).collect(engine="streaming").to_series().sort().to_list()
 
     def touched_since(self, version: int | None) -> dict[date, int] | None:
         """The event dates that commits after `version` name, each with the last commit that names it.

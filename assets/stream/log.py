@@ -26,7 +26,13 @@ PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "ot
 """Marks of alerts; `assets.stream.waiting` says what they mean."""
 KINDS = (OFFSET, EXPIRED, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)
 
-COMMITS, CREATED_AT, EPOCH, REPLAY = "commits", "created_at", "hub_epoch", "replay_due_from"
+COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED = (
+    "commits",
+    "created_at",
+    "hub_epoch",
+    "replay_due_from",
+    "rederived_by",
+)
 
 
 class HubPartition(NamedTuple):
@@ -59,9 +65,12 @@ hub_epoch = pl.col("hub_epoch").fill_null(0)
 class StreamLog:
     """The app transactions of a stream's tables, as they were when last read or written."""
 
-    def __init__(self, contract: Contract, lake: Lake) -> None:
+    def __init__(self, contract: Contract, lake: Lake, derived: Lake | None = None) -> None:
         self._stream = contract.stream
-        self.tables: dict[str, LakeTable] = {each.role: lake.table(each.table) for each in contract.outputs}
+        self.tables: dict[str, LakeTable] = {
+            each.role: (lake if derived is None or each.role == "bronze" else derived).table(each.table)
+            for each in contract.outputs
+        }
         self._known: dict[str, Transactions] = {}
 
     @property
@@ -75,7 +84,7 @@ class StreamLog:
         found = self.tables["bronze"].transactions([self.id(EPOCH)])
         epochs = range(found.get(self.id(EPOCH), 0) + 1)
         pairs = [HubPartition(epoch, number) for number in partitions for epoch in epochs]
-        ids = [self.id(what) for what in (COMMITS, CREATED_AT, EPOCH, REPLAY)]
+        ids = [self.id(what) for what in (COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED)]
         ids += [self.id(f"{kind}{pair.name}") for kind in KINDS for pair in pairs]
         self._known = {role: table.transactions(ids) for role, table in self.tables.items()}
 

@@ -12,38 +12,21 @@ There is one commit at a time. A commit that failed leaves its micro-batches at 
 ones overtake them. Micro-batches that could not be processed are stored in bronze all the same.
 """
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import takewhile
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import polars as pl
 
 from assets.stream.decode import Decoded
 from assets.stream.outlet import AlertOutlet
-from assets.stream.process import Outcome, Processor
+from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
 
 AHEAD = 2
 """How many decoded micro-batches may wait, the one that is being processed among them."""
-
-
-class ProcessingError(RuntimeError):
-    """Events could not be processed; they are in bronze, and the next session tries again."""
-
-    @classmethod
-    def of(cls, stream: str, error: BaseException) -> "ProcessingError":
-        """What is known of an error but for its text, which may quote a reading."""
-        frames = traceback.extract_tb(error.__traceback__)
-        places = " ← ".join(f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in reversed(frames[-4:]))
-        return cls(
-            f"{stream}: processing failed with {type(error).__name__} at {places}. The events are kept in bronze, and "
-            "nothing is lost; the text of the error is left out, since it may quote a reading. Mend the code and start "
-            f"a session, or `pulselake drain {stream}`: it goes on from bronze."
-        )
 
 
 class Stored(NamedTuple):
@@ -117,10 +100,7 @@ class Pipeline:
 
     def add(self, events: Events) -> None:
         """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet."""
-        try:
-            decoded = self._processor.decode(events.bodies)
-        except Exception as error:
-            raise ProcessingError.of(self._store.contract.stream, error) from None
+        decoded = self._processor.decode(events.bodies)
         if len(self._newest) == AHEAD:
             wait([self._newest[0]])
         outcome = self._processing.submit(self._process, events, decoded, self._stored)
@@ -166,9 +146,9 @@ class Pipeline:
             self._processor.known.mark_stored(stored)
         try:
             return self._processor.process(events.positions, events.bodies, decoded)
-        except (Exception, pl.exceptions.PanicException) as error:
-            self.failure = ProcessingError.of(self._store.contract.stream, error)
-            raise self.failure from None
+        except ProcessingError as error:
+            self.failure = error
+            raise
 
     def _publish(self, outcome: Future[Outcome]) -> Delivery:
         return self._outlet.publish(outcome.result().alerts)

@@ -4,10 +4,13 @@ The order of events decides which of two readings of one key stands: (pulled_at,
 event_index). Bronze keeps that order, hence processing bronze again gives the same rows as the session gave.
 """
 
+import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +82,21 @@ class Outcome:
         return self.rows["alerts"]
 
 
+class ProcessingError(RuntimeError):
+    """Events could not be processed; they are in bronze, and the next session tries again."""
+
+    @classmethod
+    def of(cls, stream: str, error: BaseException) -> "ProcessingError":
+        """What is known of an error but for its text, which may quote a reading."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = " ← ".join(f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in reversed(frames[-4:]))
+        return cls(
+            f"{stream}: processing failed with {type(error).__name__} at {places}. The events are kept in bronze, and "
+            "nothing is lost; the text of the error is left out, since it may quote a reading. Mend the code and start "
+            f"a session, or `pulselake drain {stream}`: it goes on from bronze."
+        )
+
+
 class Processor:
     """Processes the micro-batches of one stream, in order."""
 
@@ -95,8 +113,13 @@ class Processor:
         self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
-        """The first step of `process`, which needs nothing that is known of earlier events."""
-        return self._decoder.decode(bodies)
+        """The first step of `process`, which needs nothing that is known of earlier events.
+
+        Raises:
+            ProcessingError: as for `process`.
+        """
+        with self._without_texts():
+            return self._decoder.decode(bodies)
 
     def bronze(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         """The rows of bronze, which need no more than the decoded bodies."""
@@ -109,8 +132,25 @@ class Processor:
             positions: one row an event, of the schema `POSITIONS`, sorted by `ORDER`.
             bodies: the events' bodies in the same order.
             decoded: what `decode` made of the bodies, if that is done.
+
+        Raises:
+            ProcessingError: the engine or a look-up failed; domain code that fails on a reading does not raise it.
         """
         decoded = decoded or self.decode(bodies)
+        with self._without_texts():
+            return self._process(positions, decoded)
+
+    @contextmanager
+    def _without_texts(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, pl.exceptions.PanicException) as error:
+            failure = ProcessingError.of(self._contract.stream, error)
+        else:
+            return
+        raise failure from None
+
+    def _process(self, positions: pl.DataFrame, decoded: Decoded) -> Outcome:
         events = _events(positions, decoded)
         cleaned = self._clean(self.readings(positions, decoded))
         is_good = cleaned["reason"].is_null()

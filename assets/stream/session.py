@@ -17,8 +17,8 @@ import polars as pl
 from assets.stream.contract import Contract
 from assets.stream.known import Known
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
-from assets.stream.pipeline import Pipeline, ProcessingError
-from assets.stream.process import POSITIONS, Outcome, Processor
+from assets.stream.pipeline import Pipeline
+from assets.stream.process import POSITIONS, Outcome, ProcessingError, Processor
 from assets.stream.store import Events, StreamStore
 from resources.event_source import EventSource, HubState, Publisher, Pulled, Tail
 from resources.lake import Lake, SchemaError
@@ -233,8 +233,8 @@ class Session:
                 break
             try:
                 outcome = processor.process(events.positions, events.bodies)
-            except (Exception, pl.exceptions.PanicException) as error:
-                return ProcessingError.of(self._contract.stream, error)
+            except ProcessingError as error:
+                return error
             # What is stored was published before.
             new_alerts = self.store.beyond("alerts", outcome.alerts)
             self.store.commit([outcome], delivery=partial(self._outlet.publish, new_alerts))

@@ -39,11 +39,17 @@ class Delivery(NamedTuple):
 
 
 class StreamStore:
-    """Reads and writes one stream's tables. One writer at a time; a second one is refused by the log."""
+    """Reads and writes one stream's tables. One writer at a time; a second one is refused by the log.
 
-    def __init__(self, contract: Contract, lake: Lake) -> None:
+    Args:
+        contract: the stream.
+        lake: where its tables are.
+        derived: where the tables but bronze are, if not in the same lake.
+    """
+
+    def __init__(self, contract: Contract, lake: Lake, derived: Lake | None = None) -> None:
         self.contract = contract
-        self.log = StreamLog(contract, lake)
+        self.log = StreamLog(contract, lake, derived)
         self.waiting = WaitingAlerts(self.log)
         self.bronze, self.silver = self.log.tables["bronze"], self.log.tables["silver"]
         self.quarantine, self.alerts = self.log.tables["quarantine"], self.log.tables["alerts"]

@@ -199,7 +199,7 @@ def test_a_handle_that_is_behind_the_log_may_not_commit(tmp_path: Path) -> None:
     DeltaTable(table).create_checkpoint()
     for version in range(3):
         (tmp_path / "_delta_log" / f"{version:020}.json").unlink()
-    with pytest.raises(DeltaError, match="^Invalid table version"):
+    with pytest.raises(DeltaError, match=r"^Invalid table version"):
         write_deltalake(stale, ROWS, mode="append")
     assert DeltaTable(table).version() == 3
 

@@ -11,8 +11,7 @@ import pytest
 from assets.glucose.assets import CONTRACT
 from assets.stream.contract import MAX_AVERAGED, Contract, ContractError
 from assets.stream.isolation import isolated
-from assets.stream.pipeline import ProcessingError
-from assets.stream.process import Outcome, Processor
+from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.rebuild import rebuild
 from assets.stream.store import StreamStore
 from tests.stream.batches import micro_batches, process, process_bodies
@@ -153,7 +152,7 @@ def test_events_that_the_engine_cannot_process_are_kept_in_bronze_and_processed_
 
     lake, hub = lake_in(tmp_path), hub_with([POISON, *GOOD], partitions=1, take=2)
     with monkeypatch.context() as patched:
-        patched.setattr(Processor, "process", failing)
+        patched.setattr(Processor, "_process", failing)
         for _ in range(2):
             with pytest.raises(ProcessingError, match=r"failed with ContractError.*drain glucose_readings") as failed:
                 run_session(lake, hub)

@@ -13,8 +13,7 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
-from assets.stream.pipeline import ProcessingError
-from assets.stream.process import Outcome, Processor
+from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.event_source import HubUnavailableError
@@ -400,7 +399,7 @@ def test_behind_a_micro_batch_that_failed_nothing_is_processed_or_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, hub = lake_in(tmp_path), hub_with([body(reading(5 * n, value=300)) for n in range(4)], partitions=1, take=1)
-    publisher, process, begun = MemoryPublisher(), Processor.process, []
+    publisher, process, begun = MemoryPublisher(), Processor._process, []
 
     def failing(self: Processor, *arguments: Any) -> Outcome:
         begun.append(arguments)
@@ -409,7 +408,7 @@ def test_behind_a_micro_batch_that_failed_nothing_is_processed_or_published(
         return process(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Processor, "process", failing)
+        patched.setattr(Processor, "_process", failing)
         with pytest.raises(ProcessingError, match="failed with OSError at") as failed:
             run_session(lake, hub, publisher=publisher, limits=AT_THE_END)
     assert "300 mg/dL" not in str(failed.value)

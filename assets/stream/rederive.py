@@ -1,0 +1,179 @@
+"""Makes all tables of a stream but bronze anew, beside the old ones, and swaps them.
+
+It is the way out where a contract changed so that its tables do not fit any more, where a rule should hold for all of
+history, or where a clock was ahead. A rebuild replaces one day in tables that fit; this replaces everything.
+
+```
+ bronze ──▶ rederived/<stream>/…   every event again, in the order of processing; a killed run goes on from its log
+                   │
+                   └─ swap ──▶ the stream's tables, one commit each: their files are copied, readers see old or new rows
+```
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import polars as pl
+
+from assets.stream.contract import Contract, Utc
+from assets.stream.log import PUBLISHED, REDERIVED, REPLAY
+from assets.stream.process import Processor
+from assets.stream.rebuild import NotCaughtUpError
+from assets.stream.slices import slices
+from assets.stream.store import CHUNK_READINGS, StreamStore
+from resources.lake import ConcurrentWriteError, Lake
+
+FOLDER = "rederived"
+ATTEMPTS = 20
+"""How often a swap is tried while a session writes; each time what the session added is derived first."""
+SWAPPED = ("alerts", "quarantine", "silver")
+"""The order of the swap: silver, the commit point, comes last."""
+
+Say = Callable[[str], None]
+
+
+def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
+    """Processes all of bronze into tables beside the stream's; goes on where a killed run of the same code stopped.
+
+    Sessions may write meanwhile; what they add is derived too, as far as bronze has it when the end is near.
+
+    Raises:
+        ProcessingError: events could not be processed.
+        SchemaError: bronze does not fit; nothing was written.
+    """
+    store = StreamStore(contract, lake)
+    store.bronze.ensure()
+    store.look()
+    beside = _beside(contract, lake)
+    if (code := _code_of(contract)) != store.log.of("bronze").get(store.log.id(REDERIVED)):
+        _folder(contract, lake).remove()
+        store.log.set("bronze", {store.log.id(REDERIVED): code})
+    _catch_up(beside, say)
+
+
+def swap(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
+    """Puts the derived tables in the place of the stream's. No alert is published.
+
+    A session that writes at this moment is ended by the log, and the next one goes on with the new tables.
+
+    Raises:
+        NotCaughtUpError: alerts wait for the alerts hub; they must be sent first, or they would be lost.
+        ConcurrentWriteError: a session was faster each time; the derived tables stay for the next attempt.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        store, beside = StreamStore(contract, lake), _beside(contract, lake)
+        store.look()
+        if store.has_unpublished():
+            raise NotCaughtUpError(
+                f"{contract.stream}: alerts wait for the alerts hub, so its tables are not swapped. When the hub is "
+                f"back, a session publishes them, or `pulselake drain {contract.stream}`; then do it again: it goes on."
+            )
+        # Whatever a session commits from here on, the swap notices.
+        _catch_up(beside, say)
+        try:
+            _swap(store, beside)
+            break
+        except ConcurrentWriteError:
+            if attempt == ATTEMPTS:
+                raise
+    store = StreamStore(contract, lake)
+    store.look()
+    store.log.set("bronze", {store.log.id(REDERIVED): 0})
+    _folder(contract, lake).remove()
+
+
+def redate(contract: Contract, lake: Lake, now: datetime) -> int:
+    """Moves events that were pulled by a clock that was ahead to this moment; their order stays.
+
+    The other tables follow by `derive` and `swap`.
+
+    Returns:
+        How many events were moved.
+
+    Raises:
+        ConcurrentWriteError: a session wrote meanwhile; nothing was moved.
+    """
+    store = StreamStore(contract, lake)
+    store.look()
+    is_ahead = pl.col("pulled_at") > now
+    pulls = store.bronze.scan().group_by("pulled_at").len().sort("pulled_at").collect()
+    ahead = pulls.filter(is_ahead)
+    if ahead.is_empty():
+        return 0
+    last = pulls.filter(~is_ahead)["pulled_at"].max()
+    first = max(now - timedelta(microseconds=ahead.height), last or now)  # type: ignore[type-var]
+    moved_to = ahead.select(
+        "pulled_at", to=pl.lit(first, Utc) + pl.duration(microseconds=pl.int_range(1, ahead.height + 1))
+    )
+    today = first.date()
+    affected = store.bronze.scan().filter(pl.col("ingest_date") >= today)
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for rows in slices(affected, "pulled_at", CHUNK_READINGS):
+            moved = rows.join(moved_to.lazy(), on="pulled_at", how="left", maintain_order="left")
+            pulled_at = pl.coalesce("to", "pulled_at")
+            new = moved.with_columns(pulled_at=pulled_at, ingest_date=pulled_at.dt.date()).drop("to")
+            yield new.select(store.bronze.table.schema.names()).collect()
+
+    known = store.log.of("bronze")
+    store.bronze.replace(
+        frames(),
+        f"ingest_date >= '{today.isoformat()}'",
+        transactions=known | store.log.next_commit("bronze"),
+        expected=known,
+    )
+    return int(ahead["len"].sum())
+
+
+def _catch_up(beside: StreamStore, say: Say) -> None:
+    beside.open()
+    behind = sum(beside.offsets("bronze").values()) - sum(beside.offsets("silver").values())
+    if not beside.is_behind():
+        return
+    processor, done = Processor(beside.contract, beside.known()), 0
+    by_day = groupby(beside.behind(), key=lambda events: events.positions["pulled_at"][0].date())
+    for day, of_day in by_day:
+        for events in of_day:
+            beside.commit([processor.process(events.positions, events.bodies)])
+            processor.known.mark_stored()
+            done += len(events.bodies)
+            say(f"{beside.contract.stream}: {done:,} of about {behind:,} events, now of {day} …")
+        beside.maintain(day)
+
+
+def _swap(store: StreamStore, beside: StreamStore) -> None:
+    published = store.log.offsets("silver")
+    days = store.bronze.dates("ingest_date")
+    for role in SWAPPED:
+        table, other = store.tables[role], beside.tables[role]
+        new = store.log.numbered("", beside.offsets(role)) | store.log.next_commit(role)
+        dates = []
+        if role == "silver":
+            new |= {store.log.duplicates_id(day): beside.duplicates(day) for day in days}
+            dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
+        if role == "alerts":
+            # What a session raised since and did not store yet counts as not published: better twice than never.
+            new |= store.log.numbered(PUBLISHED, published)
+        if role == "quarantine":
+            new |= {store.log.id(REPLAY): 0}
+        table.adopt(other, transactions=new, expected=store.log.of(role), event_dates=dates)
+
+
+def _folder(contract: Contract, lake: Lake) -> Lake:
+    return lake.below(f"{FOLDER}/{contract.stream}")
+
+
+def _beside(contract: Contract, lake: Lake) -> StreamStore:
+    return StreamStore(contract, lake, derived=_folder(contract, lake))
+
+
+def _code_of(contract: Contract) -> int:
+    """A number for the code of the engine and of the domain: what other code derived is not gone on with."""
+    folders = {Path(__file__).parent, Path(inspect.getfile(contract.clean)).parent}
+    files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    return int.from_bytes(digest[:7])
