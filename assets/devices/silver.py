@@ -12,8 +12,9 @@ FIRMWARE = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 def clean(decoded: pl.DataFrame) -> pl.DataFrame:
     """Adds `reason` (null for a good report) to decoded payload columns.
 
-    A `battery_level` between 0 and 1 is a share, not percent: 0.85 would be an empty battery instead of 85 %. It is refused
-    rather than multiplied, since 1 of such a device means 100 % and cannot be told from 1 %. 0 and 1 are percent.
+    A `battery_level` between 0 and 1 is a share, not percent: 0.85 would be an empty battery instead of 85 %. It is
+    refused rather than multiplied, since a 1 of such a device means 100 % and cannot be told from 1 %. Both 0 and 1 are
+    percent.
     """
     level = pl.col("battery_level")
     return decoded.with_columns(

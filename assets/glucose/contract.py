@@ -22,8 +22,8 @@ class GlucosePayload(msgspec.Struct, gc=False):
 class GlucoseReadings(dy.Schema):
     """One glucose measurement of one patient. Key: patient_id, device_id, measured_at.
 
-    What was reported in mmol/L is converted and rounded to whole mg/dL. `reported_value` and `reported_unit` say what the
-    device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given.
+    What was reported in mmol/L is converted and rounded to whole mg/dL. `reported_value` and `reported_unit` say what
+    the device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given.
     """
 
     patient_id = dy.Int64(nullable=False)

@@ -178,7 +178,7 @@ class Decoder:
 
     def _values(self, bodies: Sequence[Body], unknown: Counter[str]) -> list[Any]:
         values: list[Any] = []
-        remaining = iter(bodies)
+        remaining: Iterator[Any] = iter(bodies)
         while len(values) < len(bodies):
             try:
                 # Several times faster than a loop in Python; what was decoded before an error stays in the list.
@@ -188,7 +188,7 @@ class Decoder:
         return values
 
     def _explain(self, body: Body, unknown: Counter[str]) -> Any:
-        """What the strict decoder refused: its readings and rejects, or a row where undeclared fields were in the way."""
+        """What the strict decoder refused: a row where only undeclared fields were in the way, else its members."""
         if body is None:
             return [_Reject(TOMBSTONE)]
         document = _document(body)
@@ -346,7 +346,11 @@ def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
 def _check(payload: type[msgspec.Struct], fields: Sequence[msgspec.structs.FieldInfo]) -> None:
     """Refuses a field that one column, or a number's and a text's, cannot hold."""
     for declared in fields:
-        others = [kind for kind in _kinds(declared) if not isinstance(kind, msgspec.inspect.StrType | msgspec.inspect.NoneType)]
+        others = [
+            kind
+            for kind in _kinds(declared)
+            if not isinstance(kind, msgspec.inspect.StrType | msgspec.inspect.NoneType)
+        ]
         if len(others) > 1 or not all(isinstance(kind, tuple(_BY_KIND)) for kind in others) or not _dtypes(declared):
             raise ContractError(
                 f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which no column"
