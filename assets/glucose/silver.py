@@ -89,7 +89,7 @@ def _canonical(units: pl.Series) -> pl.Series:
         return units
     others = (~is_canonical).fill_null(False).arg_true()
     spelled = units[others].str.strip_chars().str.to_lowercase()
-    return units.scatter(others, spelled.replace_strict(SPELLINGS, default=None, return_dtype=pl.String))
+    return units.clone().scatter(others, spelled.replace_strict(SPELLINGS, default=None, return_dtype=pl.String))
 
 
 def _with_words(rows: pl.DataFrame) -> pl.DataFrame:

@@ -58,7 +58,7 @@ class Event(NamedTuple):
     sequence_number: int
     received_at: datetime
     pulled_at: datetime
-    body: bytes | None
+    body: bytes
 
 
 @dataclass
