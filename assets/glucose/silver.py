@@ -105,7 +105,7 @@ def _of_words() -> list[pl.Expr]:
     """The flag and the unit of words and comparisons, which may name a unit of their own."""
     part = _text.str.extract_groups(WORD).struct
     own_unit = part[4].str.to_lowercase().replace_strict(SPELLINGS, default=None, return_dtype=pl.String)
-    unit = pl.coalesce(_unit, own_unit)
+    unit = pl.coalesce(own_unit, _unit)
     limit = part[3].cast(pl.Float64)
     is_mmol = (unit == MMOL_L) | (unit.is_null() & (limit != limit.floor()) & (limit < MMOL_L_END))
     limit_mg_dl = pl.when(is_mmol).then((limit * MG_DL_PER_MMOL_L).round()).otherwise(limit)

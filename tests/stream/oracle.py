@@ -173,9 +173,7 @@ def _unpacked(packed: bytes) -> bytes | None:
 
 
 def _stripped(text: bytes) -> bytes:
-    while text and text[-1] in b" \t\n\r\v\f\0":
-        text = text[:-1]
-    return text.lstrip()
+    return text.lstrip().rstrip(b" \t\n\r\v\f\0")
 
 
 def _json(text: bytes) -> Any:

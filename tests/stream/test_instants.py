@@ -187,7 +187,7 @@ odd_texts = st.one_of(
     digits.map("/Date({})/".format),
     st.integers(1, 20_000).map(lambda length: "9" * length),
     st.builds("{}-{}-{} {}:{}:{}".format, *[digits] * 6),
-    st.builds(_with_another, texts, st.integers(0, 40), st.characters()),
+    st.builds(_with_another, texts, st.integers(0, 40), st.characters(codec="utf-8")),
 )
 
 
