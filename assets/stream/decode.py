@@ -115,13 +115,13 @@ class Decoder:
     """Below so many bytes, looking for the regular form first saves nothing."""
 
     def __init__(self, payload: type[msgspec.Struct]) -> None:
+        fields = msgspec.structs.fields(payload)
+        _check(payload, fields)
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
         self._payload = payload
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
         self._lenient = msgspec.json.Decoder(payload).decode
         self._members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-        fields = msgspec.structs.fields(payload)
-        _check(payload, fields)
         self._fields = tuple(_Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in fields)
         self._names = frozenset(f.name for f in self._fields)
         self._regular = _regular_form(fields)
