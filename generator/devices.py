@@ -39,6 +39,9 @@ SHAPE = faults.Shape(
 )
 
 
+BATTERY_SHARE = faults.field("battery_share", "battery_level", (0.05, 0.5, 0.99), faults.IMPLAUSIBLE_UNIT)
+
+
 class Traits(NamedTuple):
     """What differs between devices, one number for each."""
 
@@ -54,7 +57,7 @@ class Devices:
 
     def __init__(self, patients: list[Patient], cadence: Cadence, rng: np.random.Generator) -> None:
         self.keys = [str(patient.device_id) for patient in patients]
-        self.faults = [*faults.common(SHAPE), faults.conflict(_other_battery)]
+        self.faults = [*faults.common(SHAPE), BATTERY_SHARE, faults.conflict(_other_battery)]
         self.variations: list[Variation] = [other_timestamp(cadence.coarsest_us)]
         self._resolution_us = cadence.resolution_us
         self._heads = [f'{{"device_id": {patient.device_id}, "timestamp": "' for patient in patients]

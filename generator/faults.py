@@ -18,6 +18,8 @@ NOT_AN_OBJECT = "not_an_object"
 BAD_TIMESTAMP = "bad_timestamp"
 IN_THE_FUTURE = "in_the_future"
 IMPLAUSIBLE = "implausible"
+IMPLAUSIBLE_UNIT = "implausible_unit"
+SENSOR_CODE = "sensor_code"
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 HARMLESS = ""
 

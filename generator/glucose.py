@@ -17,6 +17,9 @@ FREQUENCY_PER_HOUR = 0.25
 SAMPLE_NOISE = 0.3
 SENSOR_NOISE_MG_DL = 2.0
 LOWEST_MG_DL, HIGHEST_MG_DL = 20.0, 600.0
+WHOLE_BELOW_MG_DL = 34
+"""A lower level has no decimals: with some, but without a unit, it would look like mmol/L."""
+SENSOR_CODES = (1, 2, 3, 5, 6, 9, 10, 12)
 MG_DL_PER_MMOL_L = 18.0182
 HABIT_SHIFT_MINUTES = 45
 
@@ -30,6 +33,12 @@ SHAPE = faults.Shape(
         "glucose_level": ("n/a", "", [101], {"value": 101}),
     },
     implausible=(0, -5, 1000.1, 4711.0),
+)
+
+
+OWN_FAULTS = (
+    faults.field("sensor_code", "glucose_level", SENSOR_CODES, faults.SENSOR_CODE),
+    faults.field("missing_unit", "glucose_level", (3.1, 5.6, 11.1, 22.2), faults.IMPLAUSIBLE_UNIT),
 )
 
 
@@ -49,7 +58,7 @@ class Glucose:
 
     def __init__(self, patients: list[Patient], cadence: Cadence, rng: np.random.Generator) -> None:
         self.keys = [str(patient.patient_id) for patient in patients]
-        self.faults = [*faults.common(SHAPE), faults.conflict(_other_value)]
+        self.faults = [*faults.common(SHAPE), *OWN_FAULTS, faults.conflict(_other_value)]
         self.variations: list[Variation] = [other_timestamp(cadence.coarsest_us), *VARIATIONS]
         self._resolution_us = cadence.resolution_us
         self._heads = [_head(patient) for patient in patients]
@@ -88,7 +97,8 @@ class Levels:
         levels: NDArray[np.float64] = samples * self._scale[who] + self._offset[who]
         levels += self._curves[self._profile[who], (minutes - self._shift_minutes[who]) % MINUTES]
         levels += self._rng.normal(0, SENSOR_NOISE_MG_DL, len(levels))
-        return levels.clip(LOWEST_MG_DL, HIGHEST_MG_DL)
+        levels = levels.clip(LOWEST_MG_DL, HIGHEST_MG_DL)
+        return np.where(levels < WHOLE_BELOW_MG_DL, np.rint(levels), levels)
 
 
 def _head(patient: Patient) -> str:

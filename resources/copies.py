@@ -14,19 +14,21 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake._internal import DeltaFileSystemHandler
 from deltalake.exceptions import TableNotFoundError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 _BLOCK_BYTES = 4 << 20
 
 
-def copied_files(source: DeltaTable, source_uri: str, target_uri: str, options: dict[str, str]) -> list[AddAction]:
+def copied_files(
+    source: DeltaTable, source_uri: str, target_uri: str, options: dict[str, str]
+) -> list[AddAction | RemoveAction]:
     """Copies the files of a table, under new names, into another folder of the same store.
 
     Returns:
         What a commit to the other table has to add.
     """
     reads, writes = DeltaFileSystemHandler(source_uri, options), DeltaFileSystemHandler(target_uri, options)
-    actions = []
+    actions: list[AddAction | RemoveAction] = []
     for file in pl.DataFrame(source.get_add_actions(flatten=False)).iter_rows(named=True):
         folder, _, _ = file["path"].rpartition("/")
         path = f"{folder}/part-{uuid4()}.zstd.parquet" if folder else f"part-{uuid4()}.zstd.parquet"
@@ -45,7 +47,8 @@ def remove_folder(uri: str, options: dict[str, str]) -> None:
 
 
 def _copy(reads: DeltaFileSystemHandler, path: str, writes: DeltaFileSystemHandler, target: str) -> None:
-    source, copy = reads.open_input_file(path), writes.open_output_stream(target)
+    source: Any = reads.open_input_file(path)
+    copy: Any = writes.open_output_stream(target)
     while block := bytes(source.read(_BLOCK_BYTES)):
         copy.write(block)
     copy.close()

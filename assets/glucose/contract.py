@@ -9,7 +9,7 @@ STREAM = "glucose_readings"
 
 
 class GlucosePayload(msgspec.Struct, gc=False):
-    """One reading as a device sends it; `glucose_level` in mg/dL unless `unit` says mmol/L."""
+    """One reading as a device sends it; `glucose_level` in mg/dL unless `unit` says mmol/L, in any usual spelling."""
 
     patient_id: Int64
     device_id: Int64
@@ -20,7 +20,11 @@ class GlucosePayload(msgspec.Struct, gc=False):
 
 
 class GlucoseReadings(dy.Schema):
-    """One glucose measurement of one patient. Key: patient_id, device_id, measured_at."""
+    """One glucose measurement of one patient. Key: patient_id, device_id, measured_at.
+
+    What was reported in mmol/L is converted and rounded to whole mg/dL. `reported_value` and `reported_unit` say what
+    the device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given.
+    """
 
     patient_id = dy.Int64(nullable=False)
     device_id = dy.Int64(nullable=False)
@@ -35,6 +39,8 @@ class GlucoseReadings(dy.Schema):
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
+    reported_value = dy.Float64(nullable=True)
+    reported_unit = dy.String(nullable=True)
 
 
 class GlucoseAlerts(dy.Schema):

@@ -5,12 +5,16 @@ import dataframely as dy
 from resources.table import Table
 
 
-def _percent() -> dy.Float64:
-    return dy.Float64(nullable=False, min=0, max=100)
+def _percent(*, nullable: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=nullable, min=0, max=100)
 
 
 class GlucoseDaily(dy.Schema):
-    """One patient's glucose control on one day, after the consensus on CGM metrics. Key: patient_id, event_date."""
+    """One patient's glucose control on one day, after the consensus on CGM metrics. Key: patient_id, event_date.
+
+    Shares are of readings; those with `_time_` are of time, and `active_percent` is the share of the day that readings
+    cover.
+    """
 
     patient_id = dy.Int64(primary_key=True)
     event_date = dy.Date(primary_key=True)
@@ -26,6 +30,14 @@ class GlucoseDaily(dy.Schema):
     tbr_below_54_percent = _percent()
     tar_above_180_percent = _percent()
     tar_above_250_percent = _percent()
+    tir_time_percent = _percent(nullable=True)
+    tbr_below_70_time_percent = _percent(nullable=True)
+    tbr_below_54_time_percent = _percent(nullable=True)
+    tar_above_180_time_percent = _percent(nullable=True)
+    tar_above_250_time_percent = _percent(nullable=True)
+    mean_time_mg_dl = dy.Float64(nullable=True)
+    active_percent = _percent(nullable=True)
+    near_duplicate_count = dy.Int64(nullable=True, min=0)
 
 
 class GlucoseMovingAverage(dy.Schema):
@@ -40,13 +52,21 @@ class GlucoseMovingAverage(dy.Schema):
 
 
 class PatientComparison(dy.Schema):
-    """One patient among all, ranked by time in range over all days. Key: patient_id."""
+    """One patient among all, over all days with readings, ranked by the share of time in range. Key: patient_id."""
 
     patient_id = dy.Int64(primary_key=True)
     reading_count = dy.Int64(nullable=False, min=1)
     mean_mg_dl = dy.Float64(nullable=False)
     tir_percent = _percent()
     rank = dy.Int64(nullable=False, min=1)
+    tir_time_percent = _percent(nullable=True)
+    tbr_below_70_time_percent = _percent(nullable=True)
+    tbr_below_54_time_percent = _percent(nullable=True)
+    tar_above_180_time_percent = _percent(nullable=True)
+    tar_above_250_time_percent = _percent(nullable=True)
+    mean_time_mg_dl = dy.Float64(nullable=True)
+    active_percent = _percent(nullable=True)
+    near_duplicate_count = dy.Int64(nullable=True, min=0)
 
 
 GLUCOSE_DAILY = Table("gold/glucose_daily", GlucoseDaily, ("event_date",))

@@ -2,9 +2,16 @@
 
 msgspec decodes what is as the contract says; whatever it refuses is looked at again member by member, which is slow but
 says what is wrong. What a value means (units, plausibility, time) belongs to the domain's `silver`.
+
+A body is one JSON object, an array of objects, or JSON lines: objects separated by line breaks. Ordinary senders also
+put a byte order mark in front, white space around or NULs behind, and pack the body with gzip; all of that is undone
+here, while bronze keeps the body as it came.
 """
 
+import gzip
+import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +22,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from assets.stream.contract import Int64
+from assets.stream.contract import ContractError, Int64
 from assets.stream.regular import Member, RegularForm
 
 TEXT = "_text"
@@ -23,8 +30,14 @@ TEXT = "_text"
 
 NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
+BAD_GZIP = "bad_gzip"
+TOMBSTONE = "tombstone"
+IMPLAUSIBLE = "implausible"
+IMPLAUSIBLE_UNIT = "implausible_unit"
 POSITION = {"event": pl.Int64, "event_index": pl.Int64}
 COUNT = "reading_count"
+MAX_UNPACKED_BYTES = 8 << 20
+"""The largest body that gzip may hold: eight times the largest event of a hub."""
 PART = 20_000
 """Bodies decoded at a time: their objects fit into the processor's cache, which makes decoding a third faster."""
 
@@ -71,33 +84,54 @@ class _Reject(NamedTuple):
     reason: str
 
 
+Body = bytes | None
+"""None is an event without a body, which Kafka calls a tombstone."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHITE_SPACE = b" \t\n\r\v\f"
+_REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a body that is not as declared."""
+
+_BY_KIND: dict[type, type[pl.DataType]] = {
+    msgspec.inspect.IntType: pl.Int64,
+    msgspec.inspect.FloatType: pl.Float64,
+    msgspec.inspect.BoolType: pl.Boolean,
+    msgspec.inspect.StrType: pl.String,
+}
+
 _Part = tuple[pl.DataFrame, pl.DataFrame, pl.Series]
 """Readings, rejects and reading counts."""
 
 
 class Decoder:
-    """Decodes the bodies of one stream's events."""
+    """Decodes the bodies of one stream's events.
+
+    Raises:
+        ContractError: the payload has a field that is no number, text or truth value.
+    """
 
     regular_from = 1 << 19
     """Below so many bytes, looking for the regular form first saves nothing."""
 
     def __init__(self, payload: type[msgspec.Struct]) -> None:
+        fields = msgspec.structs.fields(payload)
+        _check(payload, fields)
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
         self._payload = payload
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
         self._lenient = msgspec.json.Decoder(payload).decode
         self._members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-        fields = msgspec.structs.fields(payload)
         self._fields = tuple(_Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in fields)
         self._names = frozenset(f.name for f in self._fields)
         self._regular = _regular_form(fields)
         self.schema = pl.Schema(POSITION | dict(_columns(fields)))
 
-    def decode(self, bodies: Sequence[bytes]) -> Decoded:
-        """Decodes bodies of one JSON object or of an array of objects each."""
+    def decode(self, bodies: Sequence[Body]) -> Decoded:
+        """Decodes bodies of one JSON object, of an array of objects, or of JSON lines each."""
         unknown: Counter[str] = Counter()
         columns = _texts_and_bytes(bodies)
-        if not bodies or self._regular is None or sum(map(len, bodies)) < self.regular_from:
+        if not bodies or self._regular is None or columns["body"].str.len_bytes().sum() < self.regular_from:
             return Decoded(*self._any(bodies, unknown), unknown, columns)
         regular = self._regular.read(columns["body"])
         counts = pl.Series(COUNT, np.bincount(regular["event"], minlength=len(bodies)), dtype=pl.Int64)
@@ -109,14 +143,14 @@ class Decoder:
         together = pl.concat([regular, readings]).sort("event", maintain_order=True)
         return Decoded(together, rejects, counts.scatter(others, other_counts), unknown, columns)
 
-    def _any(self, bodies: Sequence[bytes], unknown: Counter[str]) -> _Part:
+    def _any(self, bodies: Sequence[Body], unknown: Counter[str]) -> _Part:
         """Decodes bodies of any form."""
         starts = range(0, max(1, len(bodies)), PART)
         parts = [self._part(bodies[start : start + PART], start, unknown) for start in starts]
         readings, rejects, counts = zip(*parts, strict=True)
         return pl.concat(readings, rechunk=True), pl.concat(rejects), pl.concat(counts, rechunk=True)
 
-    def _part(self, bodies: Sequence[bytes], start: int, unknown: Counter[str]) -> _Part:
+    def _part(self, bodies: Sequence[Body], start: int, unknown: Counter[str]) -> _Part:
         """Decodes bodies, the first of which is the event `start`."""
         values = self._values(bodies, unknown)
         if list not in set(map(type, values)):
@@ -142,36 +176,65 @@ class Decoder:
         counts = [max(1, len(value)) if type(value) is list else 1 for value in values]
         return self._frame(rows, events, indexes), _rejects(rejects), pl.Series(COUNT, counts, dtype=pl.Int64)
 
-    def _values(self, bodies: Sequence[bytes], unknown: Counter[str]) -> list[Any]:
+    def _values(self, bodies: Sequence[Body], unknown: Counter[str]) -> list[Any]:
         values: list[Any] = []
-        remaining = iter(bodies)
+        remaining: Iterator[Any] = iter(bodies)
         while len(values) < len(bodies):
             try:
                 # Several times faster than a loop in Python; what was decoded before an error stays in the list.
                 values.extend(map(self._strict, remaining))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except (*_REFUSALS, TypeError):  # a TypeError where there is no body
                 values.append(self._explain(bodies[len(values)], unknown))
         return values
 
-    def _explain(self, body: bytes, unknown: Counter[str]) -> Any:
-        """What the strict decoder refused: a row where only undeclared fields are in the way, else its members."""
-        try:
-            body.decode()  # msgspec looks at the encoding of declared fields only
-            row = self._lenient(body)
-            names = self._members(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return list(self._examine(body, unknown))
+    def _explain(self, body: Body, unknown: Counter[str]) -> Any:
+        """What the strict decoder refused: a row where only undeclared fields were in the way, else its members."""
+        if body is None:
+            return [_Reject(TOMBSTONE)]
+        document = _document(body)
+        if document is None:
+            return [_Reject(BAD_GZIP)]
+        if document is not body:
+            with suppress(*_REFUSALS):
+                return self._strict(document)
+        with suppress(*_REFUSALS):
+            return self._with_unknown(document, unknown)
+        return list(self._examine(document, unknown))
+
+    def _with_unknown(self, document: bytes, unknown: Counter[str]) -> msgspec.Struct:
+        """The row of an object in which nothing is wrong but undeclared fields."""
+        document.decode()  # msgspec looks at the encoding of declared fields only
+        row, names = self._lenient(document), self._members(document)
         unknown.update(name for name in names if name not in self._names)
         return row
 
-    def _examine(self, body: bytes, unknown: Counter[str]) -> Iterator[Any]:
+    def _examine(self, document: bytes, unknown: Counter[str]) -> Iterator[Any]:
         try:
-            value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_integer)
+            value = _parsed(document)
         except (ValueError, RecursionError):
-            yield _Reject(NOT_JSON)
+            yield from self._examine_lines(document, unknown)
             return
         for member in value if isinstance(value, list) and value else [value]:
             yield self._member(member, unknown)
+
+    def _examine_lines(self, document: bytes, unknown: Counter[str]) -> list[Any]:
+        """JSON lines, one damaged line of which spoils no other; or one reject for a document that is none."""
+        lines = [line for each in document.split(b"\n") if (line := _trimmed(each))]
+        members: list[Any] = []
+        if len(lines) > 1 and all(line.startswith(b"{") for line in lines):
+            members = [self._line(line, unknown) for line in lines]
+        is_json = any(member != _Reject(NOT_JSON) for member in members)
+        return members if is_json else [_Reject(NOT_JSON)]
+
+    def _line(self, line: bytes, unknown: Counter[str]) -> Any:
+        with suppress(*_REFUSALS):
+            return self._strict(line)
+        with suppress(*_REFUSALS):
+            return self._with_unknown(line, unknown)
+        try:
+            return self._member(_parsed(line), unknown)
+        except (ValueError, RecursionError):
+            return _Reject(NOT_JSON)
 
     def _member(self, member: Any, unknown: Counter[str]) -> Any:
         if not isinstance(member, dict):
@@ -203,12 +266,33 @@ class Decoder:
         return pl.DataFrame(columns)
 
 
-def _texts_and_bytes(bodies: Sequence[bytes]) -> pl.DataFrame:
+def _document(body: bytes) -> bytes | None:
+    """The JSON in a body, the body itself where there is nothing around it; None where gzip cannot be unpacked."""
+    if body.startswith(_GZIP_MAGIC):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
+                body = packed.read(MAX_UNPACKED_BYTES + 1)
+        except (OSError, EOFError, zlib.error):
+            return None
+        if len(body) > MAX_UNPACKED_BYTES:
+            return None
+    return _trimmed(body.removeprefix(_BYTE_ORDER_MARK))
+
+
+def _trimmed(text: bytes) -> bytes:
+    return text.lstrip(_WHITE_SPACE).rstrip(_WHITE_SPACE + b"\0")
+
+
+def _parsed(document: bytes) -> Any:
+    return json.loads(document.decode(), parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def _texts_and_bytes(bodies: Sequence[Body]) -> pl.DataFrame:
     try:
         text = pl.Series("body", bodies, dtype=pl.Binary).cast(pl.String)
         return pl.DataFrame([text, _repeated("body_bytes", None, pl.Binary, len(bodies))])
     except pl.exceptions.ComputeError:
-        texts = [body if _is_utf_8(body) else None for body in bodies]
+        texts = [body if body is not None and _is_utf_8(body) else None for body in bodies]
     binary = [body if text is None else None for body, text in zip(bodies, texts, strict=True)]
     return pl.DataFrame(
         [pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)]
@@ -259,19 +343,29 @@ def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
     return reader
 
 
+def _check(payload: type[msgspec.Struct], fields: Sequence[msgspec.structs.FieldInfo]) -> None:
+    """Refuses a field that one column, or a number's and a text's, cannot hold."""
+    for declared in fields:
+        others = [
+            kind
+            for kind in _kinds(declared)
+            if not isinstance(kind, msgspec.inspect.StrType | msgspec.inspect.NoneType)
+        ]
+        if len(others) > 1 or not all(isinstance(kind, tuple(_BY_KIND)) for kind in others) or not _dtypes(declared):
+            raise ContractError(
+                f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which no column"
+                " holds, so no body of the stream can be decoded; declare it as a number, a bool, a str, or one of the"
+                " first two and str. What is nested in a body stays in bronze if the field is not declared."
+            )
+
+
 def _kinds(declared: msgspec.structs.FieldInfo) -> Sequence[msgspec.inspect.Type]:
     kind = msgspec.inspect.type_info(declared.type)
     return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
 
 
 def _dtypes(declared: msgspec.structs.FieldInfo) -> tuple[type[pl.DataType], ...]:
-    by_kind: dict[type, type[pl.DataType]] = {
-        msgspec.inspect.IntType: pl.Int64,
-        msgspec.inspect.FloatType: pl.Float64,
-        msgspec.inspect.StrType: pl.String,
-        msgspec.inspect.BoolType: pl.Boolean,
-    }
-    return tuple(dtype for kind, dtype in by_kind.items() if any(isinstance(each, kind) for each in _kinds(declared)))
+    return tuple(dtype for kind, dtype in _BY_KIND.items() if any(isinstance(each, kind) for each in _kinds(declared)))
 
 
 def _columns(fields: Sequence[msgspec.structs.FieldInfo]) -> Iterator[tuple[str, type[pl.DataType]]]:

@@ -104,8 +104,8 @@ def redate(contract: Contract, lake: Lake, now: datetime) -> int:
     ahead = pulls.filter(is_ahead)
     if ahead.is_empty():
         return 0
-    last = pulls.filter(~is_ahead)["pulled_at"].max()
-    first = max(now - timedelta(microseconds=ahead.height), last or now)  # type: ignore[type-var]
+    last = pulls.filter(~is_ahead)["pulled_at"].tail(1).to_list()
+    first = max([now - timedelta(microseconds=ahead.height), *last])
     moved_to = ahead.select(
         "pulled_at", to=pl.lit(first, Utc) + pl.duration(microseconds=pl.int_range(1, ahead.height + 1))
     )

@@ -30,7 +30,10 @@ SELECT
     coalesce(fired.glucose_average_high_count, 0)::BIGINT AS glucose_average_high_count,
     coalesce(fired.glucose_urgent_high_count, 0)::BIGINT AS glucose_urgent_high_count,
     coalesce(fired.glucose_low_count, 0)::BIGINT AS glucose_low_count,
-    coalesce(fired.glucose_urgent_low_count, 0)::BIGINT AS glucose_urgent_low_count
+    coalesce(fired.glucose_urgent_low_count, 0)::BIGINT AS glucose_urgent_low_count,
+    daily.tir_time_percent,
+    daily.active_percent,
+    daily.near_duplicate_count
 FROM gold.glucose_daily AS daily
 LEFT JOIN fired USING (patient_id, event_date)
 ORDER BY daily.patient_id, daily.event_date;

@@ -27,10 +27,17 @@ class Refused(Exception):
 class Judge:
     """`fields` maps a stream's required fields to a function that returns the value or raises ValueError."""
 
-    def __init__(self, fields: dict[str, Callable[[Any], Any]], measure: str, limits: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        fields: dict[str, Callable[[Any], Any]],
+        measure: str,
+        limits: tuple[float, float],
+        looks_wrong: Callable[[float, Any], str],
+    ) -> None:
         self.fields = fields
         self.measure = measure
         self.limits = limits
+        self.looks_wrong = looks_wrong
         self.accepted: dict[tuple[object, ...], float] = {}
 
     def verdict(self, body: bytes) -> Verdict:
@@ -59,10 +66,14 @@ class Judge:
         measured_at = moment(member["timestamp"])
         if measured_at > RECEIVED_AT + timedelta(minutes=10):
             raise Refused("in_the_future")
-        value = values[self.measure] * (18.0182 if member.get("unit") == "mmol/L" else 1)
+        value = values[self.measure]
+        if member.get("unit") == "mmol/L":
+            value = round(value * 18.0182)
         lowest, highest = self.limits
         if not lowest <= value <= highest:
             raise Refused("implausible")
+        if reason := self.looks_wrong(value, member.get("unit")):
+            raise Refused(reason)
         ids = tuple(values[name] for name in ("patient_id", "device_id") if name in values)
         return (*ids, measured_at), value
 
@@ -77,14 +88,25 @@ class Judge:
 
 def glucose_judge() -> Judge:
     fields = {"patient_id": whole, "device_id": whole, "glucose_level": level, "timestamp": any_time}
-    return Judge(fields, "glucose_level", (0.001, 1000))
+    return Judge(fields, "glucose_level", (0.001, 1000), wrong_glucose)
 
 
 def device_judge() -> Judge:
     texts = dict.fromkeys(("firmware_version", "connectivity_status", "error_codes"), text)
     return Judge(
-        {"device_id": whole, "timestamp": any_time, "battery_level": number, **texts}, "battery_level", (0, 100)
+        {"device_id": whole, "timestamp": any_time, "battery_level": number, **texts},
+        "battery_level",
+        (0, 100),
+        lambda value, unit: "implausible_unit" if 0 < value < 1 else "",
     )
+
+
+def wrong_glucose(value: float, unit: Any) -> str:
+    if unit is None and value < 34 and value % 1:
+        return "implausible_unit"
+    if value >= 20:
+        return ""
+    return "implausible" if unit == "mmol/L" or value % 1 else "sensor_code"
 
 
 def parsed(body: bytes) -> list[Any]:

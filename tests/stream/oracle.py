@@ -8,6 +8,7 @@ import json
 import math
 import re
 import struct
+import zlib
 from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,10 +25,20 @@ Known = list[tuple[datetime, int]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+OLDEST = datetime(2010, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(minutes=10)
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
-TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d|[+-]\d\d)?")
+GZIP_ROOM = 8 * 1024 * 1024
+NOT_IN_ALERTS = ("range_flag", "reported_value", "reported_unit")
+UNITS = {"mg/dl": "mg/dL", "mgdl": "mg/dL", "mmol/l": "mmol/L", "mmol": "mmol/L", "mm": "mmol/L"}
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+COMPARISON = re.compile(r"([<>]) *([0-9]+(?:\.[0-9]+)?)")
+BELOW, ABOVE = (
+    {*words, *(f"{side}{between}range" for between in ("", " ", "_", "-"))}
+    for side, words in (("below", ("lo", "low")), ("above", ("hi", "high")))
+)
+TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))? ?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d)?", re.ASCII
+)
 RULES: tuple[tuple[str, str, float, Callable[[float, float], bool]], ...] = (
     ("glucose_high", "warning", 115.0, lambda value, mean: value > 115),
     ("glucose_average_high", "warning", 105.0, lambda value, mean: mean > 105),
@@ -119,26 +130,63 @@ def _settle(
             tables.quarantine.append(place | {"event_index": index, "reason": str(refused)} | _raw(event.body))
 
 
-def _raw(body: bytes) -> Row:
+def _raw(body: bytes | None) -> Row:
+    if body is None:
+        return {"body": None, "body_bytes": None}
     try:
         return {"body": body.decode(), "body_bytes": None}
     except UnicodeDecodeError:
         return {"body": None, "body_bytes": body}
 
 
-class _NotJson:
-    pass
+class _Bad(NamedTuple):
+    reason: str
 
 
-def _members(body: bytes) -> list[Any]:
+def _members(body: bytes | None) -> list[Any]:
+    if body is None:
+        return [_Bad("tombstone")]
+    if body[:2] == b"\x1f\x8b":
+        unpacked = _unpacked(body)
+        if unpacked is None:
+            return [_Bad("bad_gzip")]
+        body = unpacked
+    text = _stripped(body[3:] if body[:3] == b"\xef\xbb\xbf" else body)
+    document = _json(text)
+    if document != _Bad("not_json"):
+        return document if isinstance(document, list) and document else [document]
+    lines = [line for line in map(_stripped, text.split(b"\n")) if line]
+    members = [_json(line) for line in lines]
+    is_lines = len(lines) > 1 and {line[:1] for line in lines} == {b"{"} and set(map(type, members)) != {_Bad}
+    return members if is_lines else [document]
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    found = b""
+    while packed.strip(b"\0"):
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        try:
+            found += member.decompress(packed)
+        except zlib.error:
+            return None
+        if not member.eof or len(found) > GZIP_ROOM:
+            return None
+        packed = member.unused_data.lstrip(b"\0")
+    return found
+
+
+def _stripped(text: bytes) -> bytes:
+    return text.lstrip().rstrip(b" \t\n\r\v\f\0")
+
+
+def _json(text: bytes) -> Any:
     def refuse(constant: str) -> float:
         raise ValueError(constant)
 
     try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=refuse, parse_int=_digits)
+        return json.loads(text.decode(), parse_constant=refuse, parse_int=_digits)
     except (ValueError, RecursionError):
-        return [_NotJson]
-    return document if isinstance(document, list) and document else [document]
+        return _Bad("not_json")
 
 
 def _digits(digits: str) -> float:
@@ -146,8 +194,8 @@ def _digits(digits: str) -> float:
 
 
 def _object(member: Any) -> Mapping[str, Any]:
-    if member is _NotJson:
-        raise Refused("not_json")
+    if isinstance(member, _Bad):
+        raise Refused(member.reason)
     if not isinstance(member, dict):
         raise Refused("not_an_object")
     return member
@@ -169,7 +217,7 @@ def _alerts(row: Row, known: Known, seen: set[str], *, stands: bool) -> Iterator
         if is_broken(row["glucose_mg_dl"], mean) and alert_id not in seen:
             seen.add(alert_id)
             yield {
-                **{name: value for name, value in row.items() if name != "range_flag"},
+                **{name: value for name, value in row.items() if name not in NOT_IN_ALERTS},
                 "alert_id": alert_id,
                 "rule": rule,
                 "rule_version": 1,
@@ -185,18 +233,19 @@ def read_glucose(member: Mapping[str, Any]) -> Row:
     patient, device = (_int(member, name) for name in ("patient_id", "device_id"))
     level, timestamp = (_number_or_text(member, name) for name in ("glucose_level", "timestamp"))
     location, unit = (_text(member, name) for name in ("location", "unit"))
-    word = level.strip().lower() if isinstance(level, str) else None
-    flag = {"low": "below", "high": "above"}.get(word or "")
-    if isinstance(level, str) and not flag:
-        if not NUMBER.fullmatch(level.strip()):
-            raise Refused("bad_type:glucose_level")
-        level = float(level)
-    if unit not in (None, "mg/dL", "mmol/L"):
+    flag, number, own_unit = _level(level, unit)
+    if unit is not None and _unit(unit) is None:
         raise Refused("bad_type:unit")
-    factor = 18.0182 if unit == "mmol/L" else 1.0
-    value = {"below": 39.0, "above": 401.0}[flag] if flag else float(level) * factor
+    if own_unit and unit is not None and _unit(unit) != own_unit:
+        raise Refused("bad_type:unit")
+    known_unit = own_unit or (None if unit is None else _unit(unit))
+    value = {"below": 39.0, "above": 401.0}[flag] if flag else _mg_dl(number, known_unit)
     if not 0 < value <= 1000:
         raise Refused("implausible")
+    if number is not None and number % 1 and known_unit is None and number < 34:
+        raise Refused("implausible_unit")
+    if value < 20:
+        raise Refused("implausible" if known_unit == "mmol/L" or value % 1 else "sensor_code")
     return {
         "patient_id": patient,
         "device_id": device,
@@ -204,7 +253,45 @@ def read_glucose(member: Mapping[str, Any]) -> Row:
         "glucose_mg_dl": value,
         "range_flag": flag,
         "location": location,
+        "reported_value": number,
+        "reported_unit": known_unit,
     }
+
+
+def _unit(text: str) -> str | None:
+    return UNITS.get(text.strip().lower())
+
+
+def _mg_dl(number: Any, unit: str | None) -> float:
+    if unit == "mmol/L" and number < 1e300:
+        return float(round(number * 18.0182))
+    return float(number)
+
+
+def _level(level: float | str, unit: str | None) -> tuple[str | None, float | None, str | None]:
+    """Which end of the range a level says, or which number, and the unit that it names itself."""
+    if not isinstance(level, str):
+        return None, float(level), None
+    text = level.strip().lower()
+    if NUMBER.fullmatch(text):
+        return None, float(text), None
+    own_unit = None
+    for spelling in sorted(UNITS, key=len, reverse=True):
+        if text.endswith(spelling):
+            text, own_unit = text.removesuffix(spelling).rstrip(" "), UNITS[spelling]
+            break
+    if text in BELOW or text in ABOVE:
+        return "below" if text in BELOW else "above", None, own_unit
+    if match := COMPARISON.fullmatch(text):
+        limit, limit_unit = float(match[2]), own_unit or _unit(unit or "")
+        if limit_unit is None and limit % 1 and limit < 34:
+            limit_unit = "mmol/L"
+        limit = _mg_dl(limit, limit_unit)
+        if match[1] == "<" and 0 < limit <= 54:
+            return "below", None, own_unit
+        if match[1] == ">" and 250 <= limit <= 1000:
+            return "above", None, own_unit
+    raise Refused("bad_type:glucose_level")
 
 
 def read_device(member: Mapping[str, Any]) -> Row:
@@ -218,10 +305,12 @@ def read_device(member: Mapping[str, Any]) -> Row:
         raise Refused("bad_type:connectivity_status")
     if errors not in ("", "Err1", "Err2", "Err3"):
         raise Refused("bad_type:error_codes")
-    if not re.fullmatch(r"\d+\.\d+\.\d+", str(firmware)):
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", str(firmware)):
         raise Refused("bad_type:firmware_version")
     if not 0 <= battery <= 100:
         raise Refused("implausible")
+    if 0 < battery < 1:
+        raise Refused("implausible_unit")
     return {
         "device_id": device,
         "measured_at": instant(timestamp),
@@ -243,25 +332,28 @@ DEVICES = Domain(
 
 def instant(value: float | str) -> datetime:
     """A timestamp in any of the forms that a payload may have."""
-    found = _from_text(value) if isinstance(value, str) else _from_epoch_ms(value)
+    found = _from_text(value) if isinstance(value, str) else _from_epoch(value)
     if found is None or found < OLDEST:
         raise Refused("bad_timestamp")
     return found
 
 
 def _from_text(text: str) -> datetime | None:
-    if re.fullmatch(r"\+[1-9]\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", text):
-        return datetime.max.replace(tzinfo=UTC)  # later than Python knows
+    if re.fullmatch(r"[0-9]{10,16}(\.[0-9]{1,9})?", text):
+        return _from_epoch(float(text))
+    if dot_net := re.fullmatch(r"/Date\(([0-9]{1,15})([+-][0-9]{4})?\)/", text):
+        return _after(float(dot_net[1]) * 1000)
     if not (match := TIME.fullmatch(text)):
         return None
     day, minutes, seconds, fraction, zone = match.groups()
     if seconds is None and fraction is not None:
         return None
+    is_leap = seconds == ":60"
     try:
-        local = datetime.fromisoformat(f"{day}T{minutes}{seconds or ':00'}").replace(tzinfo=UTC)
+        local = datetime.fromisoformat(f"{day}T{minutes}{':59' if is_leap else seconds or ':00'}").replace(tzinfo=UTC)
     except ValueError:
         return None
-    if zone in (None, "Z"):
+    if zone in (None, "Z", "z"):
         ahead = timedelta(0)
     else:
         digits = zone[1:].replace(":", "").ljust(4, "0")
@@ -269,15 +361,30 @@ def _from_text(text: str) -> datetime | None:
             return None
         ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:])) * (-1 if zone[0] == "-" else 1)
     try:
-        return local + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6])) - ahead
-    except OverflowError:  # before the year 1
+        whole = local - ahead + timedelta(seconds=is_leap)
+    except OverflowError:  # before the year 1, or after 9999
         return None
+    if is_leap and (whole - EPOCH) % timedelta(days=1):
+        return None
+    return whole + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
 
 
-def _from_epoch_ms(value: float) -> datetime | None:
-    if not 0 <= value <= 253_402_300_799_999:
+def _from_epoch(value: float) -> datetime | None:
+    """Seconds from 2010 to 2106, milliseconds from 2010 to 9999, or microseconds from 2010 to 2106."""
+    if 1_262_304_000 <= value <= 4_294_967_295:
+        return _after(float(value) * 1_000_000)
+    if 1_262_304_000_000 <= value <= 253_402_300_799_999:
+        return _after(float(value) * 1000)
+    if 1_262_304_000_000_000 <= value <= 4_294_967_295_000_000:
+        return _after(float(value))
+    return None
+
+
+def _after(microseconds: float) -> datetime | None:
+    try:
+        return EPOCH + timedelta(microseconds=round(microseconds))
+    except OverflowError:
         return None
-    return EPOCH + timedelta(microseconds=round(float(value) * 1000))
 
 
 def _present(member: Mapping[str, Any], name: str) -> Any:

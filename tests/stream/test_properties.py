@@ -1,10 +1,12 @@
 """Any bytes in: no exception out, every event accounted for, and the same rows however they are cut into batches."""
 
+import gzip
 import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -44,21 +46,32 @@ moments = st.one_of(
     st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).strftime(PLAIN)),
     st.integers(-40, 12).map(lambda minutes: (NOON + timedelta(minutes=minutes)).isoformat()),
     st.integers(-40, 12).map(lambda minutes: int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)),
+    st.integers(-40, 12).map(lambda minutes: str(int((NOON + timedelta(minutes=minutes)).timestamp()))),
     st.just("yesterday"),
 )
 levels = st.one_of(
-    st.sampled_from([53, 69.9, 70, 100, 105, 115, 115.1, 250.5, "Low", "High", "99.5", 0, -1, 1001]), anything
+    st.sampled_from([53, 69.9, 70, 100, 105, 115, 115.1, 250.5, "Low", "High", "99.5", 0, -1, 1001]),
+    st.sampled_from([5, 12, 19.9, 20, 22.2, 33.9, 3.0, 5.6, 10.0, 13.9, 55.5, "5.6", "5", "1,5", "nan", "٣"]),
+    st.builds(
+        "{}{}{}{}".format,
+        st.sampled_from(["<", "> ", "LO", "hi", "Above_Range", "", "<="]),
+        st.sampled_from(["", "2.2", "40", "54", "55", "22.2", "400"]),
+        st.sampled_from(["", " ", "  "]),
+        st.sampled_from(["", "mmol/L", "MG/DL", "mM", "mol"]),
+    ),
+    anything,
 )
+units = st.sampled_from(["mg/dL", "mmol/L", "mmol", "MG/DL ", "mM", "stone", "", None])
 glucose = st.fixed_dictionaries(
     {"patient_id": st.integers(1, 2), "device_id": st.integers(1, 2), "glucose_level": levels, "timestamp": moments},
-    optional={"unit": st.sampled_from(["mg/dL", "mmol/L", "stone", None]), "location": anything, "extra": anything},
+    optional={"unit": units, "location": anything, "extra": anything},
 )
 reports = st.fixed_dictionaries(
     {
         "device_id": st.integers(1, 2),
         "timestamp": moments,
-        "battery_level": st.one_of(st.integers(-1, 101), anything),
-        "firmware_version": st.sampled_from(["1.2.3", "1.2", "v1.2.3", 5]),
+        "battery_level": st.one_of(st.integers(-1, 101), st.floats(-0.1, 1.1), anything),
+        "firmware_version": st.sampled_from(["1.2.3", "1.2", "v1.2.3", "1.2.٣", 5]),
         "connectivity_status": st.sampled_from(["Connected", "Disconnected", "lost", None]),
         "error_codes": st.sampled_from(["", "Err1", "Err9"]),
     },
@@ -81,7 +94,18 @@ def texts(members: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     )
     cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], whole, st.integers(0, 10_000))
     flipped = st.builds(_with, whole, st.integers(0, 10_000), st.integers(0, 255))
-    return st.one_of(whole, whole, whole, plain, cut, flipped, st.binary(max_size=20))
+    lines = st.builds(
+        bytes.join, st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\0\n", b" "]), st.lists(whole | cut, max_size=4)
+    )
+    wrapped = st.builds(
+        lambda before, text, behind: before + text + behind,
+        st.sampled_from([b"", b"\r\n", b"\0", b"\xef\xbb\xbf"]),
+        st.one_of(whole, cut, lines),
+        st.sampled_from([b"\n", b"\0", b"\0\0\r\n", b"\v", b""]),
+    )
+    packed = wrapped.map(gzip.compress)
+    damaged = st.builds(_with, packed, st.integers(0, 10_000), st.integers(0, 255)) | packed.map(lambda text: text[:-3])
+    return st.one_of(whole, whole, whole, plain, cut, flipped, lines, wrapped, packed, damaged, st.binary(max_size=20))
 
 
 def _with(text: bytes, at: int, byte: int) -> bytes:
@@ -95,9 +119,9 @@ def total(decoded: Decoded) -> int:
     return decoded.readings.height + decoded.rejects.height
 
 
-@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.binary()), max_size=12))
+@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.binary(), st.none()), max_size=12))
 @examples(120)
-def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(bodies: list[bytes]) -> None:
+def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(bodies: list[bytes | None]) -> None:
     for payload in (GlucosePayload, DevicePayload):
         decoder = Decoder(payload)
         decoded = decoder.decode(bodies)
@@ -118,13 +142,18 @@ def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(
 class Explaining(Decoder):
     """Looks at every body member by member, as the decoder does with what it refuses at first."""
 
-    def _values(self, bodies: Any, unknown: Counter[str]) -> list[Any]:
-        return [list(self._examine(each, unknown)) for each in bodies]
+    def __init__(self, payload: type[msgspec.Struct]) -> None:
+        super().__init__(payload)
+        self._strict = self._lenient = _refuse
 
 
-@given(st.lists(st.one_of(glucose_bodies, device_bodies), max_size=8))
-@examples(120)
-def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes]) -> None:
+def _refuse(body: object) -> Any:
+    raise msgspec.ValidationError
+
+
+@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.none()), max_size=8))
+@examples(200)
+def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes | None]) -> None:
     for payload in (GlucosePayload, DevicePayload):
         fast, slow = Decoder(payload).decode(bodies), Explaining(payload).decode(bodies)
         assert fast.readings.equals(slow.readings)

@@ -48,7 +48,7 @@ class Never(Decoder):
     regular_from = 2**63
 
 
-def assert_same(payload: type[msgspec.Struct], bodies: Sequence[bytes]) -> Decoded:
+def assert_same(payload: type[msgspec.Struct], bodies: Sequence[bytes | None]) -> Decoded:
     found, expected = (decoder(payload).decode(bodies) for decoder in (Always, Never))
     assert found.readings.equals(expected.readings)
     assert found.readings.schema == expected.readings.schema
@@ -84,9 +84,11 @@ def _written(parts: tuple[tuple[str, str, str, str, str], ...]) -> bytes:
 
 @pytest.mark.parametrize("payload", [GlucosePayload, DevicePayload])
 def test_whatever_stands_in_a_batch_is_decoded_the_same(payload: type[msgspec.Struct]) -> None:
-    @given(st.lists(st.one_of(members(payload), members(payload), glucose_bodies, device_bodies), max_size=8))
+    some = st.one_of(members(payload), members(payload), glucose_bodies, device_bodies, st.none())
+
+    @given(st.lists(some, max_size=8))
     @examples(400)
-    def check(bodies: list[bytes]) -> None:
+    def check(bodies: list[bytes | None]) -> None:
         assert_same(payload, bodies)
 
     check()
@@ -105,7 +107,7 @@ def reading(**more: Any) -> bytes:
     return json.dumps({"patient_id": 1, "device_id": 2, "glucose_level": 100.5, "timestamp": "x"} | more).encode()
 
 
-@given(st.lists(members(GlucosePayload), min_size=1, max_size=4), st.sampled_from([", ", ",", " , ", "},{", ""]))
+@given(st.lists(members(GlucosePayload), min_size=1, max_size=4), st.sampled_from([", ", ",", " , ", "},{", "", "\n"]))
 @examples(300)
 def test_arrays_of_what_is_nearly_regular_are_decoded_the_same(objects: list[bytes], between: str) -> None:
     joined = between.encode().join(objects)
@@ -115,7 +117,16 @@ def test_arrays_of_what_is_nearly_regular_are_decoded_the_same(objects: list[byt
 def test_what_is_irregular_keeps_its_place_among_the_regular() -> None:
     array = b"[" + reading(patient_id=5) + b", 3, " + reading(patient_id=6) + b"]"
     regular = b"[" + reading(patient_id=9) + b", " + reading(patient_id=10) + b"]"
-    bodies = [reading(), b"\xff", array, reading(extra=1, patient_id=7), reading(patient_id=8), b"", regular, reading()]
+    bodies = [
+        reading(),
+        None,
+        array,
+        reading(extra=1, patient_id=7),
+        reading(patient_id=8),
+        b"\xff",
+        regular,
+        reading(),
+    ]
     decoded = assert_same(GlucosePayload, bodies)
     places = decoded.readings.select("event", "event_index", "patient_id").rows()
     assert places == [(0, 0, 1), (2, 0, 5), (2, 2, 6), (3, 0, 7), (4, 0, 8), (6, 0, 9), (6, 1, 10), (7, 0, 1)]
@@ -139,6 +150,8 @@ def test_what_is_irregular_keeps_its_place_among_the_regular() -> None:
         (reading(extra=1), False),
         (b"\xef\xbb\xbf" + reading(), False),
         (reading() + b"\n", False),
+        (reading() + b"\n" + reading(), False),
+        (reading() + b"\x00", False),
         (b"[" + reading() + b"]", True),
         (b"[" + reading() + b",  " + reading() + b"]", False),
         (b"[" + reading() + b"," + reading(), False),
