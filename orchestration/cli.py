@@ -134,7 +134,8 @@ def drain(
     Exits with 1 if events had expired in the hub before they were read or alerts could not be published, with 130 if it
     was stopped.
     """
-    from assets.stream.session import SessionLimits, Totals
+    from assets.stream.asset import limits_of
+    from assets.stream.session import Totals
     from orchestration.system import STREAMS, open_lake
     from orchestration.work import drain as work_off
     from orchestration.work import refresh_reports
@@ -142,7 +143,7 @@ def drain(
 
     settings = _settings()
     chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
-    limits = SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s)
+    limits = limits_of(settings)
     is_complete = True
     with _explained(), DeferredSignals() as signals:
         for stream in chosen:
@@ -212,6 +213,53 @@ def replay(
         progress("")
         if not changed:
             out.print(f"{found.name}: every quarantined reading would be quarantined again; nothing changed.")
+
+
+@app.command()
+def rederive(
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+) -> None:
+    """Make silver, quarantine and alerts of all days anew from bronze, after a contract or a rule changed.
+
+    The new tables are made beside the old ones and swapped at the end. A run that was stopped goes on where it was.
+    """
+    from orchestration.work import rederive as make_anew
+    from resources.lake import ConcurrentWriteError
+
+    found = _stream(stream)
+    with _explained():
+        try:
+            make_anew(found, _settings(), progress)
+        except ConcurrentWriteError as error:
+            fail(
+                f"{error} While Dagster runs sessions, start its job {found.name}_rederive instead: it takes its turn."
+            )
+        progress("")
+        out.print(f"{found.name}: silver, quarantine, alerts and gold are made anew from bronze.")
+
+
+hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)
+app.add_typer(hubs, name="hubs")
+
+
+@hubs.command()
+def accept(
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+) -> None:
+    """Go on with a hub that was recreated or failed over, from its beginning; nothing is lost or doubled."""
+    from orchestration.work import accept_hub
+
+    found, settings = _stream(stream), _settings()
+    with _explained():
+        epoch = accept_hub(found, settings)
+    name = settings.hub(found.name)
+    if epoch is None:
+        out.print(f"{found.name}: hub '{name}' is the one that the stream is read from; nothing changed.")
+        return
+    out.print(
+        f"{found.name}: goes on with the new hub '{name}' from its beginning. Its events have hub_epoch {epoch} in "
+        "bronze; what was read from the hub before it stays."
+    )
 
 
 @app.command()
@@ -363,8 +411,9 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None:
             return
+        from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
-        from assets.stream.session import HubRecreatedError
+        from assets.stream.session import ClockError, HubRecreatedError
         from generator.publisher import PublishError
         from orchestration.home import HomeInUseError
         from orchestration.processes import ChildError, StoppedError
@@ -376,6 +425,8 @@ class _explained:
         explained = (
             HubUnavailableError,
             HubRecreatedError,
+            ClockError,
+            ProcessingError,
             ConcurrentWriteError,
             SchemaError,
             ReportsError,

@@ -8,7 +8,7 @@ from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, derived_gold_asset
 from assets.reports import report_assets
 from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets
-from orchestration.jobs import gold_job, replay_job, reports_job, session_job
+from orchestration.jobs import gold_job, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, schedules
 from orchestration.sensors import gold_sensor, session_sensor
 from orchestration.system import HUBS, SQL, STREAMS, tables
@@ -56,6 +56,7 @@ defs = dg.Definitions(
         *sessions.values(),
         *golds.values(),
         *(replay_job(stream) for stream in STREAMS),
+        *(rederive_job(stream) for stream in STREAMS),
         reports_of_lake,
         housekeeping,
     ],

@@ -7,7 +7,7 @@ import dagster as dg
 from assets.stream.asset import table_key
 from assets.stream.rebuild import Rebuilt
 from orchestration.system import Stream
-from orchestration.work import replay
+from orchestration.work import finish_rederived, prepare_rederived, replay
 from resources.dagster_resources import HubsResource
 
 STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
@@ -58,6 +58,34 @@ def replay_job(stream: Stream) -> dg.JobDefinition:
     )
     def job() -> None:
         replay_quarantine()
+
+    return job
+
+
+def rederive_job_name(stream: Stream) -> str:
+    """The job that makes a stream's tables anew."""
+    return f"{stream.name}_rederive"
+
+
+def rederive_job(stream: Stream) -> dg.JobDefinition:
+    """Silver, quarantine and alerts of all days again. Sessions go on beside it and wait for the swap only."""
+
+    @dg.op(name=f"derive_{stream.name}", out=dg.Out(dg.Nothing))
+    def derive(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+        prepare_rederived(stream, hubs.settings(), context.log.info)
+
+    @dg.op(name=f"swap_{stream.name}", ins={"derived": dg.In(dg.Nothing)}, pool=stream.name)
+    def swap(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+        finish_rederived(stream, hubs.settings(), context.log.info)
+
+    @dg.job(
+        name=rederive_job_name(stream),
+        executor_def=dg.in_process_executor,
+        tags={STREAM_TAG: stream.name, MAX_RUNTIME_TAG: str(REPLAY_MAX_RUNTIME_S)},
+        description=f"Makes silver, quarantine and alerts of {stream.name} anew, for a contract that changed.",
+    )
+    def job() -> None:
+        swap(derive())
 
     return job
 

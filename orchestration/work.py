@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,9 @@ from assets.stream.asset import ALERTS_HUB
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
-from assets.stream.session import Session, SessionLimits, Totals
+from assets.stream.rederive import derive, redate, swap
+from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals, check_identity
+from assets.stream.store import StreamStore
 from orchestration.system import SQL, Stream, open_lake, tables
 from resources import sources
 from resources.event_source import Tail
@@ -65,8 +67,11 @@ def drain(
     def report(totals: Totals) -> None:
         on_progress(done.joined(totals))
 
-    def is_done() -> bool:
-        return should_stop() or is_reached(goal, current, session.store.of_hub(session.store.offsets("silver")))
+    def is_caught_up() -> bool:
+        return is_reached(goal, current, session.store.of_hub(session.store.offsets("silver")))
+
+    def should_end() -> bool:
+        return should_stop() or (is_caught_up() and not session.store.waiting)
 
     with sources.publisher(settings, ALERTS_HUB) as publisher:
         while True:
@@ -77,11 +82,11 @@ def drain(
                 publisher,
                 limits=replace(limits, until_caught_up=True),
                 on_progress=report,
-                should_stop=is_done,
+                should_stop=should_end,
             )
             done = done.joined(session.run())
             session.store.maintain(datetime.now(UTC).date())
-            if is_done():
+            if should_stop() or is_caught_up():
                 return Drained(done, refresh_gold(stream, lake, say))
             current = source.state().tails
 
@@ -151,6 +156,57 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
     return written
 
 
+def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
+    """Makes silver, quarantine and alerts of all days anew from bronze, beside the old tables, and swaps them.
+
+    Sessions may run until the swap, which ends the one that writes; the next one goes on. Publishes no alert.
+
+    Raises:
+        NotCaughtUpError, ConcurrentWriteError, ProcessingError, SchemaError: see `assets.stream.rederive`.
+    """
+    prepare_rederived(stream, settings, say)
+    finish_rederived(stream, settings, say)
+
+
+def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
+    """The long part of `rederive`, which no session has to wait for."""
+    lake = open_lake(settings)
+    if moved := redate(stream.contract, lake, datetime.now(UTC)):
+        say(f"{stream.name}: moved {moved:,} events that a clock had pulled in the future to today.")
+    derive(stream.contract, lake, say)
+
+
+def finish_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
+    """The swap of `rederive`, and the gold that follows from it."""
+    lake = open_lake(settings)
+    say(f"{stream.name}: swapping the tables …")
+    swap(stream.contract, lake, say)
+    refresh_gold(stream, lake, say)
+
+
+def accept_hub(stream: Stream, settings: Settings) -> int | None:
+    """Goes on with the hub that the settings name, from its beginning, in the place of the one before.
+
+    Returns:
+        The epoch of its events; None if it is the hub that the stream is read from already.
+
+    Raises:
+        HubUnavailableError: it cannot be asked; nothing was changed.
+        ConcurrentWriteError: a session wrote at this moment; nothing was changed.
+    """
+    source = sources.source(settings, stream.name)
+    hub, store = source.state(), StreamStore(stream.contract, open_lake(settings))
+    if not store.bronze.exists():
+        return None
+    store.bronze.ensure()
+    store.look(hub.tails)
+    try:
+        check_identity(source.name, stream.name, hub, store)
+    except HubRecreatedError:
+        return store.log.accept(hub)
+    return None
+
+
 def twice(write: Callable[[], _T]) -> _T:
     """Dagster makes the same tables by its own clock: who was slower tries once more."""
     try:
@@ -164,7 +220,7 @@ def replay(
 ) -> list[Rebuilt]:
     """Processes quarantined readings again, by rebuilding the days on which the outcome would be another.
 
-    Alerts that are new are published; those that stood before are not published again.
+    Alerts that no day held before are published. What was measured long ago says that it is late.
 
     Args:
         stream, settings: what to replay, and where.
@@ -179,7 +235,10 @@ def replay(
     def publish(new_alerts: pl.DataFrame) -> None:
         say(f"{stream.name}: publishing {new_alerts.height:,} new alerts …")
         with sources.publisher(settings, ALERTS_HUB) as publisher:
-            publish_alerts(stream.contract, publisher, new_alerts, datetime.now(UTC))
+            late_after = timedelta(seconds=settings.late_alert_after_s)
+            set_aside = publish_alerts(stream.contract, publisher, new_alerts, datetime.now(UTC), late_after)
+        if set_aside:
+            say(f"{stream.name}: {set_aside:,} of them are larger than the alerts hub takes; they are stored only.")
 
     def show(rebuilt: Rebuilt) -> None:
         on_progress(rebuilt)

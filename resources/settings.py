@@ -75,6 +75,8 @@ class Settings(BaseSettings):
         hubs: other names for streams' hubs, ``stream=hub,…`` (PULSELAKE_HUBS).
         fast_amqp: whether regular events may be read and sent past the Event Hubs SDK (PULSELAKE_FAST_AMQP).
         max_session_s, idle_timeout_s: when a session ends (PULSELAKE_MAX_SESSION_S, PULSELAKE_IDLE_TIMEOUT_S).
+        late_alert_after_s: how old a reading may be before its alert says that it is late
+            (PULSELAKE_LATE_ALERT_AFTER_S).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
     """
 
@@ -94,6 +96,7 @@ class Settings(BaseSettings):
     max_session_s: float = Field(default=300.0, gt=0)
     idle_timeout_s: float = Field(default=15.0, gt=0)
     keep_runs_days: float = Field(default=3.0, ge=0)
+    late_alert_after_s: float = Field(default=7200.0, gt=0)
 
     @field_validator("event_hubs")
     @classmethod

@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,6 +19,7 @@ from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.settings import Settings
 from resources.signals import DeferredSignals
 
 FIRST_INGEST_DATE = "2026-01-01"
@@ -97,6 +98,15 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
     return stream
 
 
+def limits_of(settings: Settings) -> SessionLimits:
+    """When a session of the settings acts and ends."""
+    return SessionLimits(
+        max_duration_s=settings.max_session_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        late_after=timedelta(seconds=settings.late_alert_after_s),
+    )
+
+
 def _session(
     context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
 ) -> Outputs:
@@ -113,7 +123,7 @@ def _session(
             lake.open(),
             hubs.source(contract.stream),
             publisher,
-            limits=SessionLimits(max_duration_s=settings.max_session_s, idle_timeout_s=settings.idle_timeout_s),
+            limits=limits_of(settings),
             on_progress=_Live(context, contract).report,
             should_stop=lambda: signals.is_noted,
         )

@@ -124,7 +124,13 @@ def test_the_alerts_hub_has_what_the_alerts_table_has(hub: RunningHub, tmp_path:
         "threshold": 105.0,
         "timestamp": row["measured_at"].isoformat(),
         "location": "Ümeå",
+        "received_at": row["received_at"].isoformat(timespec="milliseconds"),
+        "age_s": one["age_s"],
+        "is_late": False,
+        "is_revision": False,
     }
+    assert isinstance(one["age_s"], float)
+    assert 0 <= one["age_s"] < 120
 
 
 def test_a_second_session_takes_over_and_the_first_is_refused_without_doubling_anything(

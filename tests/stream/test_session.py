@@ -181,7 +181,7 @@ def test_a_commit_that_failed_is_not_overtaken_by_later_micro_batches(tmp_path: 
             return super().append(frame, **options)
 
     appended: list[int] = []
-    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=1)
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(300), take=1)
     session = Session(CONTRACT, lake, hub, MemoryPublisher(), limits=SessionLimits(0, 0, 10_000, 0), clock=ticking())
     session.store.log.tables["silver"] = Failing(session.store.silver.table, session.store.silver.uri, lake)
     with pytest.raises(OSError, match="no space"):
