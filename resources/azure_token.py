@@ -4,7 +4,8 @@ import time
 from typing import Protocol
 
 from azure.core.credentials import AccessToken
-from azure.identity import DefaultAzureCredential
+
+from resources.identity import BoundedCredential
 
 SCOPE = "https://storage.azure.com/.default"
 # A handle keeps its token while it is used; one that is nearly over is not handed out.
@@ -23,7 +24,7 @@ class AzureToken:
     """Asks the credential once and again when the token is nearly over; some credentials start a process each time.
 
     Args:
-        credential: default is `DefaultAzureCredential`: environment, managed identity, ``az login`` and others.
+        credential: default is the Azure identity of the process, see `resources.identity`.
     """
 
     def __init__(self, credential: Credential | None = None) -> None:
@@ -33,6 +34,6 @@ class AzureToken:
     def __call__(self) -> str:
         """A token that is valid for some minutes."""
         if self._token is None or self._token.expires_on - time.time() < MIN_VALIDITY_S:
-            self._credential = self._credential or DefaultAzureCredential()
+            self._credential = self._credential or BoundedCredential()
             self._token = self._credential.get_token(SCOPE)
         return self._token.token

@@ -24,8 +24,10 @@ from resources.deadlines import CLOSE_TIMEOUT_S, GIVE_UP_AFTER_S, OPEN_TIMEOUT_S
 from resources.event_source import HubUnavailableError, Pulled
 from resources.hub_address import HubAddress, reason
 from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
-from resources.sdk import fall_back, is_tested
+from resources.sdk import fall_back, is_tested, read_all_types
 from resources.transfers import FrameBuffer, TransferReader
+
+read_all_types()
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 30_000

@@ -1,14 +1,38 @@
-"""Whether the Event Hubs SDK may be bypassed: what is relied upon inside it is tested with one release of it."""
+"""The Event Hubs SDK itself: whether it may be bypassed, and what it leaves out.
+
+What is relied upon inside it is tested with one release of it.
+"""
 
 import logging
-from functools import cache
+from functools import cache, partial
 
 import azure.eventhub
+from azure.eventhub._pyamqp import _decode
 
 TESTED_VERSION = "5.15.1"
 """The release with which tests/contract passed."""
 
+# AMQP 1.0, 1.6: char, decimal32 and decimal64 by their constructors, and their widths.
+_CHAR, _UNREAD_WIDTHS = 0x73, {0x73: 4, 0x74: 4, 0x84: 8}
+
 log = logging.getLogger(__name__)
+
+
+def read_all_types() -> None:
+    """Lets the SDK read the types of AMQP that it leaves out: an event with one could never be read, nor what follows.
+
+    A decimal is read as bytes.
+    """
+    for constructor, width in _UNREAD_WIDTHS.items():
+        if _decode._DECODE_BY_CONSTRUCTOR[constructor] is None:
+            _decode._DECODE_BY_CONSTRUCTOR[constructor] = partial(_fixed, constructor, width)
+
+
+def _fixed(constructor: int, width: int, buffer: memoryview) -> tuple[memoryview, bytes]:
+    value = bytes(buffer[:width])
+    if constructor == _CHAR:
+        value = value.decode("utf-32-be", "replace").encode()
+    return buffer[width:], value
 
 
 def is_tested() -> bool:
