@@ -199,13 +199,6 @@ class _PartitionConsumer(EventHubConsumer):
         for texts in (events.keys, events.properties, events.annotations):
             self.size += sum(len(text) for text in texts[known:] if text)
 
-    def close(self) -> None:
-        connection = self._handler._connection if self._handler else None
-        super().close()
-        if connection is not None:
-            # The SDK forgets the socket of a connection that was lost without closing it.
-            connection._transport.close()
-
     def hand_over(self) -> Pulled:
         pulled, self.pulled, self.size = self.pulled, Pulled.nothing(self.partition), 0
         return pulled
