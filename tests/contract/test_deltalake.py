@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+from deltalake.schema import PrimitiveType
 
 pytestmark = pytest.mark.contract
 
@@ -157,7 +158,7 @@ def test_another_number_of_columns_is_refused(tmp_path: Path, rows: pl.DataFrame
 def test_a_column_can_be_added_twice_and_old_rows_have_null(tmp_path: Path) -> None:
     table = new_table(tmp_path)
     for _ in range(2):
-        DeltaTable(table).alter.add_columns(Field("more", "double"))
+        DeltaTable(table).alter.add_columns(Field("more", PrimitiveType("double")))
     assert pl.scan_delta(DeltaTable(table)).select("value", "more").sort("value").collect().rows() == [
         (1, None),
         (2, None),
@@ -165,7 +166,7 @@ def test_a_column_can_be_added_twice_and_old_rows_have_null(tmp_path: Path) -> N
 
 
 def of_the_columns(delta: DeltaTable) -> None:
-    delta.alter.add_columns(Field("more", "double"))
+    delta.alter.add_columns(Field("more", PrimitiveType("double")))
 
 
 def of_the_properties(delta: DeltaTable) -> None:
@@ -199,7 +200,7 @@ def test_a_handle_that_is_behind_the_log_may_not_commit(tmp_path: Path) -> None:
     DeltaTable(table).create_checkpoint()
     for version in range(3):
         (tmp_path / "_delta_log" / f"{version:020}.json").unlink()
-    with pytest.raises(DeltaError, match="^Invalid table version"):
+    with pytest.raises(DeltaError, match=r"^Invalid table version"):
         write_deltalake(stale, ROWS, mode="append")
     assert DeltaTable(table).version() == 3
 
