@@ -1,5 +1,6 @@
 """What runs by the clock: house-keeping of run records and tables, and the reports."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from deltalake.exceptions import DeltaError
 from orchestration.jobs import Job
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import ConcurrentWriteError, SchemaError
+from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -54,10 +55,12 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
     """
     opened = lake.open()
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
-    settling = [(table, partial(gold.settle, opened)) for gold, table in all_gold]
-    maintaining = [(table, table.maintain) for _, table in all_gold]
+    steps: list[tuple[LakeTable, Callable[[], None]]] = [
+        *((table, partial(gold.settle, opened)) for gold, table in all_gold),
+        *((table, table.maintain) for _, table in all_gold),
+    ]
     failures: dict[str, str] = {}
-    for table, step in (*settling, *maintaining):
+    for table, step in steps:
         try:
             if table.exists():
                 step()
