@@ -19,6 +19,9 @@ import polars as pl
 from resources.lake import Lake, LakeTable
 from resources.table import Table
 
+MAX_DATES, MAX_SPAN = 31, timedelta(days=365)
+"""How many dates are made in one commit, and how far apart the oldest and the newest of them may be."""
+
 _COLUMNS = "columns"
 
 
@@ -206,14 +209,21 @@ class DerivedGold:
             _set(gold, {_source(source_id): version}, known)
 
 
-def ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
-    """Dates as ranges of consecutive ones, first and last included."""
-    found: list[tuple[date, date]] = []
-    for day in sorted(dates):
-        if found and day - found[-1][1] == timedelta(days=1):
-            found[-1] = (found[-1][0], day)
+def pieces(dates: Collection[date]) -> list[list[date]]:
+    """Dates in pieces that are made one after the other, each in one commit and in bounded time, the newest first.
+
+    The first piece holds the newest date, and the one before it if that is due too: today must not wait for dates of
+    long ago, of which a device with a dead clock can name thousands.
+    """
+    found: list[list[date]] = []
+    for day in sorted(dates, reverse=True):
+        piece = found[-1] if found else []
+        most = 2 if len(found) == 1 else MAX_DATES
+        span = timedelta(days=1) if len(found) == 1 else MAX_SPAN
+        if piece and len(piece) < most and piece[0] - day <= span:
+            piece.append(day)
         else:
-            found.append((day, day))
+            found.append([day])
     return found
 
 

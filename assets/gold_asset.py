@@ -14,10 +14,12 @@ FIRST_EVENT_DATE = "2000-01-01"
 # A reading may be some minutes ahead of its receipt, so tomorrow's partition exists too.
 EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offset=2)
 """Partitions of what is derived by the day on which it was measured."""
+PENDING_ONLY_TAG = "pulselake/pending_only"
+"""Of the dates of a run with this tag those are made that are pending: scattered dates need not be a run each."""
 
 
 def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
-    """A gold table by event date; a run replaces the dates of its partitions and no others."""
+    """A gold table by event date; a run replaces dates of its partitions and no others."""
 
     key = table_key(gold.table.name)
 
@@ -38,7 +40,10 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
     )
     def daily_gold(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
         dates = [date.fromisoformat(each) for each in context.partition_keys]
-        rows = gold.refresh(lake.open(), dates)
+        if PENDING_ONLY_TAG in context.run.tags:
+            pending = gold.pending(lake.open())
+            dates = [day for day in dates if day in pending]
+        rows = gold.refresh(lake.open(), dates) if dates else 0
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
     return daily_gold

@@ -1,6 +1,8 @@
 """What runs by the clock: house-keeping of run records and tables, and the reports."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +12,7 @@ from deltalake.exceptions import DeltaError
 from orchestration.jobs import Job
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import ConcurrentWriteError, SchemaError
+from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -51,20 +53,25 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
     Before that gold notes how far it has read the logs of its sources, which are kept for hours only.
     """
-    opened, failures = lake.open(), list[str]()
-    for gold in (gold for stream in STREAMS for gold in stream.gold):
-        name = gold.table.name
+    opened = lake.open()
+    all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
+    steps: list[tuple[LakeTable, Callable[[], None]]] = [
+        *((table, partial(gold.settle, opened)) for gold, table in all_gold),
+        *((table, table.maintain) for _, table in all_gold),
+    ]
+    failures: dict[str, str] = {}
+    for table, step in steps:
         try:
-            gold.settle(opened)
-            if (handle := opened.table(gold.table)).exists():
-                handle.maintain()
-                context.log.info("Maintained %s", name)
+            if table.exists():
+                step()
         except ConcurrentWriteError:
-            context.log.info("%s is being refreshed", name)
+            context.log.info("%s is being refreshed", table.name)
         except (SchemaError, DeltaError, OSError) as error:
-            failures.append(f"{name}: {error}")
+            failures[table.name] = " ".join(str(error).split())
     if failures:
-        raise dg.Failure("Some gold tables were not maintained; all others were. " + " ".join(failures))
+        reasons = " ".join(f"{name}: {error}." for name, error in failures.items())
+        raise dg.Failure(f"Some gold tables were not maintained; all others were. {reasons}")
+    context.log.info("Maintained %d gold tables", len(all_gold))
 
 
 @dg.job(

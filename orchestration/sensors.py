@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from assets.gold import DerivedGold, ranges
+from assets.gold import DerivedGold, pieces
+from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
 from orchestration.backlog import backlog
 from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, replay_job_name
@@ -20,7 +21,7 @@ from resources.event_source import HubUnavailableError
 
 SESSION_INTERVAL_S = 5
 GOLD_INTERVAL_S = 30
-MAX_RANGES = 20
+MAX_PIECES = 3
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -92,10 +93,11 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             return
         if derived:  # A run ended between the dates and what is derived from them; every other makes both.
             yield dg.RunRequest(asset_selection=derived, tags={MAX_RUNTIME_TAG: str(GOLD_MAX_RUNTIME_S)})
-        for start, end in ranges(dates)[:MAX_RANGES]:
+        for piece in pieces(dates)[:MAX_PIECES]:
             tags = {
-                RANGE_START: start.isoformat(),
-                RANGE_END: end.isoformat(),
+                RANGE_START: piece[-1].isoformat(),
+                RANGE_END: piece[0].isoformat(),
+                PENDING_ONLY_TAG: "true",
                 MAX_RUNTIME_TAG: str(GOLD_MAX_RUNTIME_S),
             }
             yield dg.RunRequest(tags=tags)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from assets.gold import DailyGold, DerivedGold
+from assets.gold import DailyGold, DerivedGold, pieces
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
@@ -117,7 +117,7 @@ def refresh_gold(stream: Stream, lake: Lake, say: Say = silent) -> dict[str, int
     written = {}
     for gold in stream.gold:
         say(f"{stream.name}: refreshing {gold.table.name} …")
-        rows = twice(partial(_refresh, gold, lake))
+        rows = _refresh(gold, lake)
         if rows is not None:
             written[gold.table.name] = rows
     return written
@@ -125,11 +125,11 @@ def refresh_gold(stream: Stream, lake: Lake, say: Say = silent) -> dict[str, int
 
 def _refresh(gold: DailyGold | DerivedGold, lake: Lake) -> int | None:
     if isinstance(gold, DailyGold):
-        if dates := list(gold.pending(lake)):
-            return gold.refresh(lake, dates)
+        if due := pieces(gold.pending(lake)):
+            return sum(twice(partial(gold.refresh, lake, piece)) for piece in due)
     elif gold.is_pending(lake):
-        return gold.refresh(lake)
-    gold.settle(lake)
+        return twice(partial(gold.refresh, lake))
+    twice(partial(gold.settle, lake))
     return None
 
 

@@ -9,9 +9,9 @@ fits, waiting is still bounded by `Background`, and only the thread of a hanging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import certifi
@@ -47,6 +47,7 @@ class Connections:
                 raise ConnectionError("the connection was given up")
             self._clients = [each for each in self._clients if not (each._shutdown and _socket(each) is None)]
             self._clients.append(client)
+        client.close = partial(_close, client, client.close)
         return client
 
     def cut(self) -> None:
@@ -116,6 +117,16 @@ class Connections:
     def _listed(self) -> list[Any]:
         with self._lock:
             return list(self._clients)
+
+
+def _close(client: Any, close: Callable[[], None]) -> None:
+    transport = getattr(client._connection, "_transport", None)
+    try:
+        close()
+    finally:
+        # The SDK forgets the socket of a connection that was lost without closing it.
+        if transport is not None and transport.sock is not None:
+            transport.close()
 
 
 def _socket(client: Any) -> socket.socket | None:

@@ -60,6 +60,8 @@ class EventHubsPublisher:
         self._sender: _Sender | None = None
         self._failure: HubUnavailableError | None = None
         self._closed = threading.Event()
+        self._opening: threading.Thread | None = None
+        self._connecting = Connections()
         self._turn = 0
 
     def __enter__(self) -> Self:
@@ -73,6 +75,10 @@ class EventHubsPublisher:
         self._closed.set()
         with self._changed:
             sender, self._sender = self._sender, None
+        if self._opening is not None:
+            self._opening.join(CLOSE_TIMEOUT_S)
+            if self._opening.is_alive():
+                self._connecting.cut()
         if sender is not None:
             sender.close()
 
@@ -131,7 +137,8 @@ class EventHubsPublisher:
         )
 
     def _begin_to_open(self) -> None:
-        threading.Thread(target=self._keep_opening, name=f"connect {self._address.hub}", daemon=True).start()
+        self._opening = threading.Thread(target=self._keep_opening, name=f"connect {self._address.hub}", daemon=True)
+        self._opening.start()
 
     def _keep_opening(self) -> None:
         pause_s = _RECONNECT_AFTER_S
@@ -148,7 +155,7 @@ class EventHubsPublisher:
             pause_s = min(2 * pause_s, _RECONNECT_AT_LEAST_EVERY_S)
 
     def _open(self) -> None:
-        connections = Connections()
+        connections = self._connecting = Connections()
         with self._address.explained("connecting"):
             client = self._connect(connections)
             work = Background(lambda each: _Sender(each, connections, self._fast), [client], "open")

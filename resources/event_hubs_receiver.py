@@ -24,8 +24,10 @@ from resources.deadlines import CLOSE_TIMEOUT_S, GIVE_UP_AFTER_S, OPEN_TIMEOUT_S
 from resources.event_source import HubUnavailableError, Pulled
 from resources.hub_address import HubAddress, reason
 from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
-from resources.sdk import fall_back, is_tested
+from resources.sdk import fall_back, is_tested, read_all_types
 from resources.transfers import FrameBuffer, TransferReader
+
+read_all_types()
 
 PREFETCH = 3000
 MAX_BUFFERED_EVENTS = 30_000
@@ -196,13 +198,6 @@ class _PartitionConsumer(EventHubConsumer):
         self.size += sum(map(len, events.bodies[known:]))
         for texts in (events.keys, events.properties, events.annotations):
             self.size += sum(len(text) for text in texts[known:] if text)
-
-    def close(self) -> None:
-        connection = self._handler._connection if self._handler else None
-        super().close()
-        if connection is not None:
-            # The SDK forgets the socket of a connection that was lost without closing it.
-            connection._transport.close()
 
     def hand_over(self) -> Pulled:
         pulled, self.pulled, self.size = self.pulled, Pulled.nothing(self.partition), 0

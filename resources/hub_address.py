@@ -56,5 +56,6 @@ class HubAddress:
 
 def reason(error: Exception) -> str:
     """An error's text in one line and without a full stop; the SDK's go over several lines and repeat themselves."""
-    lines = dict.fromkeys(line.strip(". ") for line in str(error).splitlines() if line.strip(". "))
-    return "; ".join(lines) or type(error).__name__
+    lines = [line.strip(". ").removeprefix("Error Description: ") for line in str(error).splitlines()]
+    told = dict.fromkeys(line for line in lines if line and not line.startswith("Error condition: "))
+    return "; ".join(told) or next(filter(None, lines), type(error).__name__)

@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from resources.copies import copied_files, remove_folder
 from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
-from resources.schema import Difference, arrow_schema, delta_schema, difference
+from resources.schema import Difference, arrow_schema, delta_schema, difference, remedy
 from resources.table import Table
 
 EVENT_DATES = "event_dates"
@@ -191,7 +191,7 @@ class LakeTable:
             return pl.LazyFrame(schema=self._schema)
         found = difference(delta, self.table)
         if found.retyped:
-            raise SchemaError(f"{self.name}: {_types(found)}; the table was not read. {self._remedy}")
+            raise SchemaError(f"{self.name}: {_types(found)}; the table was not read. {remedy(self.table)}")
         absent = [pl.lit(None, self._schema[each.name]).alias(each.name) for each in found.missing]
         rows = pl.scan_delta(delta, storage_options=self.lake.polars_options() or None)
         return rows.with_columns(absent).select(self._schema.names())
@@ -447,7 +447,7 @@ class LakeTable:
         except TableNotFoundError:
             DeltaTable.create(
                 self.uri,
-                schema=delta_schema(self._schema),
+                schema=delta_schema(self.table),
                 mode="ignore",
                 partition_by=list(self.table.partition_by),
                 configuration=dict(CONFIGURATION),
@@ -456,21 +456,8 @@ class LakeTable:
             )
             return self.delta()
 
-    @property
-    def _remedy(self) -> str:
-        layer, _, stream = self.name.partition("/")
-        match layer:
-            case "gold":
-                return "It is made anew from what it is derived from: `pulselake drain`, or its job in Dagster."
-            case "bronze":
-                return "Bring the contract back to these columns: nothing else holds what bronze holds."
-        return (
-            "Bring the contract back to these columns, or make the table anew from bronze: "
-            f"`pulselake rederive {stream}`."
-        )
-
     def _other_columns(self, found: Difference) -> SchemaError:
-        return SchemaError(f"{self.name}: {found}; nothing was written. {self._remedy}")
+        return SchemaError(f"{self.name}: {found}; nothing was written. {remedy(self.table)}")
 
     def _refuse_nulls(self, delta: DeltaTable) -> None:
         """A column that must hold a value in every row may have been nullable once."""
@@ -484,7 +471,7 @@ class LakeTable:
         if empty := [f"'{name}' has {count:,}" for name, count in found.items() if count]:
             raise SchemaError(
                 f"{self.name}: the contract wants a value in every row, but column {', column '.join(empty)} rows "
-                f"without one in the table; nothing was written. {self._remedy}"
+                f"without one in the table; nothing was written. {remedy(self.table)}"
             )
 
     def _compare(self, delta: DeltaTable, expected: Mapping[str, int | None]) -> None:
@@ -498,7 +485,7 @@ class LakeTable:
     def _write(self, delta: DeltaTable, rows: Any, **options: Any) -> None:
         with self._refused():
             # The handle that was compared is the one that commits: Delta refuses it if another writer came between.
-            properties = row_properties(delta_schema(self._schema))
+            properties = row_properties(delta_schema(self.table))
             write_deltalake(delta, rows, post_commithook_properties=HOOKS, writer_properties=properties, **options)
 
     @contextmanager

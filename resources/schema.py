@@ -6,6 +6,7 @@ every column of every table is nullable there, and the contract tells which ones
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import polars as pl
 import pyarrow as pa
@@ -59,7 +60,7 @@ class Difference:
 def difference(delta: DeltaTable, table: Table) -> Difference:
     """Compares a table, as it was opened, with its contract; nothing more of the table is read."""
     has = {each.name: each for each in delta.schema().fields}
-    wants = {each.name: each for each in delta_schema(table.schema).fields}
+    wants = {each.name: each for each in delta_schema(table).fields}
     partitions = delta.metadata().partition_columns, list(table.partition_by)
     return Difference(
         tuple(each for name, each in wants.items() if name not in has),
@@ -73,6 +74,19 @@ def difference(delta: DeltaTable, table: Table) -> Difference:
     )
 
 
+def remedy(table: Table) -> str:
+    """What can be done about a table whose columns differ from its contract's in a way that no one may decide alone."""
+    _, _, stream = table.name.partition("/")
+    match table.layer:
+        case "gold":
+            return "It is made anew from what it is derived from: `pulselake drain`, or its job in Dagster."
+        case "bronze":
+            return "Bring the contract back to these columns: nothing else holds what bronze holds."
+    return (
+        f"Bring the contract back to these columns, or make the table anew from bronze: `pulselake rederive {stream}`."
+    )
+
+
 def type_name(field: Field) -> str:
     """What Delta calls the type of a column."""
     return field.type.type if isinstance(field.type, PrimitiveType) else str(field.type)
@@ -83,6 +97,7 @@ def arrow_schema(schema: pl.Schema) -> pa.Schema:
     return pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 
 
-def delta_schema(schema: pl.Schema) -> DeltaSchema:
-    """The columns of a Delta table for rows of a Polars schema."""
-    return DeltaSchema.from_arrow(arrow_schema(schema))
+@lru_cache(maxsize=256)
+def delta_schema(table: Table) -> DeltaSchema:
+    """The columns that Delta stores for the rows of a contract."""
+    return DeltaSchema.from_arrow(arrow_schema(table.schema))

@@ -195,7 +195,7 @@ def _results(
 
 
 def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:
-    """Counts by role of the table."""
+    """Counts by role of the table, upstream first: Dagster takes the results of a step in no other order."""
     reached = {f"offset/{partition}": last for partition, last in sorted(totals.reached.items())}
     special = {
         "bronze": {"events": totals.events, "expired_events": totals.expired_events, "commits": totals.commits}
@@ -207,7 +207,16 @@ def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:
         },
     }
     rows = {output.role: {"rows": totals.rows[output.role]} for output in contract.outputs if output.role != "bronze"}
-    return {output.role: rows.get(output.role, {}) | special.get(output.role, {}) for output in contract.outputs}
+    upstream = {output.table.name: output.upstream for output in contract.outputs}
+    return {
+        output.role: rows.get(output.role, {}) | special.get(output.role, {})
+        for output in sorted(contract.outputs, key=lambda output: _depth(output.table.name, upstream))
+    }
+
+
+def _depth(table: str, upstream: Mapping[str, str]) -> int:
+    """How many tables of the stream a table is made through."""
+    return 1 + _depth(upstream[table], upstream) if table in upstream else 0
 
 
 def _unknown_fields(found: Counter[str]) -> dict[str, int]:

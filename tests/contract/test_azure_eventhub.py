@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 from azure.eventhub import EventData, EventDataBatch, EventHubConsumerClient
 from azure.eventhub._consumer import EventHubConsumer
-from azure.eventhub._pyamqp import _encode
+from azure.eventhub._pyamqp import _decode, _encode
+from azure.eventhub._pyamqp._connection import Connection
 from azure.eventhub._pyamqp._transport import _AbstractTransport
 from azure.eventhub._pyamqp.constants import LinkState
+from azure.eventhub._pyamqp.error import AMQPException
+from azure.eventhub._pyamqp.performatives import OpenFrame
 from azure.eventhub.exceptions import EventHubError
 
+from resources.connections import Connections
+from resources.deadlines import SILENT_AFTER_S
 from resources.event_hubs_receiver import PREFETCH, _PartitionConsumer
+from resources.sdk import is_tested
 from tests.emulator.clients import consumer, producer, send
 from tests.emulator.hub import RunningHub
 
@@ -161,6 +167,64 @@ def test_a_producer_of_one_partition_can_be_opened_before_the_first_event(hub: R
         assert opened is not None
         opened._open_with_retry()
         assert opened.running
+
+
+def test_these_tests_run_with_the_release_that_may_be_bypassed() -> None:
+    assert is_tested()
+
+
+def test_a_client_opens_its_connections_by_the_transport_that_it_is_given(hub: RunningHub) -> None:
+    connections = Connections()
+    with producer(hub.connection_string, "other", amqp_transport=connections) as client:
+        client.get_partition_ids()
+        [asked] = connections._clients
+        assert (asked._shutdown, asked._connection) == (True, None)
+        client.send_batch([EventData("x")], partition_id="0")
+        *_, sending = connections._clients
+        assert sending._connection._transport.sock.fileno() > 0
+        assert not sending._shutdown
+    with consumer(hub.connection_string, "other", amqp_transport=connections) as reader:
+        ours = _PartitionConsumer(reader, 0, None)
+        ours.open()
+        assert connections._clients[-1] is ours._handler
+        ours.close()
+        assert ours._handler is not None
+        assert ours._handler._connection is None
+
+
+def test_a_socket_that_is_shut_ends_what_waits_for_it(hub: RunningHub) -> None:
+    connections = Connections()
+    with consumer(hub.connection_string, "other", amqp_transport=connections) as client:
+        ours = _PartitionConsumer(client, 0, None)
+        ours.open()
+        connections.cut()
+        with pytest.raises((AMQPException, ConnectionError)):
+            ours.poll(is_readable=True, now=time.monotonic())
+        with pytest.raises(ConnectionError, match="given up"):
+            client.get_partition_ids()
+        ours.close()
+
+
+def test_the_hub_is_asked_for_signs_of_life(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    send = Connection._send_frame
+
+    def sent(self: Connection, channel: int, frame: Any, **options: Any) -> None:
+        opened.append(frame)
+        send(self, channel, frame, **options)
+
+    monkeypatch.setattr(Connection, "_send_frame", sent)
+    with consumer(hub.connection_string, "other") as client:
+        ours = _PartitionConsumer(client, 0, None)
+        ours.open()
+        assert [frame.idle_timeout for frame in opened if isinstance(frame, OpenFrame)] == [SILENT_AFTER_S / 2 * 1000]
+        ours.close()
+
+
+def test_the_sdk_leaves_out_three_types() -> None:
+    """Should it learn them, `read_all_types` has nothing to do any more."""
+    source = inspect.getsource(_decode)
+    assert not any(f"_DECODE_BY_CONSTRUCTOR[{constructor}] =" in source for constructor in (0x73, 0x74, 0x84))
 
 
 def test_an_unknown_hub_is_an_event_hub_error_with_a_condition(hub: RunningHub) -> None:

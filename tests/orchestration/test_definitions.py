@@ -68,9 +68,11 @@ def test_checks():
 def test_jobs():
     assert sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")) == [
         "device_readings_gold",
+        "device_readings_rederive",
         "device_readings_replay",
         "device_readings_session",
         "glucose_readings_gold",
+        "glucose_readings_rederive",
         "glucose_readings_replay",
         "glucose_readings_session",
         "housekeeping",

@@ -10,7 +10,6 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from azure.eventhub.exceptions import EventHubError
 
 from assets.glucose.assets import CONTRACT
 from orchestration.live import (
@@ -25,6 +24,7 @@ from orchestration.live import (
 )
 from orchestration.processes import ChildError, Children, StoppedError, free_port, is_open, python
 from orchestration.sensors import IN_FLIGHT
+from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
 from tests.orchestration.commands import PULSELAKE, CommandLine, command_line, end, read_until
@@ -169,7 +169,7 @@ def test_what_a_generator_cannot_do_is_told(tmp_path):
     settings = Settings(home=tmp_path, hub_port=free_port())
     generators.start(settings, Load("glucose", "glucose_readings", 1, rate=1.0, faults=0.0), None)
     wait_until(lambda: generators.failures, "the failure")
-    with pytest.raises(EventHubError):
+    with pytest.raises(HubUnavailableError, match="'glucose_readings'"):
         generators.check()
 
 

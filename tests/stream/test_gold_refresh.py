@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from assets.glucose.assets import CONTRACT, GOLD
 from assets.glucose.gold import glucose_daily, glucose_moving_average, patient_comparison
-from assets.gold import DailyGold, DerivedGold, ranges
+from assets.gold import DailyGold, DerivedGold, pieces
 from orchestration.system import Stream
 from orchestration.work import refresh_gold
 from resources.lake import ConcurrentWriteError, Lake
@@ -403,9 +403,19 @@ def test_a_comparison_is_made_from_days_that_were_removed_and_made_anew(tmp_path
     assert set(refresh_gold(glucose, lake)) == {DAILY.table.name, COMPARISON.table.name}
 
 
-def test_dates_become_ranges_of_consecutive_ones() -> None:
-    assert ranges([DATES[3], DATES[0], DATES[1]]) == [(DATES[0], DATES[1]), (DATES[3], DATES[3])]
-    assert ranges([]) == []
+def test_the_newest_date_comes_first_and_alone_and_the_others_in_bounded_pieces() -> None:
+    today = date(2026, 11, 23)
+    scattered = [today - timedelta(days=2 * number) for number in range(1, 400)]
+    found = pieces({today, *scattered})
+    assert found[0] == [today]
+    assert [day for piece in found for day in piece] == [today, *scattered]
+    assert all(len(piece) <= 31 and piece[0] - piece[-1] <= timedelta(days=365) for piece in found)
+    assert len(found) == 1 + -(-399 // 31)
+    assert pieces([today, today - timedelta(days=1), today - timedelta(days=2)]) == [
+        [today, today - timedelta(days=1)],
+        [today - timedelta(days=2)],
+    ]
+    assert pieces([]) == []
 
 
 def changed(table: Table, **columns: dy.Column) -> Table:
