@@ -1,6 +1,6 @@
-"""Look-ups of earlier readings and alerts in their tables, for the few that memory does not hold.
+"""Looks up earlier readings and alerts in their tables, where memory does not hold them.
 
-Pure: scans are passed in.
+It is pure: scans are passed in.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,5 +51,5 @@ class History:
 
 
 def _by_date(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """One date at a time: two rows of very different dates must not load all that lies between them."""
+    """The rows of one date at a time: two rows of very different dates must not load all that lies between them."""
     yield from rows.with_columns(_date=pl.col(TIME).dt.date()).partition_by("_date", include_key=False)

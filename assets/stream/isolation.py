@@ -1,4 +1,7 @@
-"""One bad row never stops the others: work on rows that fails is tried on each half, down to the single row. Pure."""
+"""Keeps one bad row from stopping the others: work that fails is tried on each half of the rows, down to a single row.
+
+It is for work that looks at each row by itself. It is pure.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar

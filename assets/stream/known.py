@@ -1,7 +1,7 @@
 """What a session knows of earlier readings: enough to find repeats and to average windows, in bounded memory.
 
-The newest readings are in memory (`recent`); the few that reach further back are matched by a look-up in silver
-(`history`), so repeats are found however late they come. `LastSeen` tells which readings can be repeats at all.
+The newest readings are in memory (`recent`). Those of earlier times are looked up in silver (`history`), so repeats are
+found however late they come. `LastSeen` tells which readings can be repeats at all.
 """
 
 from datetime import datetime, timedelta
@@ -14,9 +14,9 @@ from assets.stream.history import History, Scan
 from assets.stream.recent import TIME, Recent, times
 
 FEW = 4
-"""So many known readings for each new one are few."""
+"""How many known readings for each new one count as few."""
 TIMELY = timedelta(minutes=1)
-"""How far behind the middle of a micro-batch readings may be that are looked for together."""
+"""How far a reading may be behind the median time of its micro-batch before it is looked for apart from the others."""
 
 
 class LastSeen:
@@ -35,7 +35,7 @@ class LastSeen:
             self._newest = newest if self._newest is None else max(self._newest, newest)
 
     def is_not_newer(self, new: pl.DataFrame, floor: datetime | None) -> pl.Series | None:
-        """Which new readings are not newer than all of their entity; None if every one is newer than all readings."""
+        """Which new readings are not newer than every reading of their entity; None if there can be none."""
         if new.is_empty() or self._newest is None or times(new)[0] > self._newest:
             return None
         last = new[[self._entity]].join(self._by_entity(), on=self._entity, how="left", maintain_order="left")[TIME]
@@ -59,8 +59,8 @@ class Known:
         contract: the stream.
         silver: all earlier silver rows.
         alerts: all earlier alert rows.
-        newest: an instant that the newest of `silver` is at or, by less than a millisecond, behind; None where there is
-            none. Where less is kept in memory than could be, look-ups make up for it.
+        newest: the newest `measured_at` of `silver`, which may be cut to milliseconds; None where there are no rows. It
+            decides only how much is kept in memory. Everything else is looked up.
     """
 
     def __init__(self, contract: Contract, silver: Scan, alerts: Scan, newest: datetime | None) -> None:
@@ -76,7 +76,7 @@ class Known:
 
     @classmethod
     def nothing(cls, contract: Contract) -> "Known":
-        """Of a stream that has no readings yet."""
+        """What is known of a stream that has no readings yet."""
         silver, alerts = (
             pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts)
         )
@@ -88,7 +88,7 @@ class Known:
         return self._recent.rows
 
     def may_repeat(self, new: pl.DataFrame) -> pl.DataFrame:
-        """Those of the new readings that are not newer than all that is known of their entity."""
+        """Those of the new readings that are not newer than every known reading of their entity."""
         is_not_newer = self._last_seen.is_not_newer(new, self._recent.floor)
         return new.clear() if is_not_newer is None or not is_not_newer.any() else new.filter(is_not_newer)
 
@@ -97,12 +97,12 @@ class Known:
         if new.is_empty():
             return self._recent.none
         oldest, newest = times(new)
-        # From the middle: a single clock that is fast must not make all others late.
+        # The median is taken, so that a single clock that is fast does not make all others late.
         timely = cast(datetime, new[TIME].median()) - TIMELY
         is_late = new[TIME] < timely
         if not 0 < is_late.sum() < new.height // 4:
             return self._between(new, reach, oldest - reach, newest)
-        # For the sake of a few late readings not all that is known of all entities need be looked through.
+        # Looked for together, a few late readings would make all known readings of all entities be searched.
         return pl.concat(
             [
                 self._between(new.filter(is_late), reach, oldest - reach, timely - reach - MICROSECOND),
@@ -122,13 +122,13 @@ class Known:
         return alerts.filter(pl.col("alert_id").cast(pl.UInt128).is_in(ids.implode()))
 
     def add(self, silver: pl.DataFrame, alerts: pl.DataFrame) -> None:
-        """Takes in what a micro-batch produced."""
+        """Adds the readings and alerts of a micro-batch."""
         readings = silver[self._recent.columns]
         self._recent.add(readings, alerts[["alert_id", TIME]])
         self._last_seen.add(readings)
 
     def mark_stored(self, micro_batches: int | None = None) -> None:
-        """Drops readings that look-ups find.
+        """Marks micro-batches as stored and drops their readings below the floor, which look-ups find now.
 
         Args:
             micro_batches: how many of those added since the last call the look-ups contain now; None for all.
@@ -154,7 +154,7 @@ class Known:
         looked_up = self._history.readings(reaching, reach, oldest, min(newest, floor))
         others = recent.other_readings(oldest, newest).filter(is_within, self._is_of(new))
         stored = recent.stored_readings(oldest, newest).filter(is_within, self._is_of(new), pl.col(TIME) > floor)
-        # What a commit that ended just now has stored is not marked yet: it is looked up and in memory too.
+        # A commit may have ended just now whose readings are not marked as stored: they are found in both places.
         return pl.concat([pl.concat([looked_up, others]).unique(), stored])
 
     def _is_of(self, new: pl.DataFrame) -> pl.Expr:

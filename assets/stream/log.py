@@ -8,7 +8,7 @@
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
 ```
 
-Here is what the logs say. What a mark means is decided by those who set it: `store` and `waiting`.
+This module names, reads and sets these numbers. `store` and `waiting` decide when they are set and what follows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,7 +63,7 @@ hub_epoch = pl.col("hub_epoch").fill_null(0)
 
 
 class StreamLog:
-    """The app transactions of a stream's tables, as they were when last read or written."""
+    """The app transactions of a stream's tables, as they were when they were last read or written."""
 
     def __init__(self, contract: Contract, lake: Lake, derived: Lake | None = None) -> None:
         self._stream = contract.stream
@@ -93,7 +93,7 @@ class StreamLog:
         return self._known[role]
 
     def note(self, role: str, written: Mapping[str, int]) -> None:
-        """What was just committed. The dictionary is a new one: it may be read from another thread."""
+        """Remembers what was just committed. It makes a new dictionary, since another thread may read the old one."""
         self._known[role] = self._known[role] | dict(written)
 
     def id(self, what: int | str) -> str:
@@ -101,11 +101,11 @@ class StreamLog:
         return f"{self._stream}/{what}"
 
     def duplicates_id(self, day: date) -> str:
-        """Under which the duplicates of an ingest date are counted, in silver's log."""
+        """The id under which silver's log counts the duplicates of an ingest date."""
         return self.id(f"duplicates/{day.isoformat()}")
 
     def set_aside_id(self, day: date) -> str:
-        """Under which alerts are counted that their hub will never take, in the alerts' log."""
+        """The id under which the log of alerts counts those of an ingest date that were set aside."""
         return self.id(f"set_aside/{day.isoformat()}")
 
     @property
@@ -119,7 +119,7 @@ class StreamLog:
         return self._known["bronze"].get(self.id(CREATED_AT))
 
     def next_commit(self, role: str) -> Transactions:
-        """What every commit names, so that two writers notice each other whatever partitions they write."""
+        """The number that every commit raises, so that two writers notice each other whatever partitions they write."""
         return {self.id(COMMITS): self._known[role].get(self.id(COMMITS), 0) + 1}
 
     def marks(self, role: str, kind: str = OFFSET) -> Offsets:
@@ -139,7 +139,7 @@ class StreamLog:
         return {app_id: last for app_id, last in ids.items() if last > self._known[role].get(app_id, -1)}
 
     def numbered(self, kind: str, marks: Offsets) -> Transactions:
-        """The transactions that set marks, whichever way they go."""
+        """The transactions that set marks, also where a mark goes down."""
         return {self.id(f"{kind}{partition.name}"): last for partition, last in marks.items()}
 
     def set(self, role: str, transactions: Mapping[str, int]) -> None:
@@ -159,7 +159,7 @@ class StreamLog:
         return {self.id(CREATED_AT): created_at_ms}
 
     def accept(self, hub: HubState) -> int:
-        """Goes on with another hub, from its beginning; a session that runs is ended by the log.
+        """Goes on with another hub, from its beginning. A session that runs is refused at its next commit.
 
         Returns:
             The new epoch.
@@ -195,7 +195,7 @@ def is_beyond(offsets: Offsets) -> pl.Expr:
 
 
 def is_in(partition: HubPartition, *, after: int, to: int) -> pl.Expr:
-    """Whether a row's event is one of a partition's, of which the first is left out and the last is not."""
+    """Whether a row's event is one of this partition, with a number above `after` and not above `to`."""
     number = pl.col("sequence_number")
     is_of_partition = (hub_epoch == partition.epoch) & (pl.col("partition") == partition.number)
     return is_of_partition & (number > after) & (number <= to)

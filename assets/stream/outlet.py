@@ -1,6 +1,6 @@
-"""How alerts leave: at once and in order for each entity, or from their table when the alerts hub was away.
+"""Publishes alerts: at once and in order for each entity, or later from their table if the alerts hub was away.
 
-An outage of the alerts hub stops no data: alerts are stored all the same, and `waiting` knows which were not sent.
+An outage of the alerts hub stops no data. Alerts are stored all the same, and `waiting` knows which were not published.
 """
 
 import time
@@ -20,13 +20,13 @@ from resources.event_source import HubUnavailableError, Publisher
 
 RETRY_EVERY_S = 10.0
 LATE_AFTER = timedelta(hours=2)
-"""How old a reading may be when its alert is published; the alert of an older one says that it is late."""
+"""How old a reading may be when its alert is published. The alert of an older reading says that it is late."""
 PARTITION_KEYS = 64
-"""Entities share so many partition keys; the alerts of a key stay in order, in one partition of the alerts hub."""
+"""How many partition keys entities share; the alerts of a key stay in order, in one partition of the alerts hub."""
 PACKED_ABOVE, PACK = 1000, 100
-"""More alerts at once than a live stream raises are a backlog's, which nobody waits for one by one."""
+"""Above so many alerts at once, which only a backlog raises, they are sent in arrays of up to so many."""
 PART = 16_000
-"""Alerts encoded at a time: their texts fit into the processor's cache."""
+"""How many alerts are encoded at a time; their texts then fit into the processor's cache."""
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -122,7 +122,7 @@ class AlertOutlet:
 
     @property
     def is_sending_due(self) -> bool:
-        """Whether alerts wait in the table, and the last failed attempt to send some was some seconds ago."""
+        """Whether stored alerts should be sent now: some wait, and no attempt failed within `RETRY_EVERY_S`."""
         if self.failure is not None:
             return time.monotonic() - self._tried_at >= RETRY_EVERY_S
         return bool(self._store.waiting)
@@ -149,7 +149,7 @@ class AlertOutlet:
         except HubUnavailableError as error:
             return self._failed(error)
         except Exception as error:
-            # Whatever is wrong with the alerts hub or its client, data goes on.
+            # Data must go on whatever is wrong with the alerts hub or its client.
             return self._failed(HubUnavailableError(f"Alerts could not be published ({type(error).__name__})."))
         return Delivery(is_published=True, set_aside=set_aside)
 

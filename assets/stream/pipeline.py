@@ -6,10 +6,10 @@
  pull, decode batch 3  ──▶ batch 2       ──▶  alerts of 1   ──▶  batch 0 into the tables, or waiting alerts out
 ```
 
-While one micro-batch is processed, the next is decoded and the ones before are published and committed, all in order.
-Alerts go out the moment they are raised; a commit waits for those of its own micro-batches only, before it stores them.
-There is one commit at a time. A commit that failed leaves its micro-batches at the head of those that wait: no later
-ones overtake them. Micro-batches that could not be processed are stored in bronze all the same.
+While one micro-batch is processed, the next one is decoded and earlier ones are published and committed, all in order.
+Alerts are published the moment they are raised. Before a commit stores alerts, it waits until those of its own
+micro-batches were published or refused. There is one commit at a time. If it fails, its micro-batches come first in the
+next commit, so that no later ones overtake them. Micro-batches that could not be processed are stored in bronze alone.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
 
 AHEAD = 2
-"""How many decoded micro-batches may wait, the one that is being processed among them."""
+"""How many decoded micro-batches there may be that are not processed yet."""
 
 
 class Stored(NamedTuple):
@@ -95,11 +95,11 @@ class Pipeline:
 
     @property
     def is_committing(self) -> bool:
-        """Whether a commit was begun, or a sending of waiting alerts, whose end was not told yet."""
+        """Whether a commit, or a sending of waiting alerts, was begun that `end_commit` has not returned yet."""
         return self._at_work is not None
 
     def add(self, events: Events) -> None:
-        """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet."""
+        """Decodes a micro-batch, waits while `AHEAD` others are not processed yet, and hands it on."""
         decoded = self._processor.decode(events.bodies)
         if len(self._newest) == AHEAD:
             wait([self._newest[0]])
@@ -112,19 +112,22 @@ class Pipeline:
         self._waiting.append(_MicroBatch(int(decoded.reading_counts.sum()), size, bronze, outcome, delivery))
 
     def begin_commit(self) -> None:
-        """Begins to commit all that waits; `end_commit` tells how it went. None must be under way."""
+        """Begins to commit all micro-batches that wait; `end_commit` tells the outcome. No commit must be under way."""
         self._in_commit, self._waiting = self._waiting, []
         self._at_work = self._committing.submit(self._write, self._in_commit)
 
     def begin_sending(self) -> None:
-        """Begins to send some stored alerts that wait; `end_commit` tells how it went. No commit must be under way."""
+        """Begins to send some waiting alerts; `end_commit` tells the outcome. No commit must be under way."""
         self._at_work = self._committing.submit(self._send_waiting)
 
     def end_commit(self, *, wait: bool) -> Stored | None:
-        """What a commit has stored that ended since the last call.
+        """What the commit stored that ended since the last call; None if none ended.
+
+        Args:
+            wait: wait for the end of the commit that is under way.
 
         Raises:
-            Exception: the commit failed; all of it waits again, and what is stored is left out then.
+            Exception: the commit failed. All of its micro-batches wait again; what it did store is left out next time.
         """
         if self._at_work is None or not (wait or self._at_work.done()):
             return None
@@ -140,7 +143,7 @@ class Pipeline:
 
     def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
         if self.failure is not None:
-            # Behind one that failed nothing may be processed: it would lack what that one knows.
+            # After a micro-batch that failed none may be processed: its readings would be unknown to the later ones.
             raise self.failure
         if stored:
             self._processor.known.mark_stored(stored)
@@ -167,7 +170,7 @@ class Pipeline:
             if rest:
                 self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
         finally:
-            # Of every one: once a commit has ended, nothing of its micro-batches is being published.
+            # Whoever sees the end of a commit may rely on it that none of its alerts is still being published.
             wait([each.delivery for each in micro_batches])
         return Stored(outcomes, sum(each.bronze.height for each in rest))
 

@@ -1,7 +1,7 @@
 """One micro-batch: raw events and what is known of earlier ones, to the rows of four tables.
 
-The order of events decides which of two readings of one key stands: (pulled_at, partition, sequence_number,
-event_index). Bronze keeps that order, hence processing bronze again gives the same rows as the session gave.
+The first of two readings with one key stands, in the order of (pulled_at, partition, sequence_number, event_index).
+Bronze keeps that order, so processing bronze again gives the rows that the session gave.
 """
 
 import traceback
@@ -38,13 +38,13 @@ POSITIONS = pl.Schema(
         "annotations": pl.String(),
     }
 )
-"""What is known of an event besides its body."""
+"""What an event brings besides its body."""
 _PLACE = ["event", "event_index"]
 _ENGINE_COLUMNS = POSITION_COLUMNS | {"event", "pulled_at"}
 DUPLICATES = pl.Schema({"ingest_date": pl.Date(), "duplicates": pl.get_index_type()})
 
 MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
-"""How large a body quarantine repeats, and in how many of an event's rows; a larger one stands in the first row."""
+"""How large a body may be that quarantine repeats, and in how many rows of an event; the first row always has it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def silver(self) -> pl.DataFrame:
-        """Readings that stand."""
+        """Readings that are the first with their key."""
         return self.rows["silver"]
 
     @property
@@ -391,7 +391,7 @@ def _is_first(rows: pl.DataFrame, key: list[str]) -> pl.Series:
 
 
 def _only(rows: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
-    """Filters, at no cost in the common case that all rows stay."""
+    """Filters rows, at no cost in the common case that all rows are kept."""
     return rows if which.all() else rows.filter(which)
 
 
@@ -422,7 +422,7 @@ def _number(text: Any) -> pl.Expr:
 
 
 def _without_copies(quarantined: pl.DataFrame) -> pl.DataFrame:
-    """Without most copies of a body: an array of many bad members would be multiplied by its own length."""
+    """Leaves out most copies of a body: an array of many bad members would be multiplied by its own length."""
     size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
     number = pl.int_range(pl.len()).over("event")
     is_kept = ((size <= MAX_REPEATED_BODY_BYTES) & (number < MAX_REPEATED_BODIES)) | (number == 0)

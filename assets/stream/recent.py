@@ -7,8 +7,9 @@
                   │   not stored: a piece for each micro-batch, whatever its times
 ```
 
-A piece is dropped as a whole, so nothing that stays is copied. What a micro-batch added counts as stored when its
-commit has ended; until then it is kept even below the floor, because no look-up finds it.
+Readings are kept in pieces of about `PIECE_ROWS`. A piece is dropped as a whole, so that no reading has to be copied
+when others are dropped. The readings of a micro-batch count as stored when its commit has ended. Until then they are
+kept, even below the floor, because a look-up would not find them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,11 +22,11 @@ import polars as pl
 from assets.stream.contract import Utc
 
 PIECE_ROWS = 100_000
-"""So many readings make a piece: memory and time stay the same, whatever a session's length."""
+"""How many readings make a piece; memory and time stay the same however long a session lasts."""
 
 TIME = "measured_at"
 ALERTS = {"id": pl.UInt128(), TIME: Utc}
-"""What is kept of an alert; as a number its id takes a third of the memory."""
+"""The columns that are kept of an alert; as a number its id takes a third of the memory of its text."""
 
 
 class Piece(NamedTuple):
@@ -84,11 +85,11 @@ class Recent:
         return self._none.readings.columns
 
     def add(self, readings: pl.DataFrame, alerts: pl.DataFrame) -> None:
-        """Takes in what a micro-batch produced."""
+        """Adds the readings and alerts of a micro-batch."""
         self._not_stored.append(Piece.of(readings, alerts))
 
     def mark_stored(self, micro_batches: int | None, floor_of: Callable[[datetime], datetime]) -> None:
-        """Counts the oldest micro-batches as stored, moves the floor on and drops what is below it.
+        """Marks the oldest micro-batches as stored, raises the floor and drops what is below it.
 
         Args:
             micro_batches: how many of those that were added and not marked yet; None for all.
@@ -104,7 +105,7 @@ class Recent:
             self._stored += [Piece.of(piece.readings, numbered(piece.alerts)) for piece in stored]
             return
         self._stored = [piece for piece in self._stored if piece.is_above(self.floor)]
-        # Numbered only now: in a backlog most are below the floor already.
+        # Alerts are numbered as late as this, because in a backlog most of them are below the floor by now.
         added = [_above(piece, self.floor) for piece in stored if piece.is_above(self.floor)]
         if added and self._stored and self._stored[-1].readings.height < PIECE_ROWS:
             added.insert(0, self._stored.pop())
@@ -154,12 +155,12 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
 
 
 def _pieces(readings: pl.DataFrame, alerts: pl.DataFrame) -> Iterator[Piece]:
-    """What is restored, in pieces of consecutive times, each in memory of its own."""
+    """Restored readings and alerts, in pieces of consecutive times, each in memory of its own."""
     starts = readings[TIME].sort().gather_every(PIECE_ROWS).unique(maintain_order=True).to_list()
     if not starts:
         yield Piece.of(readings, alerts)
     for number, (start, end) in enumerate(pairwise([*starts, None])):
-        # Alerts of readings that are not stored themselves may be older than all that are.
+        # The alerts of revisions, whose readings are not in silver, may be older than all readings.
         is_here = pl.lit(True) if number == 0 else pl.col(TIME) >= start
         is_here &= pl.col(TIME) < end if end else pl.lit(True)
         yield Piece.of(readings.filter(is_here), alerts.filter(is_here))

@@ -1,7 +1,7 @@
 """Makes all tables of a stream but bronze anew, beside the old ones, and swaps them.
 
-It is the way out where a contract changed so that its tables do not fit any more, where a rule should hold for all of
-history, or where a clock was ahead. A rebuild replaces one day in tables that fit; this replaces everything.
+This helps where a contract changed so that its tables do not fit any more, where a rule should hold for all of history,
+and where a clock was ahead. A rebuild replaces one day in tables that fit; this replaces all days.
 
 ```
  bronze ──▶ rederived/<stream>/…   every event again, in the order of processing; a killed run goes on from its log
@@ -72,7 +72,7 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
                 f"{contract.stream}: alerts wait for the alerts hub, so its tables are not swapped. When the hub is "
                 f"back, a session publishes them, or `pulselake drain {contract.stream}`; then do it again: it goes on."
             )
-        # Whatever a session commits from here on, the swap notices.
+        # The logs were read above, so the swap notices whatever a session commits from here on.
         _catch_up(beside, say)
         try:
             _swap(store, beside)
@@ -156,7 +156,7 @@ def _swap(store: StreamStore, beside: StreamStore) -> None:
             new |= {store.log.duplicates_id(day): beside.duplicates(day) for day in days}
             dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "alerts":
-            # What a session raised since and did not store yet counts as not published: better twice than never.
+            # Alerts that a session published and did not store yet count as waiting: twice is better than never.
             new |= store.log.numbered(PUBLISHED, published)
         if role == "quarantine":
             new |= {store.log.id(REPLAY): 0}
@@ -172,7 +172,7 @@ def _beside(contract: Contract, lake: Lake) -> StreamStore:
 
 
 def _code_of(contract: Contract) -> int:
-    """A number for the code of the engine and of the domain: what other code derived is not gone on with."""
+    """A number for the code of the engine and of the domain: a run does not go on with what other code derived."""
     folders = {Path(__file__).parent, Path(inspect.getfile(contract.clean)).parent}
     files = sorted(file for folder in folders for file in folder.glob("*.py"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()

@@ -1,8 +1,8 @@
 """A session: works through micro-batches of one stream until it is idle, its time is over, or it is stopped.
 
-It catches up what an earlier session left between bronze and silver, then loops: pull, and hand over to the pipeline,
-which publishes alerts at once; commit every two seconds. It ends cleanly: what was pulled is committed. Orchestration
-decides when one is started.
+A session first processes what an earlier one left between bronze and silver. Then it pulls micro-batches and hands them
+to the pipeline, which publishes alerts at once; it begins a commit every two seconds. When it ends, everything that it
+pulled is committed. Orchestration decides when a session is started. docs/engine.md has the whole picture.
 """
 
 import time
@@ -30,9 +30,9 @@ COMMIT_BYTES = 128 << 20
 STALLED_AFTER_S = 30.0
 """A hub that is ahead and delivers nothing for so long gets a new session, which connects anew."""
 CLOCK_TOLERANCE = timedelta(minutes=10)
-"""How far a clock may be set back while a stream goes on; the order of processing does not depend on it."""
+"""How far the clock may be behind the newest micro-batch; the order of processing does not depend on the clock."""
 MAX_UNKNOWN_FIELDS = 1000
-"""Names of undeclared fields that are counted apart; a producer may make up new ones without end."""
+"""How many names of undeclared fields are counted each by itself; a sender may make up new names without end."""
 
 
 class HubRecreatedError(RuntimeError):
@@ -75,7 +75,6 @@ class Totals:
         caught_up_events: processed again from bronze after a crash.
         rows: written, by role of the table; bronze is left out, its rows are `events`.
         duplicates: readings that were dropped as repeats.
-        set_aside: alerts that their hub will never take.
         expired_events: events that the hub's retention removed before they were read.
         unknown_fields: how often each undeclared payload field was seen.
         commits, micro_batches: how many.
@@ -183,7 +182,7 @@ class Session:
         hub = self._source.state()
         self._tails = hub.tails
         failure = self._open(hub)
-        # What waited when this session began is sent between its micro-batches, so that its own alerts need not wait.
+        # Alerts that wait already are sent between micro-batches, so that those of this session need not wait for them.
         self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
         processor = Processor(self._contract, Known.nothing(self._contract) if failure else self.store.known())
@@ -199,7 +198,7 @@ class Session:
             self._send_the_rest(pipeline)
         if pipeline.failure is not None:
             raise pipeline.failure
-        # Only now: of a session that fails nobody hears the number.
+        # The mark comes last: a session that fails tells nobody the number, so the next one must tell it.
         self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
         self._totals = replace(self._totals, alerts_withheld=self._withheld())
         return self._totals
@@ -287,7 +286,7 @@ class Session:
         return now
 
     def _pass_expired(self, hub: HubState) -> None:
-        """Goes on where the hub begins. What it dropped before the first read was never ours."""
+        """Goes on behind events that the hub dropped, and counts those dropped since the stream was first read."""
         self._pulled = self._offsets()
         expired, noted = _expired(hub, self._pulled), self.store.of_hub(self.store.expired())
         self._note_expired(sum(last - max(self._pulled[each], noted.get(each, -1)) for each, last in expired.items()))
@@ -313,7 +312,7 @@ class Session:
         if pipeline.is_committing:
             return
         if self._outlet.failure is not None and self._outlet.is_sending_due:
-            # All that was handed to the outlet must be stored before what is stored is sent.
+            # Alerts that the outlet refused must be stored before the hub is tried again: they are sent from the table.
             self._commit_all(pipeline)
             self._outlet.try_again()
             pipeline.begin_sending()
@@ -361,7 +360,7 @@ class Session:
             patience = 0.0 if self._has_reached_tails() else self._limits.trigger_s
         else:
             patience = self._limits.idle_timeout_s
-        # While alerts wait for their hub they are offered again and again, not only when the next reading comes.
+        # A session whose alerts wait does not end, because it offers them again also while no reading comes.
         if idle_s < patience or (self.store.waiting and not self._limits.until_caught_up):
             return False
         if idle_s > max(patience, STALLED_AFTER_S):
@@ -418,7 +417,7 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime, epoch: int = 0) -> 
 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> dict[int, int]:
-    """For each partition that lost events before they were read, the last of them."""
+    """The last lost event of each partition whose hub dropped events before they were read."""
     lost = {partition: hub.tails[partition].first - 1 for partition in offsets}
     return {partition: last for partition, last in lost.items() if last > offsets[partition]}
 

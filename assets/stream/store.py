@@ -1,8 +1,9 @@
 """The tables of a stream: what is read from them and committed to them, and in which order.
 
-A commit of micro-batches is one Delta commit a table, silver last. Each carries the offsets it reaches (`log`), so a
-crash between two of them shows: bronze is ahead of silver, and what lies between is processed again from bronze. A
-table that had no rows need not commit: whatever silver has reached, the tables before it have too.
+To commit micro-batches is to make one Delta commit for each table, silver's last. Each Delta commit carries the offsets
+that it reaches (`log`). So a crash between two of them can be seen: bronze is ahead of silver, and the next session
+processes the events in between from bronze. Quarantine and alerts make no commit where they have no new rows, since
+silver's offsets count for them too.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ class Events:
 
 
 class Delivery(NamedTuple):
-    """What the alerts hub did with alerts: whether it took them and all before, and how many it will never take."""
+    """What the alerts hub did with alerts: whether it took all of them, and how many of them it will never take."""
 
     is_published: bool
     set_aside: int = 0
@@ -70,7 +71,7 @@ class StreamStore:
         self.look(partitions)
 
     def look(self, partitions: Iterable[int] | None = None) -> None:
-        """Reads how far each table has come, and creates none."""
+        """Reads how far each table has come. It creates no table."""
         highest = self.bronze.newest("partition")
         known = range(0 if highest is None else highest + 1)
         self.log.read(known if partitions is None else {*known, *partitions})
@@ -80,7 +81,7 @@ class StreamStore:
         return self.log.offsets(role)
 
     def of_hub(self, offsets: Offsets) -> dict[int, int]:
-        """Of offsets those of the hub that the stream is read from now, by its partitions."""
+        """Those offsets that belong to the hub that the stream is read from now, by partition."""
         return {each.number: last for each, last in offsets.items() if each.epoch == self.log.epoch}
 
     def of_stream(self, partitions: Mapping[int, int]) -> Offsets:
@@ -88,7 +89,7 @@ class StreamStore:
         return {HubPartition(self.log.epoch, number): last for number, last in partitions.items()}
 
     def known(self) -> Known:
-        """What silver and alerts hold, as the state of a session."""
+        """The earlier readings and alerts that a session must know, from silver and alerts."""
         return Known(self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"))
 
     def behind(self) -> Iterator[Events]:
@@ -132,7 +133,7 @@ class StreamStore:
             if output.role == "alerts" and rows.height:
                 marks = self._delivered(reached, rows["ingest_date"].max(), delivery())  # type: ignore[arg-type]
             if output.role == "silver":
-                # A micro-batch whose commit was interrupted may come again, and is in silver whole or not at all.
+                # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
                 marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
             self._append(output, rows, reached, marks, hub_created_at_ms)
 
@@ -173,11 +174,11 @@ class StreamStore:
         return bool(self.waiting)
 
     def expired(self) -> Offsets:
-        """Up to where events are known that the hub removed before they were read."""
+        """The last event of each partition that the hub is known to have removed before it was read."""
         return self.log.marks("bronze", EXPIRED)
 
     def mark_expired(self, reached: Offsets) -> None:
-        """Notes up to where such events were told of."""
+        """Notes up to which event such events were reported."""
         self.log.set("bronze", self.log.reaching("bronze", reached, EXPIRED))
 
     def last_pulled_at(self) -> datetime | None:
@@ -233,12 +234,12 @@ class StreamStore:
         return date.fromordinal(found) if found else None
 
     def mark_replay(self, first: date | None) -> None:
-        """Notes where a replay begins, None when it is finished: killed between two days it must be found again."""
+        """Notes the day from which a replay is due, None when it is finished: a killed replay must be found again."""
         empty = pl.DataFrame(schema=self.quarantine.table.schema)
         self.quarantine.append(empty, transactions={self.log.id(REPLAY): first.toordinal() if first else 0})
 
     def maintain(self, day: date) -> None:
-        """Keeps files and logs of the tables few."""
+        """Keeps the files and log entries of the tables few; see `LakeTable.maintain`."""
         for table in self.tables.values():
             table.maintain([("ingest_date", "=", day.isoformat())])
 

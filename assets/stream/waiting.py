@@ -64,7 +64,7 @@ class _Span:
 
 
 class WaitingAlerts:
-    """The alerts of one stream that wait. Whoever changes marks must be the only writer of the alerts table."""
+    """The waiting alerts of one stream. Whoever changes marks must be the only writer of the alerts table."""
 
     def __init__(self, log: StreamLog) -> None:
         self._log = log
@@ -82,17 +82,18 @@ class WaitingAlerts:
         """
         spans = self._spans()
         if any(span.has_tail for span in spans.values()):
-            # What is published out of turn is sent once more with what waits before it: never lost, perhaps twice.
+            # Earlier alerts wait. If these were published, they are sent once more after them: twice, but never lost.
             return {}
         if not are_published:
-            # All before this commit is, also where events raised nothing; what a replay lets them raise it publishes.
+            # Everything before this commit is published, also where events raised no alert: a replay that lets them
+            # raise one publishes it itself.
             reached = self._log.marks("silver")
         behind_gap = {at: last for at, last in reached.items() if at in spans and spans[at].has_gap}
         others = {at: last for at, last in reached.items() if at not in behind_gap}
         return self._log.reaching("alerts", behind_gap, LIVE) | self._log.reaching("alerts", others, PUBLISHED)
 
     def reopen(self) -> None:
-        """Makes all that waits the gap, so that later alerts need not wait for it."""
+        """Makes all alerts that wait the gap, so that later alerts need not wait for them."""
         opened = {at: span.stored for at, span in self._spans().items() if span.has_tail}
         marks: Transactions = {}
         for kind in (LIVE, URGENT_TO, OTHERS_TO):
@@ -100,7 +101,7 @@ class WaitingAlerts:
         self._log.set("alerts", marks)
 
     def next_chunk(self) -> Chunk | None:
-        """What to send next, None if nothing waits in a gap: urgent alerts first, and of those the newest."""
+        """What to send next: urgent alerts first, the newest of them first. None if no alert waits in a gap."""
         for kind, severity in ((URGENT_TO, _URGENT), (OTHERS_TO, ~_URGENT)):
             for partition, span in self._spans().items():
                 end = span.urgent_to if kind == URGENT_TO else span.others_to
@@ -111,7 +112,7 @@ class WaitingAlerts:
         return None
 
     def sent(self, chunk: Chunk) -> None:
-        """Notes that a chunk was sent; where it was the last of a gap, all is published that `live` says."""
+        """Notes that a chunk was sent. After the last one of a gap, everything up to `live` counts as published."""
         self._log.set("alerts", chunk.marks)
         closed = {at: span.live for at, span in self._spans().items() if not span.has_gap}
         self._log.set("alerts", self._log.reaching("alerts", closed, PUBLISHED))
