@@ -100,7 +100,7 @@ class Pipeline:
 
     def add(self, events: Events) -> None:
         """Decodes a micro-batch and hands it on; then no more than `AHEAD` are not processed yet."""
-        decoded = self._processor.decode(events.bodies)
+        decoded = self._decoded(events)
         if len(self._newest) == AHEAD:
             wait([self._newest[0]])
         outcome = self._processing.submit(self._process, events, decoded, self._stored)
@@ -137,6 +137,13 @@ class Pipeline:
             raise
         self._stored += len(stored.outcomes)
         return stored
+
+    def _decoded(self, events: Events) -> Decoded:
+        try:
+            return self._processor.decode(events.bodies)
+        except ProcessingError as error:
+            self.failure = self.failure or error
+            return self._processor.not_decoded(events.bodies)
 
     def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
         if self.failure is not None:
