@@ -13,9 +13,11 @@ and without a cursor. Its app transactions, all named after the silver table's i
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 
 import polars as pl
 
+from assets.discretion import without_text
 from resources.lake import Lake, LakeTable
 from resources.table import Table
 
@@ -23,6 +25,18 @@ MAX_DATES, MAX_SPAN = 31, timedelta(days=365)
 """How many dates are made in one commit, and how far apart the oldest and the newest of them may be."""
 
 _COLUMNS = "columns"
+
+
+class GoldError(RuntimeError):
+    """A gold table could not be computed; its rows stay as they are."""
+
+    @classmethod
+    def of(cls, table: str, told: str) -> "GoldError":
+        """With what may be told of the original error."""
+        return cls(
+            f"{table}: computing it failed with {told}. Its rows stay as they are; the text of the error is left out, "
+            "since it may quote a reading. Mend the code; the sensor, or `pulselake drain`, then makes it anew."
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,8 @@ class DailyGold:
         assert standing is not None, "the source was just created"
         rows, back = silver.scan(version), timedelta(days=self.days_back)
         frames = (
-            self.compute(rows.filter(pl.col("event_date").is_between(day - back, day)), [day]) for day in sorted(dates)
+            _computed(self.table, self.compute, rows.filter(pl.col("event_date").is_between(day - back, day)), [day])
+            for day in sorted(dates)
         )
         done = {standing.reflects(day): version for day in dates} | standing.marks(set(dates))
         listed = ", ".join(f"'{day.isoformat()}'" for day in dates)
@@ -190,7 +205,7 @@ class DerivedGold:
         reflects = _source(str(source.id()))
         known = gold.transactions([reflects])
         version = source.delta().version()
-        rows = self.compute(source.scan(version))
+        rows = _computed(self.table, self.compute, source.scan(version))
         return gold.replace(
             [rows], None, transactions={reflects: version}, expected={reflects: known.get(reflects)}, renew=True
         )
@@ -207,6 +222,10 @@ class DerivedGold:
         known = gold.transactions([_source(source_id)])
         if not self.is_pending(lake) and version > known.get(_source(source_id), -1):
             _set(gold, {_source(source_id): version}, known)
+
+
+def _computed(table: Table, compute: Callable[..., pl.DataFrame], *arguments: object) -> pl.DataFrame:
+    return without_text(partial(GoldError.of, table.name), lambda: compute(*arguments))
 
 
 def pieces(dates: Collection[date]) -> list[list[date]]:

@@ -9,7 +9,8 @@ from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 
-# The earliest instant that a reading may have; a sensor cannot ask for a date that is no partition.
+# Earlier than any reading, also in a lake of a version that took dates from 2000 on: a sensor cannot ask for a date
+# that is no partition.
 FIRST_EVENT_DATE = "2000-01-01"
 # A reading may be some minutes ahead of its receipt, so tomorrow's partition exists too.
 EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offset=2)

@@ -3,23 +3,27 @@
 The truth is the hub, the Delta logs and Dagster's run records; no sensor keeps a cursor.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Generic, TypeVar
 
 import dagster as dg
 
 from assets.gold import DerivedGold, pieces
 from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
-from orchestration.backlog import backlog
+from orchestration.backlog import Backlog, backlog
 from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, replay_job_name
 from orchestration.sessions import Runs, decide
 from orchestration.system import Stream
+from resources.background import Background
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.event_source import HubUnavailableError
 
 SESSION_INTERVAL_S = 5
+TICK_TIMEOUT_S = 9.0
+"""How long a tick waits for the outside; a look at a hub alone ends before that."""
 GOLD_INTERVAL_S = 30
 MAX_PIECES = 3
 IN_FLIGHT = [
@@ -35,11 +39,41 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 SESSION_GRACE_S = 120
 GOLD_MAX_RUNTIME_S = 1800
 
+_Found = TypeVar("_Found")
 Requests = Iterator[dg.RunRequest | dg.SkipReason]
+
+
+class _Look(Generic[_Found]):
+    """A look at the outside that a tick waits for no longer than some seconds.
+
+    What hangs goes on in the background, and no second look begins before it has ended: ticks would pile up.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last: Background[Callable[[], _Found], _Found] | None = None
+
+    def at(self, look: Callable[[], _Found]) -> _Found:
+        """What was found.
+
+        Raises:
+            TimeoutError: there was no answer in time, or an earlier look still waits for one.
+        """
+        if self._last is None or not self._last.is_alive:
+            self._last = Background(lambda ask: ask(), [look], "look")
+        try:
+            [found] = self._last.results(TICK_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"No answer from {self._what} within {TICK_TIMEOUT_S:g} s, so nothing was started. The next ticks ask "
+                "again. Check the network and that the hub and the storage account answer (`pulselake status`)."
+            ) from error
+        return found
 
 
 def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     """Starts a session when the hub has events that the tables have not, or when stored alerts wait for theirs."""
+    look: _Look[Backlog] = _Look(f"the hub and the lake of {stream.name}")
 
     @dg.sensor(
         name=f"{stream.name}_sensor",
@@ -54,8 +88,8 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         replaying = runs_of(context.instance, replay_job_name(stream)).in_flight
         runs = replace(runs, in_flight=[*runs.in_flight, *replaying])
         try:
-            behind = backlog(stream.contract, lake.open(), hubs.source(stream.name))
-        except HubUnavailableError as error:
+            behind = look.at(lambda: backlog(stream.contract, lake.open(), hubs.source(stream.name)))
+        except (HubUnavailableError, TimeoutError) as error:
             yield dg.SkipReason(str(error))
             return
         now = datetime.now(UTC)
@@ -75,6 +109,7 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
 
 def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     """Makes gold anew for the event dates that silver touched since."""
+    look: _Look[tuple[list[date], list[dg.AssetKey]]] = _Look(f"the lake's tables of {stream.name}")
 
     @dg.sensor(
         name=f"{stream.name}_gold_sensor",
@@ -84,8 +119,11 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         description=f"Every {GOLD_INTERVAL_S} s: refreshes gold of {stream.name} for dates with new silver rows.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> Requests:
-        dates = pending_dates(stream, lake)
-        derived = [] if dates else pending_derived(stream, lake)
+        try:
+            dates, derived = look.at(lambda: pending(stream, lake))
+        except TimeoutError as error:
+            yield dg.SkipReason(str(error))
+            return
         due, what = (len(derived), "tables to derive") if derived else (len(dates), "event dates to refresh")
         decision = decide(due, what, runs_of(context.instance, job.name), datetime.now(UTC))
         if not decision.start:
@@ -103,6 +141,12 @@ def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             yield dg.RunRequest(tags=tags)
 
     return sensor
+
+
+def pending(stream: Stream, lake: LakeResource) -> tuple[list[date], list[dg.AssetKey]]:
+    """The event dates to make anew or, where there are none, the tables to derive from the others."""
+    dates = pending_dates(stream, lake)
+    return dates, [] if dates else pending_derived(stream, lake)
 
 
 def pending_dates(stream: Stream, lake: LakeResource) -> list[date]:

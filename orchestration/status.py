@@ -15,7 +15,7 @@ from orchestration.jobs import session_job_name
 from orchestration.system import STREAMS, Stream, open_lake
 from resources import sources
 from resources.event_source import HubUnavailableError
-from resources.lake import Lake, LakeTable
+from resources.lake import Lake, LakeTable, SchemaError
 from resources.settings import Settings
 
 
@@ -24,7 +24,8 @@ class StreamStatus:
     """One stream at this moment.
 
     Attributes:
-        lag: by partition; None where the hub cannot be asked, then `problem` says why.
+        lag: by partition; None where the hub cannot be asked.
+        problem: why the hub or a table cannot be asked; empty if all can.
         last_pulled_at: the last committed micro-batch.
         rows: by role of the table.
         quarantine: rows of the asked days by reason.
@@ -65,21 +66,27 @@ def status(settings: Settings, today: date) -> list[StreamStatus]:
 
 def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable[date]) -> StreamStatus:
     """The status of one stream; what is counted by day, for these ingest dates."""
-    asked = list(days)
-    lag, problem = None, ""
+    asked, problems = list(days), []
+    lag = None
+    quarantine: dict[str, int] = {}
+    alerts: dict[str, int] = {}
+    store = StreamStore(stream.contract, lake)
     try:
         lag = backlog(stream.contract, lake, sources.source(settings, stream.name))
     except (HubUnavailableError, HubRecreatedError) as error:
-        problem = str(error)
-    store = StreamStore(stream.contract, lake)
+        problems.append(str(error))
+    try:
+        quarantine, alerts = _counts(store.quarantine, "reason", asked), _counts(store.alerts, "rule", asked)
+    except SchemaError as error:
+        problems.append(str(error))
     return StreamStatus(
         stream=stream,
         lag=lag,
-        problem=problem,
+        problem="\n".join(problems),
         last_pulled_at=store.last_pulled_at(),
-        rows={role: table.scan().select(pl.len()).collect().item() for role, table in store.tables.items()},
-        quarantine=_counts(store.quarantine, "reason", asked),
-        alerts=_counts(store.alerts, "rule", asked),
+        rows={role: table.count() for role, table in store.tables.items()},
+        quarantine=quarantine,
+        alerts=alerts,
         duplicates=sum(store.duplicates(day) for day in asked),
     )
 

@@ -143,6 +143,12 @@ class Decoder:
         together = pl.concat([regular, readings]).sort("event", maintain_order=True)
         return Decoded(together, rejects, counts.scatter(others, other_counts), unknown, columns)
 
+    def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
+        """Bodies as they are, for bronze, where decoding them failed; each counts as one reading."""
+        nothing = pl.DataFrame(schema=self.schema)
+        ones = _repeated(COUNT, 1, pl.Int64, len(bodies))
+        return Decoded(nothing, _rejects([]), ones, Counter(), _texts_and_bytes(bodies))
+
     def _any(self, bodies: Sequence[Body], unknown: Counter[str]) -> _Part:
         """Decodes bodies of any form."""
         starts = range(0, max(1, len(bodies)), PART)

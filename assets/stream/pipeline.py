@@ -100,7 +100,7 @@ class Pipeline:
 
     def add(self, events: Events) -> None:
         """Decodes a micro-batch, waits while `AHEAD` others are not processed yet, and hands it on."""
-        decoded = self._processor.decode(events.bodies)
+        decoded = self._decoded(events)
         if len(self._newest) == AHEAD:
             wait([self._newest[0]])
         outcome = self._processing.submit(self._process, events, decoded, self._stored)
@@ -140,6 +140,13 @@ class Pipeline:
             raise
         self._stored += len(stored.outcomes)
         return stored
+
+    def _decoded(self, events: Events) -> Decoded:
+        try:
+            return self._processor.decode(events.bodies)
+        except ProcessingError as error:
+            self.failure = self.failure or error
+            return self._processor.not_decoded(events.bodies)
 
     def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
         if self.failure is not None:

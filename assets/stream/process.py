@@ -4,13 +4,10 @@ The first of two readings with one key stands, in the order of (pulled_at, parti
 Bronze keeps that order, so processing bronze again gives the rows that the session gave.
 """
 
-import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,9 @@ import polars as pl
 import polars_hash as plh
 from numpy.typing import NDArray
 
+from assets.discretion import T, without_text
 from assets.stream.contract import FUTURE_TOLERANCE, MAX_AVERAGED, POSITION_COLUMNS, Contract, ContractError, Utc
-from assets.stream.decode import Decoded, Decoder
+from assets.stream.decode import Body, Decoded, Decoder
 from assets.stream.instants import instants
 from assets.stream.isolation import isolated
 from assets.stream.known import Known
@@ -86,14 +84,12 @@ class ProcessingError(RuntimeError):
     """Events could not be processed; they are in bronze, and the next session tries again."""
 
     @classmethod
-    def of(cls, stream: str, error: BaseException) -> "ProcessingError":
-        """What is known of an error but for its text, which may quote a reading."""
-        frames = traceback.extract_tb(error.__traceback__)
-        places = " ← ".join(f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in reversed(frames[-4:]))
+    def of(cls, stream: str, told: str) -> "ProcessingError":
+        """With what may be told of the original error."""
         return cls(
-            f"{stream}: processing failed with {type(error).__name__} at {places}. The events are kept in bronze, and "
-            "nothing is lost; the text of the error is left out, since it may quote a reading. Mend the code and start "
-            f"a session, or `pulselake drain {stream}`: it goes on from bronze."
+            f"{stream}: processing failed with {told}. The events are kept in bronze, and nothing is lost; the text of "
+            "the error is left out, since it may quote a reading. Mend the code and start a session, or "
+            f"`pulselake drain {stream}`: it goes on from bronze."
         )
 
 
@@ -112,20 +108,23 @@ class Processor:
         self._is_of_reading = np.array([rule.column not in windows for rule in contract.rules], bool)
         self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
-    def decode(self, bodies: Sequence[bytes]) -> Decoded:
+    def decode(self, bodies: Sequence[Body]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events.
 
         Raises:
             ProcessingError: as for `process`.
         """
-        with self._without_texts():
-            return self._decoder.decode(bodies)
+        return self._without_text(lambda: self._decoder.decode(bodies))
+
+    def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
+        """What bronze needs of bodies that could not be decoded."""
+        return self._decoder.not_decoded(bodies)
 
     def bronze(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         """The rows of bronze, which need no more than the decoded bodies."""
         return self._conform("bronze", _events(positions, decoded).hstack(decoded.bodies))
 
-    def process(self, positions: pl.DataFrame, bodies: Sequence[bytes], decoded: Decoded | None = None) -> Outcome:
+    def process(self, positions: pl.DataFrame, bodies: Sequence[Body], decoded: Decoded | None = None) -> Outcome:
         """Takes events through decode, clean, dedupe, windows and rules, and remembers them.
 
         Args:
@@ -136,19 +135,11 @@ class Processor:
         Raises:
             ProcessingError: the engine or a look-up failed; domain code that fails on a reading does not raise it.
         """
-        decoded = decoded or self.decode(bodies)
-        with self._without_texts():
-            return self._process(positions, decoded)
+        known = decoded or self.decode(bodies)
+        return self._without_text(lambda: self._process(positions, known))
 
-    @contextmanager
-    def _without_texts(self) -> Iterator[None]:
-        try:
-            yield
-        except (Exception, pl.exceptions.PanicException) as error:
-            failure = ProcessingError.of(self._contract.stream, error)
-        else:
-            return
-        raise failure from None
+    def _without_text(self, work: Callable[[], T]) -> T:
+        return without_text(partial(ProcessingError.of, self._contract.stream), work)
 
     def _process(self, positions: pl.DataFrame, decoded: Decoded) -> Outcome:
         events = _events(positions, decoded)

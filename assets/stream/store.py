@@ -14,6 +14,7 @@ from typing import NamedTuple
 import polars as pl
 
 from assets.stream.contract import Contract, Output
+from assets.stream.decode import Body
 from assets.stream.known import Known
 from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
 from assets.stream.process import ORDER, POSITIONS, Outcome
@@ -29,7 +30,7 @@ class Events:
     """Events in processing order; see `Processor.process`."""
 
     positions: pl.DataFrame
-    bodies: Sequence[bytes]
+    bodies: Sequence[Body]
 
 
 class Delivery(NamedTuple):

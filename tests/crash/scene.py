@@ -106,6 +106,10 @@ class Worker:
         if self._process.stdout is not None:
             assert self._process.stdout.readline(), self._log.read_text()[-2000:]
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

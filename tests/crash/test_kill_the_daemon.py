@@ -1,4 +1,4 @@
-"""Dagster's daemon is killed ten times at random moments while its sensors start sessions and events flow."""
+"""The hub freezes, then Dagster's daemon is killed at random moments, while sensors start sessions and events flow."""
 
 import re
 import sys
@@ -36,6 +36,8 @@ pytestmark = [
 
 COMMAND = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
 FIRST_SESSION_WITHIN_S = 60
+FROZEN_S = 20.0
+"""A hub that is stopped for so long answers nothing, and its connections stay open."""
 RECOVERED_WITHIN_S = 90
 
 
@@ -80,6 +82,10 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
         with Sender(hub.connection_string) as sender, Sender(hub.connection_string, DEVICES.contract) as devices:
             daemon.start()
             wait_until("a first session", committed, FIRST_SESSION_WITHIN_S, log)
+            hub.freeze(FROZEN_S)
+            before = committed()
+            wait_until("a session after the hub froze", lambda: committed() > before, RECOVERED_WITHIN_S, log)
+            assert daemon.is_running
             for _ in range(KILLS):
                 time.sleep(moments.uniform(0.5, 7.0))
                 daemon.kill()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,14 @@ class RunningHub:
     def kill(self) -> int | None:
         """SIGKILL, as a power cut would be to the process."""
         return self._end(signal.SIGKILL)
+
+    def freeze(self, seconds: float) -> None:
+        """SIGSTOP for a while: it answers nothing, and its connections stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> "RunningHub":
         self.stop()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +16,13 @@ import polars as pl
 import pytest
 from dagster._core.events import DagsterEventType
 
+from assets.glucose import gold as gold_module
+from assets.glucose.assets import CONTRACT
 from assets.gold import DailyGold
 from assets.stream import asset as stream_asset
+from assets.stream.decode import Decoder
+from assets.stream.history import History
+from assets.stream.process import Processor
 from assets.stream.session import SessionLimits
 from orchestration.live import prepare_dagster_home
 from orchestration.schedules import purge_runs
@@ -114,6 +119,64 @@ def test_a_run_says_nothing_of_patients(site):
     silver = materialized(site.instance, result.run_id)["silver/glucose_readings"]
     assert silver["unknown_field/battery"] == 1
     assert silver["unknown_fields_unnamed"] == 1
+
+
+CANARY = "canary-4711"
+
+
+def quoting(*_: object, **__: object) -> pl.DataFrame:
+    """Fails as Polars does, with a text that quotes a value."""
+    return pl.select(pl.lit(CANARY).cast(pl.Int64))
+
+
+def failing(target: object, name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(target, name, quoting)
+
+
+REBUILD = {"job": SESSION, "only": REBUILT}
+FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, Any], bool]] = {
+    "clean": (lambda patch: patch.setitem(CONTRACT.__dict__, "clean", quoting), {"job": SESSION}, True),
+    "alert_payload": (lambda patch: patch.setitem(CONTRACT.__dict__, "alert_payload", quoting), {"job": SESSION}, True),
+    "processing": (failing(Processor, "_process"), {"job": SESSION}, False),
+    "decoding": (failing(Decoder, "decode"), {"job": SESSION}, False),
+    "a look-up": (failing(History, "readings"), {"job": SESSION}, False),
+    "a rebuild": (failing(Processor, "_process"), REBUILD, False),
+    "a replay": (failing(Processor, "_process"), {"job": "glucose_readings_replay"}, False),
+    "a rederivation": (failing(Processor, "_process"), {"job": "glucose_readings_rederive"}, False),
+    "gold": (failing(gold_module, "_by_time"), {"job": GOLD, "only": ["gold/glucose_daily"]}, False),
+}
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(("fail", "run", "succeeds"), FAILURES.values(), ids=FAILURES)
+def test_whatever_fails_no_text_of_a_body_reaches_dagster_or_a_log(
+    site, monkeypatch, caplog, capfd, fail, run, succeeds
+):
+    caplog.set_level("DEBUG")
+    now = datetime.now(UTC)
+    site.send([reading(now, 300.0, location=CANARY), f'{{"note": "{CANARY}'.encode(), reading(now, CANARY)])
+    if run["job"] != SESSION or "only" in run:
+        assert site.run_session().success
+        site.send([reading(now, 301.0, location=CANARY)])
+    elif fail is FAILURES["a look-up"][0]:
+        assert site.run_session().success
+        site.send([reading(now - timedelta(days=2), 300.0, location=CANARY)])
+    options = dict(run)
+    job, only = options.pop("job"), options.pop("only", ())
+    if job == SESSION:
+        options["partition_key"] = today().isoformat()
+    if job == GOLD:
+        options["tags"] = {RANGE_START: today().isoformat(), RANGE_END: today().isoformat()}
+    with monkeypatch.context() as patch:
+        fail(patch)
+        result = site.run(job, only=only, **options)
+    assert result.success is succeeds
+    log = [dg.serialize_value(entry) for entry in site.instance.all_logs(result.run_id)]
+    record = dg.serialize_value(site.instance.get_run_by_id(result.run_id))
+    printed = capfd.readouterr()
+    written = "\n".join([*log, record, caplog.text, printed.out, printed.err])
+    assert CANARY not in written, written[max(0, written.index(CANARY) - 600) : written.index(CANARY) + 200]
+    assert site.rows("bronze").height >= 3
 
 
 @pytest.mark.service
