@@ -246,7 +246,7 @@ app.add_typer(hubs, name="hubs")
 def accept(
     stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
 ) -> None:
-    """Go on with a hub that was recreated or failed over, from its beginning; nothing is lost or doubled."""
+    """Go on with a hub that was recreated or failed over, from its beginning; what was read of the old one stays."""
     from orchestration.work import accept_hub
 
     found, settings = _stream(stream), _settings()
@@ -411,6 +411,7 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None:
             return
+        from assets.gold import GoldError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError
@@ -427,6 +428,7 @@ class _explained:
             HubRecreatedError,
             ClockError,
             ProcessingError,
+            GoldError,
             ConcurrentWriteError,
             SchemaError,
             ReportsError,

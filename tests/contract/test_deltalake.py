@@ -1,6 +1,7 @@
 """What exactly-once rests on in Delta Lake's Python library."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,8 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from deltalake.schema import PrimitiveType
+
+from resources.copies import copied_files, remove_folder
 
 pytestmark = pytest.mark.contract
 
@@ -224,3 +227,28 @@ def test_a_table_that_is_not_there_is_told_apart_from_other_errors(tmp_path: Pat
 def test_names_of_files_are_percent_encoded(tmp_path: Path) -> None:
     table = new_table(tmp_path / "a b")
     assert all("a%20b" in uri for uri in DeltaTable(table).file_uris())
+
+
+def test_files_of_another_table_are_copied_and_put_in_the_place_of_a_tables_own(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    write_deltalake(old, ROWS, partition_by=["day"], commit_properties=transaction(1, "sender"))
+    other = ROWS.with_columns(pl.col("value") + 0.5, at=pl.lit(datetime(2026, 1, 1, 1, 2, 3, 456_789, tzinfo=UTC)))
+    write_deltalake(new, other, partition_by=["day"])
+    table, stale = DeltaTable(old), DeltaTable(old)
+    files = copied_files(DeltaTable(new), str(new), str(old), {})
+    replaced = DeltaTable(new).schema()
+    table.create_write_transaction(files, "overwrite", replaced, ["day"], commit_properties=transaction(2, "sender"))
+    swapped = DeltaTable(old)
+    assert pl.scan_delta(swapped).sort("value").collect().equals(other.sort("value"))
+    assert swapped.transaction_version("sender") == 2
+    statistics = ["num_records", "max.value", "min.value", "null_count.value", "max.at"]
+    ours, theirs = (pl.DataFrame(each.get_add_actions(flatten=True)) for each in (swapped, DeltaTable(new)))
+    assert ours.select(statistics).sort("max.value").equals(theirs.select(statistics).sort("max.value"))
+    with pytest.raises(CommitFailedError):
+        stale.create_write_transaction(
+            files, "overwrite", replaced, ["day"], commit_properties=transaction(3, "sender")
+        )
+    remove_folder(str(new), {})
+    remove_folder(str(new / "nothing"), {})
+    assert not any(new.rglob("*.parquet"))
+    assert pl.scan_delta(DeltaTable(old)).collect().height == other.height

@@ -61,7 +61,19 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 
 def test_every_command_is_known():
-    assert COMMANDS == ["demo", "dev", "drain", "generate", "hub", "publish", "replay", "sql", "status"]
+    assert COMMANDS == [
+        "demo",
+        "dev",
+        "drain",
+        "generate",
+        "hub",
+        "hubs",
+        "publish",
+        "rederive",
+        "replay",
+        "sql",
+        "status",
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
