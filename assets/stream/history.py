@@ -14,6 +14,9 @@ from assets.stream.recent import ALERTS, TIME, numbered, times
 Scan = Callable[[], pl.LazyFrame]
 """All earlier rows of a table, at its newest version."""
 
+MAX_LOOK_UPS = 32
+"""How often a table is scanned for one micro-batch, whatever dates its readings have."""
+
 
 class History:
     """Earlier rows of one stream.
@@ -29,27 +32,52 @@ class History:
         self._entity, self._silver, self._alerts, self._none = contract.entity, silver, alerts, none
 
     def readings(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
-        """Stored readings between two times, of the new readings' entities, from `reach` before each of those."""
+        """Stored readings between two times, of the new readings' entities, from `reach` before each of those.
+
+        A reading may come twice, and some come that no new reading needs.
+        """
         found = [self._none]
-        for day in _by_date(new):
-            first, last = times(day)
+        for part in _parts(new):
+            first, last = times(part)
             is_within = pl.col(TIME).is_between(max(oldest, first - reach), min(newest, last))
-            found.append(self._silver().select(self._none.columns).filter(is_within, self._is_of(day)).collect())
+            readings = self._silver().select(self._none.columns)
+            found.append(readings.filter(is_within, self._is_of(part), _is_on_dates(part, reach)).collect())
         return pl.concat(found)
 
     def alerts(self, alerts: pl.DataFrame, newest: datetime) -> pl.DataFrame:
-        """Stored alerts of the same entities and times, up to a time, as `ALERTS`."""
+        """Stored alerts of the same entities and times, up to a time, as `ALERTS`; some others among them."""
         found = [pl.DataFrame(schema=ALERTS)]
-        for day in _by_date(alerts.filter(pl.col(TIME) <= newest)):
-            is_within = pl.col(TIME).is_between(*times(day))
-            stored = self._alerts().filter(is_within, self._is_of(day)).select("alert_id", TIME)
-            found.append(numbered(stored.collect()))
+        for part in _parts(alerts.filter(pl.col(TIME) <= newest)):
+            is_within = pl.col(TIME).is_between(*times(part))
+            stored = self._alerts().filter(is_within, self._is_of(part), _is_on_dates(part, timedelta(0)))
+            found.append(numbered(stored.select("alert_id", TIME).collect()))
         return pl.concat(found)
 
     def _is_of(self, rows: pl.DataFrame) -> pl.Expr:
         return pl.col(self._entity).is_in(rows[self._entity].unique().to_list())
 
 
-def _by_date(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The rows of one date at a time: two rows of very different dates must not load all that lies between them."""
-    yield from rows.with_columns(_date=pl.col(TIME).dt.date()).partition_by("_date", include_key=False)
+def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows of one date at a time: two rows of very different dates must not load all that lies between them.
+
+    Of very many dates those that are closest together are looked up at once.
+    """
+    date = rows[TIME].dt.date()
+    days = date.unique().sort()
+    begins = days if len(days) <= MAX_LOOK_UPS else _behind_largest_gaps(days)
+    part = begins.search_sorted(date, side="right")
+    yield from rows.with_columns(_part=part).partition_by("_part", include_key=False)
+
+
+def _behind_largest_gaps(days: pl.Series) -> pl.Series:
+    """The days with which `MAX_LOOK_UPS` parts begin that have as little between their days as possible."""
+    gaps = days.diff().dt.total_days().fill_null(0)
+    return pl.concat([days.head(1), days[gaps.arg_sort(descending=True).head(MAX_LOOK_UPS - 1)]]).unique().sort()
+
+
+def _is_on_dates(rows: pl.DataFrame, reach: timedelta) -> pl.Expr:
+    """Whether a stored row is of a date that the rows, or what lies in their reach, may have."""
+    if reach >= timedelta(days=1):
+        return pl.lit(True)
+    dates = pl.concat([rows[TIME].dt.date(), (rows[TIME] - reach).dt.date()]).unique()
+    return pl.col(TIME).dt.date().is_in(dates.implode())

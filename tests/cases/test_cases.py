@@ -257,9 +257,7 @@ UNDERSTOOD = {"01-two-lines": 2, "03-trailing-nul": 1, "07-gzip": 1, "17-crlf-ar
 
 def test_19_bodies_that_are_not_one_json_document(glucose: Place) -> None:
     files = sorted((INPUTS / "19-bodies").iterdir())
-    for file in files:
-        glucose.publish(f"19-bodies/{file.name}")
-    glucose.drain()
+    glucose.publish(*(f"19-bodies/{file.name}" for file in files)).drain()
     bronze = glucose.rows("bronze")
     stored = bronze.select(pl.coalesce("body_bytes", pl.col("body").cast(pl.Binary))).to_series().to_list()
     assert stored == [file.read_bytes() for file in files]

@@ -61,19 +61,8 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 
 def test_every_command_is_known():
-    assert COMMANDS == [
-        "demo",
-        "dev",
-        "drain",
-        "generate",
-        "hub",
-        "hubs",
-        "publish",
-        "rederive",
-        "replay",
-        "sql",
-        "status",
-    ]
+    known = "demo dev drain generate hub hubs publish rederive replay sql status"
+    assert known.split() == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
