@@ -52,22 +52,24 @@ def publish_alerts(
     Raises:
         HubUnavailableError: the hub did not take all of them.
     """
-    if alerts.is_empty():
-        return 0
+    encode = partial(encoded, contract, now, late_after)
     is_packed = alerts.height > PACKED_ABOVE
-    parts = [
-        part
-        for slice_ in alerts.iter_slices(PART)
-        for part in isolated(slice_, partial(encoded, contract, now, late_after), lambda row, _: _refused(row))
-    ]
-    events = pl.concat(_packed(part.events) if is_packed else part.events for part in parts)
-    failed = sum(part.failed for part in parts)
+    return sum(_sent(publisher, part, encode, is_packed=is_packed) for part in alerts.iter_slices(PART) if part.height)
+
+
+def _sent(
+    publisher: Publisher, alerts: pl.DataFrame, encode: Callable[[pl.DataFrame], Encoded], *, is_packed: bool
+) -> int:
+    """Sends some alerts; how many of them no hub will ever take."""
+    parts = list(isolated(alerts, encode, lambda row, _: _refused(row)))
+    events = pl.concat(part.events for part in parts)
+    events = _packed(events) if is_packed else events
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
     too_large = publisher.publish(bodies, keys)
     if too_large and is_packed:
         single = [(bytes(body), keys[at]) for at in too_large for body in _split(bodies[at])]
         too_large = publisher.publish([body for body, _ in single], [key for _, key in single])
-    return failed + len(too_large)
+    return sum(part.failed for part in parts) + len(too_large)
 
 
 def encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> Encoded:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -156,6 +157,22 @@ def test_a_few_alerts_go_one_by_one_in_the_key_in_which_packs_of_their_patient_g
     publish_alerts(CONTRACT, many, raised(patients=1, each=3000), NOON)
     assert [json.loads(body)["rule"] for _, body in few.published] == ["glucose_high"] * 3
     assert {key for key, _ in few.published} == {key for key, _ in many.published}
+
+
+def test_an_alert_says_how_old_its_reading_is_and_whether_that_is_late() -> None:
+    publisher = MemoryPublisher()
+    alerts = raised(patients=1, each=3).with_columns(
+        measured_at=pl.Series([NOON, NOON - timedelta(hours=2), NOON - timedelta(hours=2, milliseconds=1)])
+    )
+    publish_alerts(CONTRACT, publisher, alerts, NOON)
+    told = [(each["age_s"], each["is_late"], each["is_revision"]) for each in map(json.loads, bodies_of(publisher))]
+    assert told == [(0.0, False, False), (7200.0, False, False), (7200.001, True, False)]
+    publish_alerts(CONTRACT, publisher, alerts, NOON, late_after=timedelta(days=1))
+    assert not any(json.loads(each)["is_late"] for each in bodies_of(publisher)[3:])
+
+
+def bodies_of(publisher: MemoryPublisher) -> list[bytes]:
+    return [body for _, body in publisher.published]
 
 
 def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from assets.glucose.assets import CONTRACT
 from assets.stream import rebuild as rebuild_module
+from assets.stream.contract import Rule
 from assets.stream.decode import TEXT
 from assets.stream.rebuild import NotCaughtUpError, Rebuilt, days_to_replay, rebuild, replay
 from assets.stream.store import StreamStore
@@ -127,6 +128,33 @@ def test_a_replay_reaches_the_days_after_it_whose_readings_repeat_or_follow_what
         rebuild(CONTRACT, lake, day)
     assert_exact(lake, hub)
     assert days_to_replay(CONTRACT, lake) == []
+
+
+def test_a_replay_publishes_no_alert_that_any_day_held_and_stores_it_once(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, "300"))], partitions=1)
+    run_session(lake, hub, contract=BEFORE_THE_FIX)
+    hub.send([body(reading(0, 300)), body(reading(5, 101))], NOON + DAY)
+    run_session(lake, hub, contract=BEFORE_THE_FIX, clock=ticking(NOON + DAY))
+    published = set(rows(lake, "alerts")["alert_id"])
+    assert published
+    new: list[str] = []
+    done = replay(CONTRACT, lake, lambda alerts: new.extend(alerts["alert_id"]))
+    assert [each.day for each in done] == DAYS[:2]
+    assert published.isdisjoint(new)
+    assert sum(each.new_alerts for each in done) == len(new)
+    assert rows(lake, "alerts")["alert_id"].is_unique().all()
+    assert_exact(lake, hub)
+
+
+def test_new_alerts_of_a_replay_come_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets.stream.store.CHUNK_READINGS", 10)
+    lake = lake_in(tmp_path)
+    run_session(lake, hub_with([body(reading(minute, 300)) for minute in range(40)], take=5))
+    stricter = replace(CONTRACT, rules=(*CONTRACT.rules, Rule("any", "glucose_mg_dl", "above", 1.0, "urgent")))
+    sizes: list[int] = []
+    rebuilt = rebuild(stricter, lake, NOON.date(), lambda alerts: sizes.append(alerts.height))
+    assert rebuilt.new_alerts == sum(sizes) == 40
+    assert max(sizes) <= 10
 
 
 def test_a_conflicting_duplicate_alone_is_no_reason_to_replay(tmp_path: Path) -> None:
