@@ -20,9 +20,10 @@ import polars as pl
 
 from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucosePayload
+from assets.stream.cleaning import POSITIONS
 from assets.stream.decode import Decoded
 from assets.stream.known import Known
-from assets.stream.process import POSITIONS, Outcome, Processor
+from assets.stream.process import Outcome, Processor
 from benchmarks.report import Figures, say, show
 from generator.events import Event
 from generator.streams import glucose_events

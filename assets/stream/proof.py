@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from assets.stream.alerting import Alerting
+from assets.stream.cleaning import POSITIONS, Cleaning
 from assets.stream.contract import Contract, ContractError, Utc
-from assets.stream.known import Known
+from assets.stream.decode import Decoder
 from assets.stream.outlet import LATE_AFTER, encoded
-from assets.stream.process import POSITIONS, Processor
 
 _AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _KINDS: dict[type[msgspec.inspect.Type], Any] = {
@@ -33,14 +34,13 @@ def prove(contract: Contract) -> None:
     Raises:
         ContractError: the message names the stream, the step that failed and the remedy.
     """
-    processor = Processor(contract, Known.nothing(contract))
     with _step(contract, "payload or clean"):
-        row = _cleaned(contract, processor)
+        row = _cleaned(contract)
     if not contract.rules:
         return
     with _step(contract, "windows, rules or columns of alerts"):
         breaking = pl.concat(_breaking(contract, row, number) for number in range(len(contract.rules)))
-        alerts = processor.raised(breaking, breaking.clear())[contract.tables.alerts.schema.names()]
+        alerts = Alerting(contract).raised(breaking, breaking.clear())[contract.tables.alerts.schema.names()]
         if silent := {rule.id for rule in contract.rules} - set(alerts["rule"]):
             raise ContractError(f"a reading beyond their threshold does not raise {', '.join(sorted(silent))}")
     with _step(contract, "alert_payload"):
@@ -59,13 +59,16 @@ def _step(contract: Contract, what: str) -> Iterator[None]:
         ) from error
 
 
-def _cleaned(contract: Contract, processor: Processor) -> pl.DataFrame:
+def _cleaned(contract: Contract) -> pl.DataFrame:
     """A good row of silver, as far as the types of the contract allow one."""
-    decoded = processor.decode([msgspec.json.encode(_payload(contract.payload))])
+    cleaning, decoded = (
+        Cleaning(contract),
+        Decoder(contract.payload).decode([msgspec.json.encode(_payload(contract.payload))]),
+    )
     if decoded.rejects.height:
         raise ContractError(f"the payload refuses a value of its own type ({decoded.rejects['reason'][0]})")
     position = {name: _sample(dtype) for name, dtype in POSITIONS.items()}
-    row = processor.clean(processor.readings(pl.DataFrame([position], schema=POSITIONS), decoded))
+    row = cleaning.clean(cleaning.readings(pl.DataFrame([position], schema=POSITIONS), decoded))
     completed = (pl.col(name).fill_null(pl.lit(_sample(dtype), dtype)) for name, dtype in row.schema.items())
     return row.with_columns(*completed, event_date=pl.lit(_AT.date()))
 

@@ -14,11 +14,12 @@ from functools import partial
 
 import polars as pl
 
+from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
 from assets.stream.known import Known
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
 from assets.stream.pipeline import Pipeline
-from assets.stream.process import POSITIONS, Outcome, ProcessingError, Processor
+from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Events, StreamStore
 from resources.event_source import EventSource, HubState, Publisher, Pulled, Tail
 from resources.lake import Lake, SchemaError

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import polars as pl
 
+from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract, Output
 from assets.stream.decode import Body
 from assets.stream.known import Known
 from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
-from assets.stream.process import ORDER, POSITIONS, Outcome
+from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
 from resources.lake import Lake, LakeTable
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from assets.glucose.assets import CONTRACT
+from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
 from assets.stream.known import Known
-from assets.stream.process import POSITIONS, Outcome, Processor
+from assets.stream.process import Outcome, Processor
 from tests.stream.oracle import GLUCOSE, Domain, Event, expected
 from tests.stream.scenarios import NOON
 
