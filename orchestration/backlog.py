@@ -27,15 +27,19 @@ class PartitionLag:
 
 @dataclass(frozen=True)
 class Backlog:
-    """A stream's lag by partition, and whether alerts are stored that the alerts hub did not take."""
+    """A stream's lag by partition, and whether alerts are stored that the alerts hub did not take.
+
+    `older_events` came from hubs before this one; they are in bronze and not in silver yet.
+    """
 
     partitions: tuple[PartitionLag, ...]
     has_unpublished_alerts: bool
+    older_events: int = 0
 
     @property
     def events(self) -> int:
         """Events that are not in silver yet."""
-        return sum(partition.events for partition in self.partitions)
+        return self.older_events + sum(partition.events for partition in self.partitions)
 
     @property
     def offsets(self) -> str:
@@ -54,17 +58,18 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     store = StreamStore(contract, lake)
     bronze: dict[int, int] = {}
     silver: dict[int, int] = {}
-    has_unpublished_alerts = False
+    has_unpublished_alerts, older_events = False, 0
     # Whoever only looks creates no tables.
     if store.bronze.exists():
         store.look(hub.tails)
         check_identity(source.name, contract.stream, hub, store)
         bronze, silver = (store.of_hub(store.offsets(role)) for role in ("bronze", "silver"))
-        has_unpublished_alerts = store.has_unpublished()
+        has_unpublished_alerts, older_events = store.has_unpublished(), store.older_events_behind()
     return Backlog(
         tuple(
             PartitionLag(partition, tail.first, tail.last, bronze.get(partition, -1), silver.get(partition, -1))
             for partition, tail in sorted(hub.tails.items())
         ),
         has_unpublished_alerts,
+        older_events,
     )

@@ -57,17 +57,22 @@ class _Look(Generic[_Found]):
         """What was found.
 
         Raises:
-            TimeoutError: there was no answer in time, or an earlier look still waits for one.
+            TimeoutError: there was no answer in time; the next tick waits for the same one.
         """
-        if self._last is None or not self._last.is_alive:
-            self._last = Background(lambda ask: ask(), [look], "look")
+        # An answer that came between two ticks is taken by the second one: it is a few seconds old, and without it a
+        # look that always takes longer than a tick would never be used.
+        last = self._last = self._last or Background(lambda ask: ask(), [look], "look")
         try:
-            [found] = self._last.results(TICK_TIMEOUT_S)
+            [found] = last.results(TICK_TIMEOUT_S)
         except TimeoutError as error:
             raise TimeoutError(
                 f"No answer from {self._what} within {TICK_TIMEOUT_S:g} s, so nothing was started. The next ticks ask "
                 "again. Check the network and that the hub and the storage account answer (`pulselake status`)."
             ) from error
+        except BaseException:
+            self._last = None
+            raise
+        self._last = None
         return found
 
 

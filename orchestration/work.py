@@ -159,13 +159,14 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
 def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """Makes silver, quarantine and alerts of all days anew from bronze, beside the old tables, and swaps them.
 
-    Sessions may run until the swap, which ends the one that writes; the next one goes on. Publishes no alert.
+    Sessions may run until the swap, which ends the one that writes; the next one goes on.
 
     Raises:
-        NotCaughtUpError, ConcurrentWriteError, ProcessingError, SchemaError: see `assets.stream.rederive`.
+        ConcurrentWriteError, ProcessingError, SchemaError: see `assets.stream.rederive`.
     """
     prepare_rederived(stream, settings, say)
     finish_rederived(stream, settings, say)
+    refresh_gold(stream, open_lake(settings), say)
 
 
 def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
@@ -177,11 +178,9 @@ def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> 
 
 
 def finish_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
-    """The swap of `rederive`, and the gold that follows from it."""
-    lake = open_lake(settings)
+    """The swap of `rederive`; gold follows by its own sensor, so that no session waits for it."""
     say(f"{stream.name}: swapping the tables …")
-    swap(stream.contract, lake, say)
-    refresh_gold(stream, lake, say)
+    swap(stream.contract, open_lake(settings), say)
 
 
 def accept_hub(stream: Stream, settings: Settings) -> int | None:

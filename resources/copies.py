@@ -19,40 +19,59 @@ from deltalake.transaction import AddAction, RemoveAction
 _BLOCK_BYTES = 4 << 20
 
 
-def copied_files(
-    source: DeltaTable, source_uri: str, target_uri: str, options: dict[str, str]
-) -> list[AddAction | RemoveAction]:
-    """Copies the files of a table, under new names, into another folder of the same store.
+class Copies:
+    """Copies of one table's files in the folder of another table of the same store.
 
-    Returns:
-        What a commit to the other table has to add.
+    They belong to no table until a commit names them (`keep`); `discard` removes those that none will name.
+
+    Args:
+        source_uri: the folder to copy from.
+        target_uri: the folder to copy to.
+        options: what opens the store.
     """
-    reads, writes = DeltaFileSystemHandler(source_uri, options), DeltaFileSystemHandler(target_uri, options)
-    actions: list[AddAction | RemoveAction] = []
-    for file in pl.DataFrame(source.get_add_actions(flatten=False)).iter_rows(named=True):
+
+    def __init__(self, source_uri: str, target_uri: str, options: dict[str, str]) -> None:
+        self._reads, self._writes = (DeltaFileSystemHandler(uri, options) for uri in (source_uri, target_uri))
+        self._copied: dict[str, AddAction] = {}
+
+    def of(self, source: DeltaTable) -> list[AddAction | RemoveAction]:
+        """Copies the files that a table has now, but for those that were copied before.
+
+        Returns:
+            What a commit to the other table has to add.
+        """
+        files = pl.DataFrame(source.get_add_actions(flatten=False))
+        return [self._copied.get(file["path"]) or self._copy(file) for file in files.iter_rows(named=True)]
+
+    def keep(self) -> None:
+        """Says that a commit has named the copies: they are a table's own files now."""
+        self._copied = {}
+
+    def discard(self) -> None:
+        """Removes all copies."""
+        for copy in self._copied.values():
+            self._writes.delete_file(copy.path)
+        self._copied = {}
+
+    def _copy(self, file: Mapping[str, Any]) -> AddAction:
         folder, _, _ = file["path"].rpartition("/")
         path = f"{folder}/part-{uuid4()}.zstd.parquet" if folder else f"part-{uuid4()}.zstd.parquet"
-        _copy(reads, file["path"], writes, path)
+        source: Any = self._reads.open_input_file(file["path"])
+        copy: Any = self._writes.open_output_stream(path)
+        while block := bytes(source.read(_BLOCK_BYTES)):
+            copy.write(block)
+        copy.close()
+        source.close()
         partition = {name: None if value is None else str(value) for name, value in (file["partition"] or {}).items()}
-        actions.append(
-            AddAction(path, file["size_bytes"], partition, file["modification_time"], True, _statistics(file))
-        )
-    return actions
+        added = AddAction(path, file["size_bytes"], partition, file["modification_time"], True, _statistics(file))
+        self._copied[file["path"]] = added
+        return added
 
 
 def remove_folder(uri: str, options: dict[str, str]) -> None:
     """Removes all files below a folder; one that is not there is removed already."""
     with suppress(TableNotFoundError):
         DeltaFileSystemHandler(uri, options).delete_dir("")
-
-
-def _copy(reads: DeltaFileSystemHandler, path: str, writes: DeltaFileSystemHandler, target: str) -> None:
-    source: Any = reads.open_input_file(path)
-    copy: Any = writes.open_output_stream(target)
-    while block := bytes(source.read(_BLOCK_BYTES)):
-        copy.write(block)
-    copy.close()
-    source.close()
 
 
 def _statistics(file: Mapping[str, Any]) -> str:

@@ -136,6 +136,12 @@ class EventHubsPublisher:
             "connection is made anew. Publish again; some events may have arrived."
         )
 
+    def _unopened(self, error: Exception) -> HubUnavailableError:
+        return HubUnavailableError(
+            f"Event hub '{self._address.hub}' at {self._address.endpoint}: connecting failed in the client "
+            f"({type(error).__name__}). It is tried again; nothing was lost."
+        )
+
     def _begin_to_open(self) -> None:
         self._opening = threading.Thread(target=self._keep_opening, name=f"connect {self._address.hub}", daemon=True)
         self._opening.start()
@@ -146,10 +152,11 @@ class EventHubsPublisher:
             try:
                 self._open()
                 return
-            except HubUnavailableError as error:
-                # A hub that is away matters only to who publishes, and tells that one.
+            except Exception as error:
+                # A hub that is away matters only to who publishes, and tells that one. So does whatever else fails in
+                # the SDK: the next attempt may succeed.
                 with self._changed:
-                    self._failure = error
+                    self._failure = error if isinstance(error, HubUnavailableError) else self._unopened(error)
                     self._changed.notify_all()
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, _RECONNECT_AT_LEAST_EVERY_S)

@@ -165,7 +165,9 @@ class _PartitionConsumer(EventHubConsumer):
     def _work(self, **options: Any) -> None:
         is_alive = self._client_of_link.do_work(**options)
         if self._unread is not None:
-            raise ConnectionError(f"partition {self.partition}: an event cannot be read: {self._unread!r}")
+            raise ConnectionError(
+                f"partition {self.partition}: an event cannot be read ({type(self._unread).__name__})"
+            )
         if not is_alive:
             raise ConnectionError(f"the connection of partition {self.partition} broke")
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from resources.copies import copied_files, remove_folder
+from resources.copies import Copies, remove_folder
 from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
 from resources.schema import Difference, arrow_schema, delta_schema, difference, remedy
 from resources.table import Table
@@ -363,9 +363,14 @@ class LakeTable:
             raise
         return written
 
+    def copies_for(self, other: "LakeTable") -> Copies:
+        """Copies of this table's files in the folder of another table, for `adopt`."""
+        return Copies(self.uri, other.uri, self.lake.options())
+
     def adopt(
         self,
         other: "LakeTable",
+        copies: Copies,
         *,
         transactions: Mapping[str, int],
         expected: Mapping[str, int | None],
@@ -376,15 +381,20 @@ class LakeTable:
         The other table's files are copied, so it can be removed afterwards. Whoever reads sees all the old rows or all
         the new ones.
 
+        Args:
+            other: the table to take the rows from.
+            copies: of its files, made by `other.copies_for`; what is not copied yet is copied now.
+            transactions, expected, event_dates: as for `replace`.
+
         Raises:
             SchemaError: the other table does not have the columns of the contract; the old rows stay.
             ConcurrentWriteError: as for `append`; the old rows stay.
         """
-        delta, source = self.delta(), other.delta()
+        delta, source = self.create().delta(), other.delta()
         if found := difference(source, self.table):
             raise self._other_columns(found)
+        files = copies.of(source)
         self._compare(delta, expected)
-        files = copied_files(source, other.uri, self.uri, self.lake.options())
         with self._refused():
             delta.create_write_transaction(
                 files,

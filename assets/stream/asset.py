@@ -15,10 +15,12 @@ import dagster as dg
 
 from assets.stream.checks import DESCRIPTIONS, evaluate
 from assets.stream.contract import Contract
+from assets.stream.process import ProcessingError
 from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.lake import SchemaError
 from resources.settings import Settings
 from resources.signals import DeferredSignals
 
@@ -127,7 +129,12 @@ def _session(
             on_progress=_Live(context, contract).report,
             should_stop=lambda: signals.is_noted,
         )
-        totals = session.run()
+        try:
+            totals = session.run()
+        except (ProcessingError, SchemaError):
+            # It may be long until the cause is mended, and bronze goes on meanwhile.
+            session.store.maintain(today)
+            raise
         if totals.alerts_withheld:
             context.log.warning(
                 f"{totals.alerts_withheld} All data and alerts are stored; a later session publishes what waits."

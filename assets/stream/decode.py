@@ -38,6 +38,12 @@ POSITION = {"event": pl.Int64, "event_index": pl.Int64}
 COUNT = "reading_count"
 MAX_UNPACKED_BYTES = 8 << 20
 """The largest body that gzip may hold: eight times the largest event of a hub."""
+MAX_UNPACKED_RATIO, LEAST_ROOM_BYTES = 100, 16 << 10
+"""How many times larger than its packed bytes a body may be, and what is allowed whatever the ratio.
+
+JSON of readings shrinks to a tenth or a thirtieth. Without a bound, a micro-batch of a few small events would not fit
+into memory, and its stream would stop for ever.
+"""
 PART = 20_000
 """Bodies decoded at a time: their objects fit into the processor's cache, which makes decoding a third faster."""
 
@@ -277,10 +283,11 @@ def _document(body: bytes) -> bytes | None:
     if body.startswith(_GZIP_MAGIC):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
-                body = packed.read(MAX_UNPACKED_BYTES + 1)
+                room = min(MAX_UNPACKED_BYTES, max(LEAST_ROOM_BYTES, MAX_UNPACKED_RATIO * len(body)))
+                body = packed.read(room + 1)
         except (OSError, EOFError, zlib.error):
             return None
-        if len(body) > MAX_UNPACKED_BYTES:
+        if len(body) > room:
             return None
     return _trimmed(body.removeprefix(_BYTE_ORDER_MARK))
 

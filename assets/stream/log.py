@@ -24,7 +24,8 @@ from resources.lake import Lake, LakeTable
 OFFSET, EXPIRED = "", "expired/"
 PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "others_to/"
 """Marks of alerts; `assets.stream.waiting` says what they mean."""
-KINDS = (OFFSET, EXPIRED, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)
+KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
+"""The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
 COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED = (
     "commits",
@@ -33,6 +34,8 @@ COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED = (
     "replay_due_from",
     "rederived_by",
 )
+OF_BRONZE = (CREATED_AT, EPOCH, REDERIVED)
+"""What bronze's log holds of the stream as a whole; every table's log counts its commits."""
 
 
 class HubPartition(NamedTuple):
@@ -84,9 +87,15 @@ class StreamLog:
         found = self.tables["bronze"].transactions([self.id(EPOCH)])
         epochs = range(found.get(self.id(EPOCH), 0) + 1)
         pairs = [HubPartition(epoch, number) for number in partitions for epoch in epochs]
-        ids = [self.id(what) for what in (COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED)]
-        ids += [self.id(f"{kind}{pair.name}") for kind in KINDS for pair in pairs]
-        self._known = {role: table.transactions(ids) for role, table in self.tables.items()}
+        known = {}
+        for role, table in self.tables.items():
+            # Each id is a look into the log of its own, so only those are asked for that may be there.
+            ids = [
+                self.id(what) for what in ((COMMITS, CREATED_AT, EPOCH, REDERIVED) if role == "bronze" else (COMMITS,))
+            ]
+            ids += [self.id(f"{kind}{pair.name}") for kind in KINDS.get(role, (OFFSET,)) for pair in pairs]
+            known[role] = table.transactions(ids)
+        self._known = known
 
     def of(self, role: str) -> Transactions:
         """All that is known of a table's log."""

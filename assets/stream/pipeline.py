@@ -94,8 +94,8 @@ class Pipeline:
         return sum(each.size for each in self._waiting)
 
     @property
-    def is_committing(self) -> bool:
-        """Whether a commit, or a sending of waiting alerts, was begun that `end_commit` has not returned yet."""
+    def is_at_work(self) -> bool:
+        """Whether a commit, or a sending of waiting alerts, was begun that `end_work` has not returned yet."""
         return self._at_work is not None
 
     def add(self, events: Events) -> None:
@@ -112,15 +112,15 @@ class Pipeline:
         self._waiting.append(_MicroBatch(int(decoded.reading_counts.sum()), size, bronze, outcome, delivery))
 
     def begin_commit(self) -> None:
-        """Begins to commit all micro-batches that wait; `end_commit` tells the outcome. No commit must be under way."""
+        """Begins to commit all micro-batches that wait; `end_work` tells the outcome. No commit must be under way."""
         self._in_commit, self._waiting = self._waiting, []
         self._at_work = self._committing.submit(self._write, self._in_commit)
 
     def begin_sending(self) -> None:
-        """Begins to send some waiting alerts; `end_commit` tells the outcome. No commit must be under way."""
+        """Begins to send some waiting alerts; `end_work` tells the outcome. No commit must be under way."""
         self._at_work = self._committing.submit(self._send_waiting)
 
-    def end_commit(self, *, wait: bool) -> Stored | None:
+    def end_work(self, *, wait: bool) -> Stored | None:
         """What the commit stored that ended since the last call; None if none ended.
 
         Args:
@@ -151,7 +151,8 @@ class Pipeline:
     def _process(self, events: Events, decoded: Decoded, stored: int) -> Outcome:
         if self.failure is not None:
             # After a micro-batch that failed none may be processed: its readings would be unknown to the later ones.
-            raise self.failure
+            # Without the frames of the times before, which would keep all micro-batches in memory.
+            raise self.failure.with_traceback(None)
         if stored:
             self._processor.known.mark_stored(stored)
         try:

@@ -12,7 +12,7 @@ and where a clock was ahead. A rebuild replaces one day in tables that fit; this
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -22,13 +22,13 @@ import polars as pl
 from assets.stream.contract import Contract, Utc
 from assets.stream.log import PUBLISHED, REDERIVED, REPLAY
 from assets.stream.process import Processor
-from assets.stream.rebuild import NotCaughtUpError
 from assets.stream.slices import slices
 from assets.stream.store import CHUNK_READINGS, StreamStore
+from resources.copies import Copies
 from resources.lake import ConcurrentWriteError, Lake
 
 FOLDER = "rederived"
-ATTEMPTS = 20
+ATTEMPTS = 10
 """How often a swap is tried while a session writes; each time what the session added is derived first."""
 SWAPPED = ("alerts", "quarantine", "silver")
 """The order of the swap: silver, the commit point, comes last."""
@@ -56,30 +56,38 @@ def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
 
 
 def swap(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
-    """Puts the derived tables in the place of the stream's. No alert is published.
+    """Puts the derived tables in the place of the stream's.
 
-    A session that writes at this moment is ended by the log, and the next one goes on with the new tables.
+    A session that writes at this moment is ended by the log, and the next one goes on with the new tables. No alert is
+    published here. Alerts that waited for their hub, and those that sessions raised since they last stored some, wait
+    afterwards: a session sends them, perhaps a second time.
 
     Raises:
-        NotCaughtUpError: alerts wait for the alerts hub; they must be sent first, or they would be lost.
         ConcurrentWriteError: a session was faster each time; the derived tables stay for the next attempt.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        store, beside = StreamStore(contract, lake), _beside(contract, lake)
-        store.look()
-        if store.has_unpublished():
-            raise NotCaughtUpError(
-                f"{contract.stream}: alerts wait for the alerts hub, so its tables are not swapped. When the hub is "
-                f"back, a session publishes them, or `pulselake drain {contract.stream}`; then do it again: it goes on."
-            )
-        # The logs were read above, so the swap notices whatever a session commits from here on.
-        _catch_up(beside, say)
-        try:
-            _swap(store, beside)
-            break
-        except ConcurrentWriteError:
-            if attempt == ATTEMPTS:
-                raise
+    beside = _beside(contract, lake)
+    copies = {
+        role: beside.tables[role].copies_for(StreamStore(contract, lake).tables[role].create()) for role in SWAPPED
+    }
+    try:
+        for attempt in range(1, ATTEMPTS + 1):
+            # Copied ahead: what is left then takes less than a second, and a session commits every two.
+            _catch_up(beside, say)
+            for role in SWAPPED:
+                copies[role].of(beside.tables[role].delta())
+            store = StreamStore(contract, lake)
+            store.look()
+            # Whatever a session commits from here on, the swap notices.
+            _catch_up(beside, say)
+            try:
+                _swap(store, beside, copies)
+                break
+            except ConcurrentWriteError:
+                if attempt == ATTEMPTS:
+                    raise
+    except BaseException:
+        _discard(copies)
+        raise
     store = StreamStore(contract, lake)
     store.look()
     store.log.set("bronze", {store.log.id(REDERIVED): 0})
@@ -123,7 +131,8 @@ def redate(contract: Contract, lake: Lake, now: datetime) -> int:
     store.bronze.replace(
         frames(),
         f"ingest_date >= '{today.isoformat()}'",
-        transactions=known | store.log.next_commit("bronze"),
+        # What was derived from the events as they were is of no use.
+        transactions=known | store.log.next_commit("bronze") | {store.log.id(REDERIVED): 0},
         expected=known,
     )
     return int(ahead["len"].sum())
@@ -145,8 +154,8 @@ def _catch_up(beside: StreamStore, say: Say) -> None:
         beside.maintain(day)
 
 
-def _swap(store: StreamStore, beside: StreamStore) -> None:
-    published = store.log.offsets("silver")
+def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies]) -> None:
+    published = store.waiting.settled(store.log.offsets("silver"))
     days = store.bronze.dates("ingest_date")
     for role in SWAPPED:
         table, other = store.tables[role], beside.tables[role]
@@ -160,7 +169,14 @@ def _swap(store: StreamStore, beside: StreamStore) -> None:
             new |= store.log.numbered(PUBLISHED, published)
         if role == "quarantine":
             new |= {store.log.id(REPLAY): 0}
-        table.adopt(other, transactions=new, expected=store.log.of(role), event_dates=dates)
+        table.adopt(other, copies[role], transactions=new, expected=store.log.of(role), event_dates=dates)
+        # Now they are the table's own.
+        copies[role].keep()
+
+
+def _discard(copies: Mapping[str, Copies]) -> None:
+    for each in copies.values():
+        each.discard()
 
 
 def _folder(contract: Contract, lake: Lake) -> Lake:

@@ -183,8 +183,9 @@ class Session:
         hub = self._source.state()
         self._tails = hub.tails
         failure = self._open(hub)
-        # Alerts that wait already are sent between micro-batches, so that those of this session need not wait for them.
-        self.store.waiting.reopen()
+        if failure is None:
+            # Alerts that wait already are sent between micro-batches: those of this session need not wait for them.
+            self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
         processor = Processor(self._contract, Known.nothing(self._contract) if failure else self.store.known())
         failure = failure or self._catch_up(processor)
@@ -309,10 +310,12 @@ class Session:
         limits = self._limits
         is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
         is_late = is_last or time.monotonic() - self._committed_at >= limits.commit_interval_s
-        self._end_commit(pipeline, wait=is_full or is_last)
-        if pipeline.is_committing:
+        self._end_work(pipeline, wait=is_full or is_last)
+        if pipeline.is_at_work:
             return
-        if self._outlet.failure is not None and self._outlet.is_sending_due:
+        # Where the tables cannot be written, nothing could be noted of what is sent.
+        is_sending_due = pipeline.failure is None and self._outlet.is_sending_due
+        if self._outlet.failure is not None and is_sending_due:
             # Alerts that the outlet refused must be stored before the hub is tried again: they are sent from the table.
             self._commit_all(pipeline)
             self._outlet.try_again()
@@ -320,26 +323,26 @@ class Session:
         elif pipeline.waiting_readings and (is_full or is_late):
             pipeline.begin_commit()
             self._committed_at = time.monotonic()
-        elif self._outlet.is_sending_due:
+        elif is_sending_due:
             pipeline.begin_sending()
 
     def _commit_all(self, pipeline: Pipeline) -> None:
-        self._end_commit(pipeline, wait=True)
+        self._end_work(pipeline, wait=True)
         if pipeline.waiting_readings:
             pipeline.begin_commit()
-            self._end_commit(pipeline, wait=True)
+            self._end_work(pipeline, wait=True)
 
     def _send_the_rest(self, pipeline: Pipeline) -> None:
         """Offers waiting alerts once more at the end; a drain sends all of them, for no session may follow."""
         self._outlet.try_again()
         while pipeline.failure is None and self.store.waiting and not self._should_stop():
             pipeline.begin_sending()
-            self._end_commit(pipeline, wait=True)
+            self._end_work(pipeline, wait=True)
             if self._outlet.failure is not None or not self._limits.until_caught_up:
                 break
 
-    def _end_commit(self, pipeline: Pipeline, *, wait: bool) -> None:
-        if not (stored := pipeline.end_commit(wait=wait)) or not (stored.outcomes or stored.events_in_bronze):
+    def _end_work(self, pipeline: Pipeline, *, wait: bool) -> None:
+        if not (stored := pipeline.end_work(wait=wait)) or not (stored.outcomes or stored.events_in_bronze):
             return
         events = stored.events_in_bronze + sum(outcome.bronze.height for outcome in stored.outcomes)
         for outcome in stored.outcomes:

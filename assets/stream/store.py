@@ -109,6 +109,12 @@ class StreamStore:
         """Whether bronze holds events that silver does not."""
         return self.offsets("bronze") != self.offsets("silver")
 
+    def older_events_behind(self) -> int:
+        """How many events of earlier hubs bronze holds that silver does not, at most."""
+        silver = self.offsets("silver")
+        older = ((at, last) for at, last in self.offsets("bronze").items() if at.epoch < self.log.epoch)
+        return sum(max(0, last - silver.get(at, -1)) for at, last in older)
+
     def complete(self, day: date) -> pl.LazyFrame:
         """Bronze of an ingest date as far as silver has come; what a session adds meanwhile is not in it."""
         reached = (is_in(partition, after=-1, to=last) for partition, last in self.offsets("silver").items())
@@ -243,7 +249,8 @@ class StreamStore:
     def maintain(self, day: date) -> None:
         """Keeps the files and log entries of the tables few; see `LakeTable.maintain`."""
         for table in self.tables.values():
-            table.maintain([("ingest_date", "=", day.isoformat())])
+            if table.exists():
+                table.maintain([("ingest_date", "=", day.isoformat())])
 
     def _duplicates(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         if not outcomes:

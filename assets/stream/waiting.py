@@ -73,6 +73,11 @@ class WaitingAlerts:
         """Whether any alert waits."""
         return any(span.has_gap or span.has_tail for span in self._spans().values())
 
+    def settled(self, reached: Offsets) -> Offsets:
+        """Up to where all alerts are published, of events up to the given ones."""
+        spans = self._spans()
+        return reached | {at: span.published for at, span in spans.items() if span.has_gap or span.has_tail}
+
     def passed(self, reached: Offsets, *, are_published: bool) -> Transactions:
         """The marks to set with a commit of alerts that reaches so far.
 

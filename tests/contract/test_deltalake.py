@@ -11,7 +11,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_de
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from deltalake.schema import PrimitiveType
 
-from resources.copies import copied_files, remove_folder
+from resources.copies import Copies, remove_folder
 
 pytestmark = pytest.mark.contract
 
@@ -235,7 +235,9 @@ def test_files_of_another_table_are_copied_and_put_in_the_place_of_a_tables_own(
     other = ROWS.with_columns(pl.col("value") + 0.5, at=pl.lit(datetime(2026, 1, 1, 1, 2, 3, 456_789, tzinfo=UTC)))
     write_deltalake(new, other, partition_by=["day"])
     table, stale = DeltaTable(old), DeltaTable(old)
-    files = copied_files(DeltaTable(new), str(new), str(old), {})
+    copies = Copies(str(new), str(old), {})
+    files = copies.of(DeltaTable(new))
+    assert copies.of(DeltaTable(new)) == files, "what was copied is not copied again"
     replaced = DeltaTable(new).schema()
     table.create_write_transaction(files, "overwrite", replaced, ["day"], commit_properties=transaction(2, "sender"))
     swapped = DeltaTable(old)

@@ -1,6 +1,7 @@
 """Sensors on a real hub, a real lake and Dagster's own run records."""
 
 from datetime import UTC, datetime, timedelta
+from time import sleep
 
 import dagster as dg
 import polars as pl
@@ -10,6 +11,7 @@ from assets.glucose.tables import GLUCOSE_DAILY
 from assets.gold_asset import EVENT_DATES, PENDING_ONLY_TAG
 from assets.stream.asset import INGEST_DATES
 from assets.stream.session import HubRecreatedError
+from orchestration import sensors
 from orchestration.jobs import OFFSETS_TAG
 from orchestration.sensors import IN_FLIGHT, RANGE_END, RANGE_START
 from tests.emulator.hub import RunningHub
@@ -131,6 +133,26 @@ def test_a_hub_that_is_down_skips_and_says_why(site):
     assert "nothing was lost" in tick.skip_message
     site.hub.start()
     assert "0 events behind" in site.tick(SENSOR).skip_message
+
+
+def test_an_answer_that_comes_between_two_ticks_is_used_by_the_second(monkeypatch):
+    monkeypatch.setattr(sensors, "TICK_TIMEOUT_S", 0.05)
+    look: sensors._Look[str] = sensors._Look("the lake")
+    asked: list[int] = []
+
+    def slowly():
+        asked.append(1)
+        sleep(0.4)
+        return "found"
+
+    with pytest.raises(TimeoutError, match=r"No answer from the lake within 0\.05 s, so nothing was started"):
+        look.at(slowly)
+    sleep(0.6)
+    assert look.at(slowly) == "found"
+    assert len(asked) == 1
+    with pytest.raises(TimeoutError):
+        look.at(slowly)
+    assert len(asked) == 2
 
 
 @pytest.mark.service

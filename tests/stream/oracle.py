@@ -163,13 +163,14 @@ def _members(body: bytes | None) -> list[Any]:
 
 def _unpacked(packed: bytes) -> bytes | None:
     found = b""
+    room = min(GZIP_ROOM, max(16 * 1024, 100 * len(packed)))
     while packed.strip(b"\0"):
         member = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:
             found += member.decompress(packed)
         except zlib.error:
             return None
-        if not member.eof or len(found) > GZIP_ROOM:
+        if not member.eof or len(found) > room:
             return None
         packed = member.unused_data.lstrip(b"\0")
     return found

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import zlib
+from random import Random
 
 import msgspec
 import polars as pl
@@ -11,7 +12,7 @@ import pytest
 
 from assets.glucose.contract import GlucosePayload
 from assets.stream.contract import ContractError, Int64
-from assets.stream.decode import MAX_UNPACKED_BYTES, Decoder
+from assets.stream.decode import LEAST_ROOM_BYTES, MAX_UNPACKED_BYTES, Decoder
 from assets.stream.process import Outcome
 from tests.stream.batches import as_rows, differences, micro_batch, process_bodies
 from tests.stream.scenarios import body, reading
@@ -20,6 +21,14 @@ from tests.stream.test_regular import assert_same
 ONE, TWO = body(reading(0)), body(reading(5))
 BOTH = ONE + b"\n" + TWO
 MARK = b"\xef\xbb\xbf"
+
+
+def long(size: int) -> bytes:
+    """A body of so many bytes that gzip shrinks to a half."""
+    shell = body(reading(0, note=""))
+    note = Random(1).randbytes(size // 2 + 1).hex()[: size - len(shell)]
+    return body(reading(0, note=note))
+
 
 UNDERSTOOD: dict[str, tuple[bytes, int]] = {
     "a NUL behind": (ONE + b"\0", 1),
@@ -45,7 +54,8 @@ UNDERSTOOD: dict[str, tuple[bytes, int]] = {
     "gzip with the name of a file": (b"\x1f\x8b\x08\x08" + b"\0" * 4 + b"\0\x03a.json\0" + gzip.compress(ONE)[10:], 1),
     "gzip in two parts": (gzip.compress(ONE + b"\n") + gzip.compress(TWO), 2),
     "gzip with zeros behind": (gzip.compress(ONE) + b"\0" * 8, 1),
-    "gzip that unpacks to the limit": (gzip.compress(ONE + b" " * (MAX_UNPACKED_BYTES - len(ONE))), 1),
+    "gzip that unpacks to the limit": (gzip.compress(long(MAX_UNPACKED_BYTES)), 1),
+    "gzip that shrinks as far as readings do": (gzip.compress(ONE + b" " * (LEAST_ROOM_BYTES - len(ONE))), 1),
 }
 
 
@@ -84,7 +94,9 @@ ODD = {
     "gzip with a wrong check sum": (gzip.compress(ONE)[:-8] + bytes(8), "bad_gzip"),
     "gzip with another method": (b"\x1f\x8b\x07" + gzip.compress(ONE)[3:], "bad_gzip"),
     "gzip with something behind": (gzip.compress(ONE) + b"x", "bad_gzip"),
-    "gzip beyond the limit": (gzip.compress(ONE + b" " * MAX_UNPACKED_BYTES), "bad_gzip"),
+    "gzip beyond the limit": (gzip.compress(long(MAX_UNPACKED_BYTES + 1)), "bad_gzip"),
+    "gzip that is hardly more than blanks": (gzip.compress(ONE + b" " * (LEAST_ROOM_BYTES + 1)), "bad_gzip"),
+    "gzip of very many members": (gzip.compress(b"[" + b"1," * 1_000_000 + b"1]"), "bad_gzip"),
     "gzip of gzip": (gzip.compress(gzip.compress(ONE)), "not_json"),
     "gzip of nothing": (gzip.compress(b""), "not_json"),
     "gzip of no JSON": (gzip.compress(b"x"), "not_json"),

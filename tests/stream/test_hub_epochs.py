@@ -10,6 +10,7 @@ from assets.stream.checks import evaluate
 from assets.stream.rebuild import days_to_replay, rebuild
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
+from orchestration.backlog import backlog
 from resources.lake import ConcurrentWriteError, Lake
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
@@ -76,6 +77,20 @@ def test_what_the_old_hub_left_in_bronze_is_processed_before_and_after_the_new_o
     of_the_first = [row for row in everything(crashed)["silver"] if row["hub_epoch"] == 0]
     assert of_the_first == whole["silver"]
     assert rows(crashed, "silver").height == len(whole["silver"]) + 1
+
+
+def test_what_the_old_hub_left_in_bronze_is_behind_until_a_session_has_processed_it(tmp_path: Path) -> None:
+    lake, first = lake_in(tmp_path), hub_with(troubled_bodies(60))
+    run_session(lake, first)
+    crashed = lake_in(tmp_path / "crashed")
+    store = StreamStore(CONTRACT, crashed)
+    store.open([0, 1])
+    store.commit_bronze(rows(lake, "bronze"), 1)
+    second = recreated([])
+    accept(crashed, second)
+    assert backlog(CONTRACT, crashed, second).events == 66
+    run_session(crashed, second, clock=ticking(NOON + timedelta(minutes=2)))
+    assert backlog(CONTRACT, crashed, second).events == 0
 
 
 def test_a_session_that_reads_the_old_hub_is_ended_by_the_acceptance(tmp_path: Path) -> None:

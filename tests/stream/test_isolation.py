@@ -1,6 +1,7 @@
 """Domain code that fails on one reading costs that reading only, and no text of a body leaves the tables."""
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,22 @@ def test_events_that_the_engine_cannot_process_are_kept_in_bronze_and_processed_
     run_session(lake, hub)
     assert rows(lake, "bronze").height == 16
     assert rows(lake, "silver").height == 6
+
+
+def test_a_session_that_stores_in_bronze_alone_keeps_no_micro_batch_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Processor, *arguments: object) -> Outcome:
+        raise ContractError
+
+    lake, hub = lake_in(tmp_path), hub_with(GOOD * 12, partitions=1, take=1)
+    monkeypatch.setattr(Processor, "_process", failing)
+    with pytest.raises(ProcessingError):
+        run_session(lake, hub)
+    with pytest.raises(ProcessingError) as failed:
+        run_session(lake, hub)
+    assert rows(lake, "bronze").height == 60
+    assert len(traceback.extract_tb(failed.value.__traceback__)) < 10
 
 
 def test_an_alert_that_cannot_be_encoded_is_set_aside_and_the_others_are_published(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """All of a stream's tables made anew from bronze beside the old ones, and swapped."""
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,6 @@ from assets.stream import rederive as rederive_module
 from assets.stream.contract import Contract, Rule
 from assets.stream.log import REDERIVED
 from assets.stream.process import Outcome
-from assets.stream.rebuild import NotCaughtUpError
 from assets.stream.rederive import derive, redate, swap
 from assets.stream.session import ClockError
 from assets.stream.store import StreamStore
@@ -22,7 +22,7 @@ from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact, everything, rows
-from tests.stream.test_outlet import NOT_WAITING, AwayPublisher
+from tests.stream.test_outlet import NOT_WAITING, AwayPublisher, ids
 from tests.stream.test_rebuild import three_days
 
 DAY = timedelta(days=1)
@@ -164,12 +164,91 @@ def test_a_session_that_writes_during_the_swap_is_ended_and_loses_nothing(
     assert_exact(lake, hub)
 
 
-def test_a_swap_while_alerts_wait_is_refused(tmp_path: Path) -> None:
-    lake = lake_in(tmp_path)
-    run_session(lake, hub_with([body(reading(0, 300))]), publisher=AwayPublisher(), limits=NOT_WAITING)
+def test_alerts_that_wait_while_tables_are_swapped_are_sent_afterwards(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(0, 90))], partitions=1)
+    published, sent = MemoryPublisher(), MemoryPublisher()
+    run_session(lake, hub, publisher=published)
+    hub.send([body(reading(minute, 300)) for minute in range(1, 4)], NOON)
+    run_session(lake, hub, publisher=AwayPublisher(), limits=NOT_WAITING, clock=ticking(NOON + timedelta(minutes=1)))
+    rederive(CONTRACT, lake)
+    run_session(lake, hub, publisher=sent, clock=ticking(NOON + timedelta(minutes=2)))
+    assert sorted(ids(published) + ids(sent)) == sorted(rows(lake, "alerts")["alert_id"])
+    assert not StreamStore(CONTRACT, lake).has_unpublished()
+    assert_exact(lake, hub)
+
+
+@pytest.mark.parametrize("is_gap", [False, True], ids=["of this outage", "of an outage that is over"])
+def test_alerts_that_wait_in_a_table_that_does_not_fit_hold_up_neither_bronze_nor_the_remedy(
+    tmp_path: Path, is_gap: bool
+) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(minute, 300)) for minute in range(5)], partitions=1)
+    run_session(lake, hub, contract=OLD, publisher=AwayPublisher(), limits=NOT_WAITING)
+    if is_gap:
+        store = StreamStore(OLD, lake)
+        store.look()
+        store.waiting.reopen()
+    hub.send([body(reading(minute, 301)) for minute in range(10, 20)], NOON)
+    with pytest.raises(SchemaError, match="rederive"):
+        run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=1)))
+    assert rows(lake, "bronze").height == 15
+    rederive(CONTRACT, lake)
+    sent = MemoryPublisher()
+    run_session(lake, hub, publisher=sent, clock=ticking(NOON + timedelta(minutes=2)))
+    assert sorted(ids(sent)) == sorted(rows(lake, "alerts")["alert_id"])
+    assert_exact(lake, hub)
+
+
+@pytest.mark.parametrize("value", [90, 300], ids=["without an alert", "with alerts"])
+def test_a_session_that_is_faster_than_a_swap_makes_it_try_again_and_leaves_no_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: int
+) -> None:
+    lake, hub = lake_in(tmp_path), hub_with([body(reading(minute, 300)) for minute in range(5)], partitions=1)
+    run_session(lake, hub)
     derive(CONTRACT, lake)
-    with pytest.raises(NotCaughtUpError, match="alerts wait for the alerts hub"):
-        swap(CONTRACT, lake)
+    swap_once, raced = rederive_module._swap, list[int]()
+
+    def racing(store: StreamStore, *arguments: object) -> None:
+        if len(raced) < 2:
+            raced.append(1)
+            hub.send([body(reading(20 + len(raced), value))], NOON)
+            run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=len(raced))))
+        swap_once(store, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rederive_module, "_swap", racing)
+    swap(CONTRACT, lake)
+    run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=5)))
+    assert_exact(lake, hub)
+    silver = CONTRACT.tables.silver
+    files = {Path(uri).name for uri in lake.table(silver).delta().file_uris()}
+    found = {each.name for each in (tmp_path / "lake" / silver.name).rglob("*.zstd.parquet")}
+    assert {name for name in found if "-c000" not in name} <= files
+
+
+def test_a_swap_that_is_refused_each_time_leaves_no_copies_and_what_was_derived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ConcurrentWriteError("faster")
+
+    lake = lake_in(tmp_path)
+    three_days(lake)
+    derive(CONTRACT, lake)
+    silver = tmp_path / "lake" / CONTRACT.tables.silver.name
+    before = set(silver.rglob("*.parquet"))
+    with monkeypatch.context() as patched:
+        patched.setattr(rederive_module, "_swap", refused)
+        with pytest.raises(ConcurrentWriteError):
+            swap(CONTRACT, lake)
+    assert set(silver.rglob("*.parquet")) == before
+    assert any((tmp_path / "lake" / "rederived").rglob("*.parquet"))
+
+
+def test_a_table_that_was_removed_is_there_again_after_a_swap(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(40))
+    run_session(lake, hub)
+    shutil.rmtree(tmp_path / "lake" / CONTRACT.tables.quarantine.name)
+    rederive(CONTRACT, lake)
+    assert_exact(lake, hub)
 
 
 def test_gold_follows_tables_that_were_made_anew(tmp_path: Path) -> None:
@@ -191,6 +270,7 @@ def test_events_of_a_clock_that_was_ahead_move_to_today_and_the_stream_goes_on(t
     today = NOON + timedelta(hours=1)
     with pytest.raises(ClockError, match="rederive glucose_readings"):
         run_session(lake, hub, clock=ticking(today))
+    derive(CONTRACT, lake)
     assert redate(CONTRACT, lake, today) == 44
     assert redate(CONTRACT, lake, today) == 0
     rederive(CONTRACT, lake)
