@@ -5,7 +5,8 @@ and without a cursor. Its app transactions, all named after the silver table's i
 
 - ``silver/<id>/<date>``: the silver version that the date was made from.
 - ``silver/<id>``, the mark: every date reflects all that touched it up to this version; later commits are looked up.
-- ``silver/<id>/base``: where a mark had to be set without that being so; dates that reflect less are pending.
+- ``silver/<id>/base``: set with a mark where silver's log no longer told which dates it touched. Every date that
+  reflects an older version than this one is pending, whatever the log says.
 - ``columns``: how often the columns of the gold table changed. Marks are named after it too, ``silver/<id>/columns-1``,
   so with other columns every date is pending: what stands in a new column of an old row is no figure.
 """
@@ -61,7 +62,11 @@ class _Standing:
         return f"{self.silver}/{day.isoformat()}"
 
     def marks(self, done: Collection[date] = ()) -> dict[str, int]:
-        """The mark as far as all dates allow once some are done, where that is further than now."""
+        """The mark to set once some dates are done: the oldest version that any of the others still reflects.
+
+        Nothing where the mark would not move on. For instance, with silver at version 9 and one date left that
+        reflects version 4, the mark is 4.
+        """
         rest = [self.known.get(self.reflects(day), -1) for day in self.pending if day not in done]
         if not self.is_usable:
             return {self.silver: self.version} | ({_base(self.silver): self.version} if rest else {})

@@ -7,7 +7,7 @@ OPEN_TIMEOUT_S = 10.0
 """Connecting to all partitions, to receive or to publish."""
 
 PUBLISH_TIMEOUT_S = 10.0
-"""From one batch that the hub took to the next, or from the call to the first; many batches may take longer."""
+"""The longest time without a batch that the hub took; many batches together may take longer."""
 
 CLOSE_TIMEOUT_S = 2.0
 """Saying goodbye; after that the sockets are shut."""

@@ -29,7 +29,7 @@ CONFIGURATION: Mapping[str, str | None] = {
 }
 _FENCE = "pulselake.sweptAt"
 COMPACTED_BYTES = 100 << 20
-"""What compaction makes of small files. Two that are smaller than half of it become one."""
+"""The size of the files that compaction makes. Files of more than half of it are left as they are."""
 # A dictionary of numbers and instants, which mostly differ, takes a fifth of the time of writing and more space.
 _BY_DIFFERENCES = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 _WHOLE = (PrimitiveType("long"), PrimitiveType("timestamp"))

@@ -20,7 +20,7 @@ class Alerting:
         self._columns = contract.tables.alerts.schema.names()
         self._rules = _rules(contract)
         windows = {window.name for window in contract.windows}
-        # What one value can break, without the mean of others.
+        # Rules on the reading's own value; rules on means are left out.
         self._is_of_reading = np.array([rule.column not in windows for rule in contract.rules], bool)
         self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 

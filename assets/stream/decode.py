@@ -48,6 +48,10 @@ PART = 20_000
 """Bodies decoded at a time: their objects fit into the processor's cache, which makes decoding a third faster."""
 
 
+body_size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
+"""The bytes of a body as bronze and quarantine hold it; null where they hold none."""
+
+
 def missing_field(name: str) -> str:
     """The quarantine reason for a required field that is absent or null."""
     return f"missing_field:{name}"

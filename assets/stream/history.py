@@ -70,7 +70,7 @@ def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def _behind_largest_gaps(days: pl.Series) -> pl.Series:
-    """The days with which `MAX_LOOK_UPS` parts begin that have as little between their days as possible."""
+    """Splits days at their largest gaps into `MAX_LOOK_UPS` parts; returns the first day of each."""
     gaps = days.diff().dt.total_days().fill_null(0)
     return pl.concat([days.head(1), days[gaps.arg_sort(descending=True).head(MAX_LOOK_UPS - 1)]]).unique().sort()
 

@@ -32,10 +32,10 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Encoded(NamedTuple):
-    """Events to publish, as `body` and `key`, and how many alerts could not be made into one."""
+    """Events to publish, as `body` and `key`, and how many alerts are set aside, since they cannot be made into one."""
 
     events: pl.DataFrame
-    failed: int
+    set_aside: int
 
 
 def publish_alerts(
@@ -61,7 +61,7 @@ def _sent(
     publisher: Publisher, alerts: pl.DataFrame, encode: Callable[[pl.DataFrame], Encoded], *, is_packed: bool
 ) -> int:
     """Sends some alerts; how many of them no hub will ever take."""
-    parts = list(isolated(alerts, encode, lambda row, _: _refused(row)))
+    parts = list(isolated(alerts, encode, lambda row, _: _set_aside(row)))
     events = pl.concat(part.events for part in parts)
     events = _packed(events) if is_packed else events
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
@@ -69,7 +69,7 @@ def _sent(
     if too_large and is_packed:
         single = [(bytes(body), keys[at]) for at in too_large for body in _split(bodies[at])]
         too_large = publisher.publish([body for body, _ in single], [key for _, key in single])
-    return sum(part.failed for part in parts) + len(too_large)
+    return sum(part.set_aside for part in parts) + len(too_large)
 
 
 def encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> Encoded:
@@ -88,7 +88,7 @@ def encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl
     return Encoded(body.hstack(alerts.select(key=key.cast(pl.String))), 0)
 
 
-def _refused(alert: pl.DataFrame) -> Encoded:
+def _set_aside(alert: pl.DataFrame) -> Encoded:
     return Encoded(pl.DataFrame(schema={"body": pl.String, "key": pl.String}), alert.height)
 
 

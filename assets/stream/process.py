@@ -15,7 +15,7 @@ from assets.discretion import T, without_text
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import PLACE, Cleaning, with_counts
 from assets.stream.contract import Contract
-from assets.stream.decode import Body, Decoded, Decoder
+from assets.stream.decode import Body, Decoded, Decoder, body_size
 from assets.stream.known import Known
 
 ORDER = ["pulled_at", "partition", "sequence_number"]
@@ -233,9 +233,8 @@ def _only(rows: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
 
 def _without_copies(quarantined: pl.DataFrame) -> pl.DataFrame:
     """Leaves out most copies of a body: an array of many bad members would be multiplied by its own length."""
-    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size())
     number = pl.int_range(pl.len()).over("event")
-    is_kept = ((size <= MAX_REPEATED_BODY_BYTES) & (number < MAX_REPEATED_BODIES)) | (number == 0)
+    is_kept = ((body_size <= MAX_REPEATED_BODY_BYTES) & (number < MAX_REPEATED_BODIES)) | (number == 0)
     return quarantined.with_columns(pl.when(is_kept).then(pl.col("body", "body_bytes")))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from assets.stream.contract import Contract
+from assets.stream.decode import body_size
 from assets.stream.known import Known
 from assets.stream.log import hub_epoch
 from assets.stream.process import Outcome, Processor
@@ -188,8 +189,7 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
 
 def _is_changed(store: StreamStore, day: date) -> bool:
     quarantine = store.quarantine.scan().filter(pl.col("ingest_date") == day)
-    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64).fill_null(0)
-    parts = slices(quarantine, "received_at", CHUNK_BYTES, (size + ROW_BYTES).sum())
+    parts = slices(quarantine, "received_at", CHUNK_BYTES, (body_size.fill_null(0) + ROW_BYTES).sum())
     return any(_changes(store, day, part.with_columns(hub_epoch).collect()) for part in parts)
 
 

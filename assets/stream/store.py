@@ -15,7 +15,7 @@ import polars as pl
 
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract, Output
-from assets.stream.decode import Body
+from assets.stream.decode import Body, body_size
 from assets.stream.known import Known
 from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
 from assets.stream.process import ORDER, Outcome
@@ -273,9 +273,8 @@ class StreamStore:
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:
     """Events of bronze in processing order, some whole micro-batches at a time."""
-    size = pl.coalesce(pl.col("body").str.len_bytes(), pl.col("body_bytes").bin.size()).cast(pl.Int64)
     count = pl.col("reading_count").sum()
-    batches = bronze.group_by("pulled_at").agg(count, size.sum().alias("bytes")).sort("pulled_at")
+    batches = bronze.group_by("pulled_at").agg(count, body_size.sum().alias("bytes")).sort("pulled_at")
     for first, last in _chunks(batches.collect(engine="streaming")):
         yield events_of(bronze.filter(pl.col("pulled_at").is_between(first, last)))
 
