@@ -38,7 +38,7 @@ from tests.stream.tables import assert_exact, bronze_events, rows
 ROOT = Path(__file__).resolve().parents[2]
 GLUCOSE, DEVICES = STREAMS
 DOMAINS = {GLUCOSE.contract: oracle.GLUCOSE, DEVICES.contract: oracle.DEVICES}
-KILLS = 10
+KILLS = 5
 EVENTS_PER_SEND = 20
 PAUSE_S = 0.1
 
