@@ -67,13 +67,15 @@ def test_every_command_is_known():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_what_a_command_does(command, name):
-    shown = command.run(name, "--help")
-    assert f"Usage: python -m orchestration.cli {name}" in shown.out
+    shown = command.invoke(name, "--help")
+    assert f"Usage: pulselake {name}" in shown.out
     assert shown.err == ""
 
 
+@pytest.mark.service
 def test_without_a_command_all_are_listed(command):
     shown = command.run(code=2)
+    assert "Usage: python -m orchestration.cli" in shown.out
     assert all(name in shown.out for name in COMMANDS)
 
 
@@ -127,7 +129,7 @@ def test_sql_prints_a_table_csv_or_json(drained):
 def test_sql_knows_every_layer(drained):
     layers = ("bronze.glucose_readings", "quarantine.glucose_readings", "alerts.glucose_readings", "gold.glucose_daily")
     counts = ", ".join(f'(SELECT count(*) FROM {name}) AS "{name.split(".")[0]}"' for name in layers)
-    (row,) = json.loads(drained.run("sql", f"SELECT {counts}", "--format", "json").out)
+    (row,) = json.loads(drained.invoke("sql", f"SELECT {counts}", "--format", "json").out)
     assert row["bronze"] == 9
     assert row["quarantine"] == 4
     assert row["alerts"] >= 4
@@ -137,7 +139,7 @@ def test_sql_knows_every_layer(drained):
 @pytest.mark.service
 def test_a_report_can_be_asked(drained):
     statement = "SELECT readings_count FROM (SELECT reading_count AS readings_count FROM gold.report_data_quality)"
-    assert json.loads(drained.run("sql", statement, "--format", "json").out) == [{"readings_count": 9}]
+    assert json.loads(drained.invoke("sql", statement, "--format", "json").out) == [{"readings_count": 9}]
 
 
 @pytest.mark.service
@@ -145,7 +147,7 @@ def test_a_report_can_be_asked(drained):
     "statement", ["SELECT nonsense", "DROP TABLE silver.glucose_readings", "SELECT * FROM '/etc/passwd'"]
 )
 def test_a_statement_that_fails_is_explained(drained, statement):
-    refused = drained.run("sql", statement, code=1)
+    refused = drained.invoke("sql", statement, code=1)
     assert refused.err.strip()
     assert refused.out == ""
 
@@ -222,7 +224,7 @@ def test_without_a_hub_it_says_how_to_start_one(command, arguments):
 
 @pytest.mark.parametrize("name", ["drain", "replay"])
 def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
-    refused = command.run(name, "heartbeat", code=1)
+    refused = command.invoke(name, "heartbeat", code=1)
     assert refused.err.strip() == ("There is no stream 'heartbeat'. Streams: glucose_readings, device_readings.")
 
 
@@ -238,11 +240,12 @@ def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     ids=" ".join,
 )
 def test_what_the_generator_cannot_do_is_refused(command, arguments):
-    refused = command.run(*arguments, code=2)
+    refused = command.invoke(*arguments, code=2)
     assert arguments[-2] in refused.err
     assert not command.home.exists()
 
 
+@pytest.mark.service
 def test_all_that_may_be_malformed_is_possible(command):
     assert "`pulselake hub`" in command.run("generate", "--faults", "0.95", "--seconds", "1", code=1).err
 
@@ -265,15 +268,15 @@ def test_a_lake_that_cannot_be_opened_is_explained(command):
     log.mkdir(parents=True)
     (log / "00000000000000000000.json").write_text("no log")
     for arguments in (("status",), ("drain",), ("replay", "glucose"), ("sql", "SELECT 1")):
-        assert "PULSELAKE_LAKE" in command.run(*arguments, code=1).err
+        assert "PULSELAKE_LAKE" in command.invoke(*arguments, code=1).err
 
 
 def test_a_missing_file_is_named(command):
-    assert "nowhere.ndjson" in command.run("publish", "glucose", "nowhere.ndjson", code=2).err
+    assert "nowhere.ndjson" in command.invoke("publish", "glucose", "nowhere.ndjson", code=2).err
 
 
 def test_an_unknown_format_is_answered_with_those_there_are(command):
-    refused = command.run("sql", "SELECT 1", "--format", "xml", code=2)
+    refused = command.invoke("sql", "SELECT 1", "--format", "xml", code=2)
     assert all(name in refused.err for name in ("table", "csv", "json"))
 
 
@@ -288,7 +291,7 @@ def test_an_unknown_format_is_answered_with_those_there_are(command):
     ],
 )
 def test_a_bad_setting_is_named_without_its_value(command, setting, value):
-    refused = command.run("status", code=1, **{setting: value})
+    refused = command.invoke("status", code=1, **{setting: value})
     assert refused.err.startswith(f"Setting {setting}: ")
     assert value not in refused.err
 
