@@ -34,6 +34,7 @@ from resources.event_hubs_receiver import EventHubsReceiver
 from resources.event_source import HubState, Tail
 from resources.lake import Lake
 from tests.emulator.hub import RunningHub
+from tests.midnight import wait_out_midnight
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.tables import everything, rows
 
@@ -123,6 +124,12 @@ class Place:
 
     def _day(self) -> date:
         return self.lake.table(self.contract.tables.bronze).dates("ingest_date")[-1]
+
+
+@pytest.fixture(autouse=True)
+def one_date() -> None:
+    """Today is the same date when the test ends."""
+    wait_out_midnight()
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,7 @@ def started(pid: int) -> bool:
         return False
 
 
+@pytest.mark.service
 def test_children_end_with_the_block_and_with_what_they_started(tmp_path):
     family = python(
         "-c", f"import subprocess, time; print(subprocess.Popen({SLEEP!r}).pid, flush=True); time.sleep(600)"
@@ -84,6 +85,7 @@ def test_children_end_with_the_block_and_with_what_they_started(tmp_path):
     wait_until(lambda: not started(grandchild), "the grandchild's end")
 
 
+@pytest.mark.service
 def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("orchestration.processes.STOP_AFTER_S", 0.5)
     with Children(tmp_path) as children:
@@ -125,6 +127,7 @@ def test_runs_that_an_earlier_dagster_left_behind_are_cancelled(offline):
     }
 
 
+@pytest.mark.service
 def test_a_wait_ends_when_the_process_is_asked_to_end(tmp_path):
     stop = threading.Event()
     with Children(tmp_path, stop) as children:
@@ -134,6 +137,7 @@ def test_a_wait_ends_when_the_process_is_asked_to_end(tmp_path):
             children.wait_until(lambda: False, "nothing", timeout_s=600)
 
 
+@pytest.mark.service
 def test_a_child_that_ended_is_told_with_its_log(tmp_path):
     with Children(tmp_path) as children:
         children.start("short", python("-c", "raise SystemExit(3)"))
