@@ -16,12 +16,13 @@ from typing import IO
 from typer.testing import CliRunner
 
 from orchestration.cli import app
-from orchestration.processes import free_port, is_open
+from orchestration.processes import is_open
 from tests.orchestration.site import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PULSELAKE = [sys.executable, "-m", "orchestration.cli"]
 TIMEOUT_S = 240.0
+_PORTS = iter(range(10_000 + os.getpid() % 200 * 100, 32_000))
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,15 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> Finishe
 
 
 def command_line(folder: Path) -> CommandLine:
-    return CommandLine(folder, free_port())
+    return CommandLine(folder, port_for_a_command())
+
+
+def port_for_a_command() -> int:
+    """A port that nothing listens on, nor takes before the command does: the system gives none below 32768 to others.
+
+    Each process of the tests begins elsewhere, and no port is given twice.
+    """
+    return next(port for port in _PORTS if not is_open(port))
 
 
 @contextmanager

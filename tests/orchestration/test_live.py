@@ -27,7 +27,14 @@ from orchestration.sensors import IN_FLIGHT
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
-from tests.orchestration.commands import PULSELAKE, CommandLine, command_line, end, read_until
+from tests.orchestration.commands import (
+    PULSELAKE,
+    CommandLine,
+    command_line,
+    end,
+    port_for_a_command,
+    read_until,
+)
 from tests.orchestration.site import wait_until
 
 SLEEP = python("-c", "import time; time.sleep(600)")
@@ -217,7 +224,7 @@ def test_a_hub_that_runs_already_is_used(command):
 @pytest.mark.service
 @pytest.mark.parametrize(("name", "number"), [("dev", signal.SIGINT), ("dev", signal.SIGHUP), ("demo", signal.SIGTERM)])
 def test_a_signal_while_it_starts_ends_it(command, name, number):
-    starting = command.start(name, PULSELAKE_WEB_PORT=str(free_port()))
+    starting = command.start(name, PULSELAKE_WEB_PORT=str(port_for_a_command()))
     try:
         read_until(starting.stderr, "Starting")
         finished = end(starting, number)
@@ -229,7 +236,7 @@ def test_a_signal_while_it_starts_ends_it(command, name, number):
 @pytest.mark.slow
 @pytest.mark.service
 def test_the_system_runs_until_it_is_interrupted(command):
-    web_port = free_port()
+    web_port = port_for_a_command()
     dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
     try:
         read_until(dev.stderr, "Ctrl-C ends")
@@ -254,7 +261,7 @@ def test_the_system_runs_until_it_is_interrupted(command):
 @pytest.mark.service
 def test_the_system_ends_with_its_terminal(command):
     terminal = python("-c", "import pty, sys; pty.spawn(sys.argv[1:])")
-    settings = command.environment(PULSELAKE_WEB_PORT=str(free_port()))
+    settings = command.environment(PULSELAKE_WEB_PORT=str(port_for_a_command()))
     window = subprocess.Popen(
         [*terminal, *PULSELAKE, "dev"],
         cwd=command.folder,
