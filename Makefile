@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo dev test lint types definitions bench pins clean
+.PHONY: help install install-dev demo dev quick test lint types definitions bench pins clean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -19,6 +19,9 @@ demo: install ## Run the whole system for a minute on synthetic patients
 
 dev: install ## Start hub, generator, Dagster and its web page
 	$(BIN)/pulselake dev $(ARGS)
+
+quick: lint types ## Check style and types, and run the tests that need no service, process or run of Dagster
+	$(BIN)/python -m pytest -n 2 -q -m "not (service or slow or crash)" $(ARGS)
 
 test: lint types definitions ## Check and test everything, as CI does
 	$(BIN)/python -m pytest -n 2 -q $(ARGS)

@@ -21,3 +21,8 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     with Azurite(tmp_path_factory.mktemp("azurite")) as service:
         yield service
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest tests come first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: not (item.get_closest_marker("slow") or item.get_closest_marker("crash")))

@@ -34,6 +34,7 @@ def leftovers(text: str) -> list[str]:
     return [what for what, pattern in LEFTOVERS.items() if re.search(pattern, text, re.IGNORECASE | re.MULTILINE)]
 
 
+@pytest.mark.service
 def test_no_file_names_a_registry_or_one_machine():
     found = {
         str(file.relative_to(ROOT)): names
@@ -57,6 +58,7 @@ def test_a_leftover_is_recognised(line):
     assert leftovers(f"first\n{line}\n")
 
 
+@pytest.mark.service
 def test_pinned_requirements_are_complete():
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
     complaints = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
@@ -70,6 +72,7 @@ def test_every_requirement_is_pinned_to_one_version():
     assert loose == []
 
 
+@pytest.mark.service
 def test_an_install_that_fails_names_what_failed_and_what_to_do(tmp_path):
     for name in ("scripts/install.sh", "pyproject.toml", "requirements.txt", "requirements-nodeps.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -5,7 +5,9 @@ The files in `inputs` are made up after public bug reports; no line is anybody's
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,8 +29,12 @@ from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from generator.publisher import publish_file
 from resources.event_hubs import EventHubsNamespace
+from resources.event_hubs_publisher import EventHubsPublisher
+from resources.event_hubs_receiver import EventHubsReceiver
+from resources.event_source import HubState, Tail
 from resources.lake import Lake
 from tests.emulator.hub import RunningHub
+from tests.midnight import wait_out_midnight
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.tables import everything, rows
 
@@ -40,28 +46,52 @@ HUBS = 24
 
 
 @dataclass
+class CaseHub:
+    """A hub of one partition that only one test sends to, with a publisher that stays connected.
+
+    Receiving is real. The tail is counted here, because each look at it by the SDK takes most of a second and a session
+    that ends when it has caught up looks three times.
+    """
+
+    namespace: EventHubsNamespace
+    name: str
+    publisher: EventHubsPublisher
+    created_at_ms: int
+    sent: int = 0
+
+    def send(self, *bodies: bytes) -> None:
+        assert self.publisher.publish(bodies, ["1"] * len(bodies)) == []
+        self.sent += len(bodies)
+
+    def state(self) -> HubState:
+        return HubState(self.created_at_ms, {0: Tail(0, self.sent - 1)})
+
+    def receive(self, after: Mapping[int, int]) -> AbstractContextManager[EventHubsReceiver]:
+        return self.namespace.source(self.name).receive(after)
+
+
+@dataclass
 class Place:
     """A stream with a hub and a lake of its own."""
 
-    namespace: EventHubsNamespace
-    hub: str
+    hub: CaseHub
     lake: Lake
     contract: Contract
     alerts: MemoryPublisher
 
     def publish(self, *files: str) -> "Place":
-        with self.namespace.publisher(self.hub) as publisher:
-            for file in files:
-                publish_file(INPUTS / file, publisher)
+        for file in files:
+            published = publish_file(INPUTS / file, self.hub.publisher)
+            assert published.too_large == ()
+            self.hub.sent += published.events
         return self
 
     def send(self, *bodies: bytes) -> "Place":
-        with self.namespace.publisher(self.hub) as publisher:
-            publisher.publish(bodies, ["1"] * len(bodies))
+        self.hub.send(*bodies)
         return self
 
     def drain(self) -> Totals:
-        return Session(self.contract, self.lake, self.namespace.source(self.hub), self.alerts, limits=DRAIN).run()
+        return Session(self.contract, self.lake, self.hub, self.alerts, limits=DRAIN).run()
 
     def rows(self, layer: str) -> pl.DataFrame:
         return rows(self.lake, layer, self.contract)
@@ -96,19 +126,29 @@ class Place:
         return self.lake.table(self.contract.tables.bronze).dates("ingest_date")[-1]
 
 
+@pytest.fixture(autouse=True)
+def one_date() -> None:
+    """Today is the same date when the test ends."""
+    wait_out_midnight()
+
+
 @pytest.fixture(scope="module")
-def hubs() -> Iterator[Iterator[tuple[EventHubsNamespace, str]]]:
-    """Hubs that nobody has used."""
+def hubs() -> Iterator[Iterator[CaseHub]]:
+    """Hubs that nobody has used; all publishers connect at the same time."""
     names = [f"case_{number}" for number in range(HUBS)]
-    with RunningHub([f"{name}:1" for name in names]) as hub:
+    with RunningHub([f"{name}:1" for name in names]) as hub, ExitStack() as stack:
         namespace = EventHubsNamespace(hub.connection_string)
-        yield ((namespace, name) for name in names)
+        publishers = [stack.enter_context(namespace.publisher(name)) for name in names]
+        with ThreadPoolExecutor(HUBS) as threads:
+            states = list(threads.map(lambda name: namespace.source(name).state(), names))
+        assert {tuple(state.tails.items()) for state in states} == {((0, Tail(0, -1)),)}
+        made = zip(names, publishers, states, strict=True)
+        yield (CaseHub(namespace, name, publisher, state.created_at_ms) for name, publisher, state in made)
 
 
 @pytest.fixture
-def glucose(hubs: Iterator[tuple[EventHubsNamespace, str]], tmp_path: Path) -> Place:
-    namespace, hub = next(hubs)
-    return Place(namespace, hub, Lake(str(tmp_path / "lake")), GLUCOSE, MemoryPublisher())
+def glucose(hubs: Iterator[CaseHub], tmp_path: Path) -> Place:
+    return Place(next(hubs), Lake(str(tmp_path / "lake")), GLUCOSE, MemoryPublisher())
 
 
 @pytest.fixture
@@ -282,8 +322,9 @@ def test_identity_that_stands_only_beside_the_body_is_kept(glucose: Place) -> No
     event = EventData(b'{"glucose_level": 90}')
     event.properties = {"patient": "7", "site": "Ümeå"}
     event.raw_amqp_message.annotations = {"iothub-connection-device-id": "meter-12"}
-    with glucose.namespace.producer(glucose.hub) as producer:
+    with glucose.hub.namespace.producer(glucose.hub.name) as producer:
         producer.send_batch([event], partition_id="0")
+    glucose.hub.sent += 1
     glucose.drain()
     row = glucose.rows("bronze").row(0, named=True)
     assert json.loads(row["properties"])["site"] == "Ümeå"

@@ -1,4 +1,4 @@
-"""The process of the hub is killed ten times at random moments while events flow and sessions run."""
+"""The process of the hub is killed several times at random moments while events flow and sessions run."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The process of a session is killed ten times at random moments while events flow."""
+"""The process of a session is killed several times at random moments while events flow."""
 
 import time
 from pathlib import Path

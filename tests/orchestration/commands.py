@@ -1,19 +1,28 @@
-"""`pulselake` as its users start it: a process with a home, a port and an environment of its own."""
+"""`pulselake` as its users start it: a process with a home, a port and an environment of its own.
+
+What a command says before it connects to anything is the same in this process, and there in a tenth of the time.
+"""
 
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from orchestration.processes import free_port, is_open
+from typer.testing import CliRunner
+
+from orchestration.cli import app
+from orchestration.processes import is_open
 from tests.orchestration.site import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PULSELAKE = [sys.executable, "-m", "orchestration.cli"]
 TIMEOUT_S = 240.0
+_PORTS = iter(range(10_000 + os.getpid() % 200 * 100, 32_000))
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,16 @@ class CommandLine:
         assert done.returncode == code, done.stdout + done.stderr
         return Finished(done.returncode, done.stdout, done.stderr)
 
+    def invoke(self, *arguments: object, code: int = 0, **settings: str) -> Finished:
+        """The same without a process; no setting of the machine may be in the environment."""
+        with _signals_kept():
+            done = CliRunner().invoke(
+                app, list(map(str, arguments)), prog_name="pulselake", env=self.environment(**settings)
+            )
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        assert done.exit_code == code, done.stdout + done.stderr
+        return Finished(done.exit_code, done.stdout, done.stderr)
+
     def start(self, *arguments: object, **settings: str) -> subprocess.Popen[str]:
         command = [*PULSELAKE, *map(str, arguments)]
         return subprocess.Popen(
@@ -100,4 +119,24 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> Finishe
 
 
 def command_line(folder: Path) -> CommandLine:
-    return CommandLine(folder, free_port())
+    return CommandLine(folder, port_for_a_command())
+
+
+def port_for_a_command() -> int:
+    """A port that nothing listens on, nor takes before the command does: the system gives none below 32768 to others.
+
+    Each process of the tests begins elsewhere, and no port is given twice.
+    """
+    return next(port for port in _PORTS if not is_open(port))
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Puts back what a command does to signals when it starts."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -8,7 +8,14 @@ import dagster as dg
 import pytest
 
 from tests.emulator.hub import RunningHub
+from tests.midnight import wait_out_midnight
 from tests.orchestration.site import HUBS, Site
+
+
+@pytest.fixture(autouse=True)
+def one_date() -> None:
+    """Today is the same date when the test ends."""
+    wait_out_midnight()
 
 
 @pytest.fixture(autouse=True)

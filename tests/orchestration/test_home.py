@@ -25,6 +25,7 @@ def test_a_home_that_is_in_use_is_named_with_what_to_do(tmp_path):
     assert "PULSELAKE_HOME" in str(refused.value)
 
 
+@pytest.mark.service
 def test_a_home_is_held_by_children_that_outlive_who_started_them(tmp_path):
     with ExitStack() as killed:
         lock = killed.enter_context(locked(tmp_path))

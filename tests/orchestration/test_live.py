@@ -27,7 +27,14 @@ from orchestration.sensors import IN_FLIGHT
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
-from tests.orchestration.commands import PULSELAKE, CommandLine, command_line, end, read_until
+from tests.orchestration.commands import (
+    PULSELAKE,
+    CommandLine,
+    command_line,
+    end,
+    port_for_a_command,
+    read_until,
+)
 from tests.orchestration.site import wait_until
 
 SLEEP = python("-c", "import time; time.sleep(600)")
@@ -72,6 +79,7 @@ def started(pid: int) -> bool:
         return False
 
 
+@pytest.mark.service
 def test_children_end_with_the_block_and_with_what_they_started(tmp_path):
     family = python(
         "-c", f"import subprocess, time; print(subprocess.Popen({SLEEP!r}).pid, flush=True); time.sleep(600)"
@@ -84,6 +92,7 @@ def test_children_end_with_the_block_and_with_what_they_started(tmp_path):
     wait_until(lambda: not started(grandchild), "the grandchild's end")
 
 
+@pytest.mark.service
 def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("orchestration.processes.STOP_AFTER_S", 0.5)
     with Children(tmp_path) as children:
@@ -125,6 +134,7 @@ def test_runs_that_an_earlier_dagster_left_behind_are_cancelled(offline):
     }
 
 
+@pytest.mark.service
 def test_a_wait_ends_when_the_process_is_asked_to_end(tmp_path):
     stop = threading.Event()
     with Children(tmp_path, stop) as children:
@@ -134,6 +144,7 @@ def test_a_wait_ends_when_the_process_is_asked_to_end(tmp_path):
             children.wait_until(lambda: False, "nothing", timeout_s=600)
 
 
+@pytest.mark.service
 def test_a_child_that_ended_is_told_with_its_log(tmp_path):
     with Children(tmp_path) as children:
         children.start("short", python("-c", "raise SystemExit(3)"))
@@ -213,7 +224,7 @@ def test_a_hub_that_runs_already_is_used(command):
 @pytest.mark.service
 @pytest.mark.parametrize(("name", "number"), [("dev", signal.SIGINT), ("dev", signal.SIGHUP), ("demo", signal.SIGTERM)])
 def test_a_signal_while_it_starts_ends_it(command, name, number):
-    starting = command.start(name, PULSELAKE_WEB_PORT=str(free_port()))
+    starting = command.start(name, PULSELAKE_WEB_PORT=str(port_for_a_command()))
     try:
         read_until(starting.stderr, "Starting")
         finished = end(starting, number)
@@ -225,7 +236,7 @@ def test_a_signal_while_it_starts_ends_it(command, name, number):
 @pytest.mark.slow
 @pytest.mark.service
 def test_the_system_runs_until_it_is_interrupted(command):
-    web_port = free_port()
+    web_port = port_for_a_command()
     dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
     try:
         read_until(dev.stderr, "Ctrl-C ends")
@@ -250,7 +261,7 @@ def test_the_system_runs_until_it_is_interrupted(command):
 @pytest.mark.service
 def test_the_system_ends_with_its_terminal(command):
     terminal = python("-c", "import pty, sys; pty.spawn(sys.argv[1:])")
-    settings = command.environment(PULSELAKE_WEB_PORT=str(free_port()))
+    settings = command.environment(PULSELAKE_WEB_PORT=str(port_for_a_command()))
     window = subprocess.Popen(
         [*terminal, *PULSELAKE, "dev"],
         cwd=command.folder,

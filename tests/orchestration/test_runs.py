@@ -39,6 +39,8 @@ from tests.stream.scenarios import run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact, assert_follows_bronze
 from tests.stream.test_rebuild import BEFORE_THE_FIX
 
+pytestmark = pytest.mark.service
+
 ROOT = Path(__file__).resolve().parents[2]
 GLUCOSE = STREAMS[0]
 LAYERS = ("bronze", "silver", "quarantine", "alerts")
@@ -70,7 +72,6 @@ def failure(instance: dg.DagsterInstance, run_id: str) -> str:
     return " ".join(str(event.step_failure_data.error) for event in events_of(instance, run_id, EVENT.STEP_FAILURE))
 
 
-@pytest.mark.service
 def test_a_session_reports_counts_offsets_and_checks(site):
     bodies = [*readings(4, value=120.0), b"not json", *readings(1, value=120.0)]
     site.send([*bodies, bodies[0]])
@@ -96,7 +97,6 @@ def test_a_session_reports_counts_offsets_and_checks(site):
     assert_exact(site.lake, site.source)
 
 
-@pytest.mark.service
 def test_a_run_says_nothing_of_patients(site):
     secrets = ("7301946528", "123.4567", "Secretville", "Janet Doe", "1985-04-12", "hush-hush")
     site.send(
@@ -147,7 +147,6 @@ FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, Any], 
 }
 
 
-@pytest.mark.service
 @pytest.mark.parametrize(("fail", "run", "succeeds"), FAILURES.values(), ids=FAILURES)
 def test_whatever_fails_no_text_of_a_body_reaches_dagster_or_a_log(
     site, monkeypatch, caplog, capfd, fail, run, succeeds
@@ -179,7 +178,6 @@ def test_whatever_fails_no_text_of_a_body_reaches_dagster_or_a_log(
     assert site.rows("bronze").height >= 3
 
 
-@pytest.mark.service
 def test_a_session_shows_its_progress_while_it_runs(site, monkeypatch):
     monkeypatch.setattr(stream_asset, "LIVE_EVERY_S", 0.0)
     site.send(readings(3))
@@ -191,7 +189,6 @@ def test_a_session_shows_its_progress_while_it_runs(site, monkeypatch):
     assert numbers(shown[0])["events"] == 3
 
 
-@pytest.mark.service
 def test_with_bronze_alone_selected_all_four_tables_are_still_written_and_shown(site):
     site.send(readings(3))
     result = site.run(SESSION, only=["bronze/glucose_readings"], partition_key=today().isoformat())
@@ -210,7 +207,6 @@ def test_a_session_of_a_past_day_is_refused_and_says_what_to_select(offline):
     assert "select silver, quarantine and alerts without bronze" in reason
 
 
-@pytest.mark.service
 def test_a_session_without_its_hub_fails_with_the_hubs_name(site):
     site.hub.stop()
     result = site.run_session()
@@ -261,7 +257,6 @@ def test_a_backfill_from_bronze_gives_the_same_day_again(offline):
     assert "silver:freshness" not in checks(offline.instance, result.run_id)
 
 
-@pytest.mark.service
 def test_the_replay_job_lets_in_what_a_fix_lets_in_and_publishes_its_alerts(site):
     at = datetime.now(UTC) - timedelta(minutes=9)
     site.send([reading(at, "300"), reading(at + timedelta(minutes=1), 90.0), b"not json"])
@@ -408,7 +403,6 @@ def test_a_purged_run_leaves_no_files(filed):
     assert filed.run("reports").success
 
 
-@pytest.mark.service
 def test_a_second_session_of_a_stream_waits_for_the_first(pooled):
     pooled.set(PULSELAKE_IDLE_TIMEOUT_S="4")
     pooled.send(readings(5))
@@ -432,7 +426,6 @@ def test_a_second_session_of_a_stream_waits_for_the_first(pooled):
     assert_exact(pooled.lake, pooled.source)
 
 
-@pytest.mark.service
 def test_a_terminated_session_commits_what_it_pulled_and_ends_as_cancelled(site, tmp_path):
     run_id = "5e551000-0000-4000-8000-000000000000"
     stop = threading.Event()

@@ -202,6 +202,7 @@ def test_gold_is_refreshed_for_touched_dates_the_newest_first(offline):
     assert requested(offline) == [("2026-03-05", "2026-03-05"), ("2026-03-01", "2026-03-03")]
 
 
+@pytest.mark.service
 def test_dates_of_dead_clocks_do_not_hold_up_today(offline):
     now = datetime.now(UTC) - timedelta(minutes=1)
     old = [datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=30 * number) for number in range(120)]
@@ -217,6 +218,7 @@ def test_dates_of_dead_clocks_do_not_hold_up_today(offline):
     assert requested(offline)
 
 
+@pytest.mark.service
 def test_only_what_is_still_due_is_requested_again(offline):
     hub = MemoryHub()
     stream_in(offline, hub, at(1), at(9), at(20))
@@ -239,6 +241,7 @@ def test_one_gold_run_at_a_time(offline):
     assert offline.tick(GOLD_SENSOR).skip_message == f"1 event dates to refresh; run {run.run_id[:8]} is at work."
 
 
+@pytest.mark.service
 def test_a_failed_gold_run_is_started_again(offline):
     stream_in(offline, MemoryHub(), at(1))
     (due,) = requested(offline)
@@ -252,6 +255,7 @@ def test_a_failed_gold_run_is_started_again(offline):
     assert requested(offline) == []
 
 
+@pytest.mark.service
 def test_a_comparison_that_a_run_left_behind_is_requested_alone(offline):
     stream_in(offline, MemoryHub(), at(1))
     ((start, end),) = requested(offline)

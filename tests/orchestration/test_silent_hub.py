@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
-from tests.orchestration.commands import CommandLine, command_line, end
+from tests.orchestration.commands import TIMEOUT_S, CommandLine, command_line, end
 from tests.orchestration.site import wait_until
 from tests.resources.silent import SilentPeer
 
@@ -18,18 +22,35 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 START_S = 40.0
 
 
-@pytest.fixture
-def peer() -> Iterator[SilentPeer]:
-    with SilentPeer() as running:
-        yield running
+@dataclass
+class Waiting:
+    """A command with a silent hub of its own."""
+
+    arguments: list[str]
+    most_s: float
+    peer: SilentPeer
+    process: subprocess.Popen[str]
 
 
 @pytest.fixture
-def command(tmp_path, peer) -> CommandLine:
+def command(tmp_path) -> CommandLine:
     command = command_line(tmp_path)
     (command.folder / "one.ndjson").write_bytes(b"{}\n")
     (command.folder / "two.bin").write_bytes(b"{}\n")
-    return CommandLine(command.folder, peer.port)
+    return command
+
+
+@contextmanager
+def started(command: CommandLine, commands: Iterable[tuple[list[str], float]]) -> Iterator[list[Waiting]]:
+    """Commands that wait at the same time."""
+    with ExitStack() as stack:
+        waiting = []
+        for arguments, most_s in commands:
+            peer = stack.enter_context(SilentPeer())
+            process = stack.enter_context(CommandLine(command.folder, peer.port).start(*arguments))
+            stack.callback(process.kill)
+            waiting.append(Waiting(arguments, most_s, peer, process))
+        yield waiting
 
 
 def no_process_stays(command: CommandLine) -> None:
@@ -38,45 +59,59 @@ def no_process_stays(command: CommandLine) -> None:
     assert set(there) <= {os.getpid()}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "most_s"),
-    [
+def test_every_command_ends_in_time_and_says_what_to_do(command):
+    commands: list[tuple[list[str], float]] = [
         (["status"], 2 * 8),
         (["publish", "glucose", "one.ndjson"], 10),
         (["publish", "glucose", "two.bin"], 10),
         (["generate", "--seconds", "1"], 10),
         (["drain"], 8),
-    ],
-    ids=str,
-)
-def test_a_command_ends_in_time_and_says_what_to_do(command, peer, arguments, most_s):
+    ]
     began = time.monotonic()
-    done = command.run(*arguments, code=1)
-    assert time.monotonic() - began < most_s + START_S
-    said = " ".join((done.out + done.err).split())
-    assert f"at 127.0.0.1:{peer.port}: " in said
-    assert "no answer" in said
-    assert "pulselake hub" in said
+    with started(command, commands) as waiting, ThreadPoolExecutor(len(waiting)) as threads:
+        # Each is read by a thread, so that how long it took is known.
+        ends = [threads.submit(ended, each.process) for each in waiting]
+        for each, end_of in zip(waiting, ends, strict=True):
+            out, at = end_of.result()
+            assert at - began < each.most_s + START_S, each.arguments
+            assert each.process.returncode == 1, (each.arguments, out)
+            assert "Traceback" not in out, (each.arguments, out)
+            said = " ".join(out.split())
+            assert f"at 127.0.0.1:{each.peer.port}: " in said, each.arguments
+            assert "no answer" in said, each.arguments
+            assert "pulselake hub" in said, each.arguments
     no_process_stays(command)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["status"], ["publish", "glucose", "one.ndjson"], ["generate"], ["drain"]], ids=" ".join
-)
-def test_one_interrupt_ends_a_command_that_waits(command, peer, arguments):
-    waiting = command.start(*arguments)
-    wait_until(lambda: bool(peer.accepted) or waiting.poll() is not None, "the command has connected")
-    began = time.monotonic()
-    waiting.send_signal(signal.SIGINT)
-    waiting.communicate(timeout=START_S)
-    assert waiting.returncode != 0
-    assert time.monotonic() - began < START_S
+def ended(process: subprocess.Popen[str]) -> tuple[str, float]:
+    """All that a command prints, and when it ended."""
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    return out + err, time.monotonic()
+
+
+def test_one_interrupt_ends_a_command_that_waits(command):
+    commands = [["status"], ["publish", "glucose", "one.ndjson"], ["generate"], ["drain"]]
+    with started(command, [(arguments, 0.0) for arguments in commands]) as waiting:
+        with ThreadPoolExecutor(len(waiting)) as threads:
+            for took_s in threads.map(interrupted, waiting):
+                assert took_s < START_S
     no_process_stays(command)
+
+
+def interrupted(each: Waiting) -> float:
+    """Interrupts a command as soon as it has connected; how long it took to end."""
+    wait_until(lambda: bool(each.peer.accepted) or each.process.poll() is not None, f"the connection of {each}")
+    assert each.process.poll() is None, each.arguments
+    began = time.monotonic()
+    each.process.send_signal(signal.SIGINT)
+    each.process.communicate(timeout=START_S)
+    assert each.process.returncode != 0, each.arguments
+    return time.monotonic() - began
 
 
 def test_two_streams_on_one_hub_are_refused(tmp_path):
     command = command_line(tmp_path)
-    refused = command.run("status", code=1, PULSELAKE_HUBS="glucose_readings=x,device_readings=x")
+    refused = command.invoke("status", code=1, PULSELAKE_HUBS="glucose_readings=x,device_readings=x")
     assert refused.err.startswith("Setting PULSELAKE_HUBS: 'glucose_readings' and 'device_readings' both have the hub")
 
 

@@ -268,6 +268,7 @@ for batch in range(30):
 """
 
 
+@pytest.mark.service
 def test_queries_see_whole_commits_while_another_process_appends(tmp_path):
     lake = Lake(str(tmp_path))
     lake.table(SILVER).ensure()

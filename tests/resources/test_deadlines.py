@@ -78,6 +78,7 @@ def test_what_deltalake_and_polars_do_with_a_silent_storage_ends(silent: str, az
     assert duration_of(rows.collect, OSError, "error sending request") < ENDS_WITHIN_S
 
 
+@pytest.mark.service
 def test_status_of_a_silent_lake_ends(silent: str, tmp_path: Path) -> None:
     settings = {"PULSELAKE_HOME": str(tmp_path)} | environment(silent, **PATIENCE)
     command = [sys.executable, "-m", "orchestration.cli", "status"]

@@ -155,6 +155,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.service
 def test_processes_that_add_the_same_column_at_once_both_end_well(tmp_path: Path) -> None:
     lakes = [Lake(str(tmp_path / str(number))) for number in range(30)]
     for lake in lakes:

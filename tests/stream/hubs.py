@@ -17,6 +17,7 @@ class MemoryHub:
         self.name = name
         self.created_at_ms = 1
         self.take = take
+        self.takes = 0
         self.partitions: dict[int, list[tuple[int, bytes]]] = {partition: [] for partition in range(partitions)}
         self.firsts = dict.fromkeys(self.partitions, 0)
         self.fails_after: int | None = None
@@ -46,6 +47,7 @@ class MemoryReceiver:
         if self._hub.fails_after is not None and self.takes >= self._hub.fails_after:
             raise HubUnavailableError("the hub went away")
         self.takes += 1
+        self._hub.takes += 1
         pulled = []
         for partition, events in self._hub.partitions.items():
             first = max(self._after.get(partition, -1) + 1, self._hub.firsts[partition])

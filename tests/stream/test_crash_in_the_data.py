@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -115,9 +115,14 @@ def test_sessions_that_all_die_after_a_few_commits_get_there_in_the_end(tmp_path
 
 def test_what_a_crash_left_behind_gives_the_rows_of_a_session_that_was_never_killed(tmp_path: Path) -> None:
     hub, whole, broken = scenario(), lake_in(tmp_path / "whole"), lake_in(tmp_path / "broken")
-    run_session(whole, hub, limits=AT_THE_END)
+
+    def clock() -> datetime:
+        # One that moves on when it is asked tells other times of pulls when threads ask it in another order.
+        return NOON
+
+    run_session(whole, hub, limits=AT_THE_END, clock=clock)
     with pytest.raises(Killed):
-        run_session(MortalLake(broken.root, life=Life(1)), hub, limits=AT_THE_END)
+        run_session(MortalLake(broken.root, life=Life(1)), hub, limits=AT_THE_END, clock=clock)
     totals = run_session(broken, hub)
     assert everything(broken) == everything(whole)
     assert (totals.events, totals.caught_up_events) == (0, len(everything(whole)["bronze"]))

@@ -19,6 +19,7 @@ from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_source import HubUnavailableError
 from resources.lake import ConcurrentWriteError, Lake
 from tests.emulator.hub import RunningHub
+from tests.midnight import wait_out_midnight
 from tests.stream import oracle
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, lake_in, parts, reading, shuffled, troubled_bodies
@@ -28,6 +29,12 @@ pytestmark = pytest.mark.service
 
 DRAIN = SessionLimits(trigger_s=0.05, commit_interval_s=0.2, until_caught_up=True)
 NAMES = ("glucose:4", "devices:2", "sequence:2", "alerts_of:1", "alerts:3", "rivals:2", "unfinished:2", "stopped:1")
+
+
+@pytest.fixture(autouse=True)
+def one_date() -> None:
+    """A session ends at midnight, whether it has caught up or not."""
+    wait_out_midnight()
 
 
 @pytest.fixture(scope="module")

@@ -176,7 +176,11 @@ def test_a_commit_that_failed_is_not_overtaken_by_later_micro_batches(tmp_path: 
         def append(self, frame, **options) -> int:
             appended.append(frame.height)
             if len(appended) == 1:
-                time.sleep(0.1)  # other micro-batches are processed meanwhile
+                # Other micro-batches are pulled and processed meanwhile: some, or all that there are.
+                wanted, deadline = min(hub.takes + 20, 150), time.monotonic() + 60
+                while hub.takes < wanted:
+                    assert time.monotonic() < deadline, "no other micro-batch was pulled"
+                    time.sleep(0.01)
                 raise OSError("no space left on device")
             return super().append(frame, **options)
 
