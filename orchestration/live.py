@@ -14,7 +14,7 @@ import dagster as dg
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.session import HubRecreatedError
 from generator.events import Event
-from generator.publisher import Published, publish
+from generator.publisher import Published, PublishError, publish
 from generator.streams import events
 from orchestration.backlog import backlog
 from orchestration.processes import ChildError, Children, graphql, is_open, python, speaks_amqp
@@ -26,6 +26,8 @@ from resources.settings import Settings
 
 HUB_CONFIG = ROOT / "hubs.json"
 HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
+AGAIN_AFTER_S = 1.0
+"""How long a generator without an end waits after its hub was away, before it sends again."""
 LOCATIONS = """{
     workspaceOrError { ... on Workspace { locationEntries {
         loadStatus
@@ -97,7 +99,16 @@ class Generators:
     def _send(self, settings: Settings, load: Load, seconds: float | None) -> None:
         try:
             with sources.publisher(settings, load.hub) as publisher:
-                self.published[load.hub] = publish(load.events(seconds), publisher, stop=self.stop)
+                has_sent = False
+                while True:
+                    try:
+                        self.published[load.hub] = publish(load.events(seconds), publisher, stop=self.stop)
+                        return
+                    except (PublishError, HubUnavailableError) as error:
+                        # Without an end it outlives an outage of its hub; who sends for a time must know of one.
+                        has_sent |= isinstance(error, PublishError)
+                        if seconds is not None or not has_sent or self.stop.wait(AGAIN_AFTER_S):
+                            raise
         except Exception as error:
             self.failures[load.hub] = error
 

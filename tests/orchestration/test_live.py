@@ -184,6 +184,26 @@ def test_what_a_generator_cannot_do_is_told(tmp_path):
         generators.check()
 
 
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_generator_without_an_end_outlives_an_outage_of_its_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("generator.publisher.GIVE_UP_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr("resources.event_hubs_publisher.PUBLISH_TIMEOUT_S", 4.0)
+    stop = threading.Event()
+    with RunningHub(("glucose_readings:1",)) as hub:
+        settings = Settings(home=tmp_path, EVENTHUB_CONNECTION_STRING=hub.connection_string)
+        source = settings.event_hubs_namespace().source("glucose_readings")
+        generators = Generators(stop)
+        generators.start(settings, Load("glucose", "glucose_readings", 5, rate=50.0, faults=0.0), None)
+        wait_until(lambda: source.state().tails[0].last > 0, "the first events")
+        hub.freeze(8)
+        before = source.state().tails[0].last
+        wait_until(lambda: source.state().tails[0].last > before + 20, "events after the outage")
+        generators.check()
+        stop.set()
+        generators.join()
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port on which something listens and never answers."""
