@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -q --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
@@ -21,10 +22,11 @@ dev: install ## Start hub, generator, Dagster and its web page
 	$(BIN)/pulselake dev $(ARGS)
 
 quick: lint types ## Check style and types, and run the tests that need no service, process or run of Dagster
-	$(BIN)/python -m pytest -n 2 -q -m "not (service or slow or crash)" $(ARGS)
+	$(PYTEST) -n 2 -m "not (service or slow or crash)" $(ARGS)
 
+# Most of these tests wait for something most of their time: two for each of two cores.
 test: lint types definitions ## Check and test everything, as CI does
-	$(BIN)/python -m pytest -n 2 -q $(ARGS)
+	$(PYTEST) -n 4 $(ARGS)
 
 lint: install-dev ## Check style and purity
 	$(BIN)/ruff check .
