@@ -5,10 +5,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services.azurite import Azurite
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # Whoever starts the tests may ignore signals, as `nohup` does and `&` in a script; children inherit that, and Dagster
 # handles SIGTERM as SIGINT. What the tests start must end by signals.

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator import codec, frames
@@ -45,7 +45,7 @@ def data(body: bytes) -> bytes:
     return frames.section(0x75, codec.binary(body))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60)
 @given(garbage=st.lists(GARBAGE, min_size=1, max_size=3))
 def test_garbage_never_harms_others(running, garbage):
     with RawClient(running.port) as neighbour:
@@ -56,7 +56,7 @@ def test_garbage_never_harms_others(running, garbage):
         assert neighbour.attach("cbs", 0, "$cbs", receives=False).text(0) == "cbs"
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40)
 @given(message=st.binary(max_size=80), message_format=st.sampled_from([0, 0x80013700]))
 def test_a_garbled_delivery_is_rejected_and_the_link_goes_on(running, message, message_format):
     with RawClient(running.port) as client:
