@@ -360,7 +360,7 @@ def test_an_event_that_cannot_be_read_ends_receiving_and_is_not_passed_over(
     monkeypatch.setattr(event_hubs_receiver, "body_of", lambda _: 1 / 0)
     with (
         source(hub, "unreadable", fast=False).receive({}) as receiver,
-        pytest.raises(HubUnavailableError, match="cannot be read: ZeroDivisionError"),
+        pytest.raises(HubUnavailableError, match=r"cannot be read \(ZeroDivisionError\)"),
     ):
         take(receiver, 1)
 
