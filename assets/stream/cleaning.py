@@ -118,10 +118,7 @@ def _cleaned_schema(contract: Contract) -> pl.Schema:
 
 def _is_averaged(values: pl.Series) -> bool:
     """Whether a window can average all of the values that are there."""
-    lowest, highest = values.min(), values.max()
-    if values.dtype == pl.Float64 and values.is_nan().any():
-        return False
-    return lowest is None or bool(lowest >= -MAX_AVERAGED and highest <= MAX_AVERAGED)  # type: ignore[operator]
+    return values.is_between(-MAX_AVERAGED, MAX_AVERAGED).all()
 
 
 def _within_bounds(value: pl.Expr) -> pl.Expr:

@@ -139,7 +139,7 @@ class StreamStore:
             rows = pl.concat([outcome.rows[output.role] for outcome in outcomes])
             marks: dict[str, int] = {}
             if output.role == "alerts" and rows.height:
-                marks = self._delivered(reached, rows["ingest_date"].max(), delivery())  # type: ignore[arg-type]
+                marks = self._delivered(reached, rows["ingest_date"][-1], delivery())
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
                 marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
