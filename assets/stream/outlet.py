@@ -26,7 +26,7 @@ PARTITION_KEYS = 64
 PACKED_ABOVE, PACK = 1000, 100
 """Above so many alerts at once, which only a backlog raises, they are sent in arrays of up to so many."""
 PART = 16_000
-"""How many alerts are encoded at a time; their texts then fit into the processor's cache."""
+"""Alerts encoded at a time: their texts fit into the processor's cache."""
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -52,18 +52,15 @@ def publish_alerts(
     Raises:
         HubUnavailableError: the hub did not take all of them.
     """
+    if alerts.is_empty():
+        return 0
     encode = partial(encoded, contract, now, late_after)
     is_packed = alerts.height > PACKED_ABOVE
-    return sum(_sent(publisher, part, encode, is_packed=is_packed) for part in alerts.iter_slices(PART) if part.height)
-
-
-def _sent(
-    publisher: Publisher, alerts: pl.DataFrame, encode: Callable[[pl.DataFrame], Encoded], *, is_packed: bool
-) -> int:
-    """Sends some alerts; how many of them no hub will ever take."""
-    parts = list(isolated(alerts, encode, lambda row, _: _set_aside(row)))
-    events = pl.concat(part.events for part in parts)
-    events = _packed(events) if is_packed else events
+    parts = [
+        part for some in alerts.iter_slices(PART) for part in isolated(some, encode, lambda row, _: _set_aside(row))
+    ]
+    # All in one call: each call waits until the hub has the last of its events.
+    events = pl.concat(_packed(part.events) if is_packed else part.events for part in parts)
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
     too_large = publisher.publish(bodies, keys)
     if too_large and is_packed:
