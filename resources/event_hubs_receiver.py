@@ -25,7 +25,7 @@ from resources.event_source import HubUnavailableError, Pulled
 from resources.hub_address import HubAddress, reason
 from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
 from resources.sdk import fall_back, is_tested, read_all_types
-from resources.transfers import FrameBuffer, TransferReader
+from resources.transfers import FrameBuffer, TransferReader, has_pending
 
 read_all_types()
 
@@ -104,8 +104,8 @@ class _PartitionConsumer(EventHubConsumer):
 
     @property
     def is_readable(self) -> bool:
-        """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
-        return hasattr(self.sock, "pending") and self.sock.pending() > 0
+        """Whether `poll` finds something that `select` does not see, see `has_pending`."""
+        return has_pending(self.sock)
 
     def poll(self, *, is_readable: bool, now: float) -> None:
         """Reads what the socket holds; also tops up credit and keeps the connection alive.

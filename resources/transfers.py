@@ -21,6 +21,11 @@ _NULL = b"\x40"
 _ANNOTATIONS_SIZE, _DATA = 2, 10  # groups of the regular expression
 
 
+def has_pending(sock: Any) -> bool:
+    """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
+    return hasattr(sock, "pending") and sock.pending() > 0
+
+
 class FrameBuffer:
     """Stands in for a socket: holds what has arrived, and hands frames to the SDK only where they are offered.
 
@@ -59,11 +64,6 @@ class FrameBuffer:
         if not _HEAD_BYTES <= size <= MAX_FRAME_SIZE_BYTES:
             raise ConnectionError(f"the hub sent what is no AMQP frame: {size} bytes")
         return size if size <= count else 0
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether more can be had without the network's help: with TLS the socket has a buffer of its own."""
-        return hasattr(self.socket, "pending") and self.socket.pending() > 0
 
     def fill(self) -> None:
         """Reads what the socket has, as far as it fits.

@@ -186,9 +186,9 @@ class StreamLog:
                 yield HubPartition.named(name), last
 
 
-def partition_of(epoch: pl.Expr = hub_epoch) -> pl.Expr:
-    """One number for a row's `HubPartition`, to compare with `numbers_of`."""
-    return epoch * _PARTITIONS + pl.col("partition")
+def partition_of() -> pl.Expr:
+    """One number for a row's `HubPartition`, to compare with `number_of`."""
+    return hub_epoch * _PARTITIONS + pl.col("partition")
 
 
 def number_of(partition: HubPartition) -> int:
