@@ -15,6 +15,7 @@ from generator.publisher import Published
 from orchestration.status import StreamStatus, stream_status
 from orchestration.system import STREAMS, Stream, tables
 from resources import sources
+from resources.event_source import HubUnavailableError
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.table import Table
@@ -107,20 +108,36 @@ def _findings(stream: Stream, lake: Lake, days: list[date]) -> list[Finding]:
     return [finding for day in days for finding in evaluate(store, day, now)]
 
 
+# Longer than a receiver takes to connect again.
+_SILENCE_S = 30.0
+
+
 class _Alert(msgspec.Struct):
     alert_id: str
 
 
 def published_alerts(settings: Settings) -> pl.DataFrame:
-    """What a consumer of alerts has seen: each `alert_id` of the alerts hub, and when it first came (`seen_at`)."""
+    """What a consumer of alerts has seen: each `alert_id` of the alerts hub, and when it first came (`seen_at`).
+
+    Raises:
+        HubUnavailableError: the hub cannot be reached, or stops to answer before all that it held has come.
+    """
     source = sources.source(settings, ALERTS_HUB)
-    held = sum(tail.last - tail.first + 1 for tail in source.state().tails.values())
+    ends = {partition: tail.last for partition, tail in source.state().tails.items() if tail.first <= tail.last}
     decoder = msgspec.json.Decoder(_Alert | list[_Alert])
-    events, ids, seen = 0, [], []
+    ids, seen = [], []
     with source.receive({}) as receiver:
-        while events < held:
-            for pulled in receiver.take(timeout=5.0):
-                events += len(pulled.bodies)
+        while ends:
+            arrived = receiver.take(timeout=_SILENCE_S)
+            if not arrived:
+                raise HubUnavailableError(
+                    f"Hub '{source.name}': its alerts were counted up to a point and then none came for "
+                    f"{_SILENCE_S:.0f} s, although partitions {sorted(ends)} held more when the count began; they may "
+                    f"have expired meanwhile. Look whether the hub is there, and count again."
+                )
+            for pulled in arrived:
+                if pulled.sequence_numbers[-1] >= ends.get(pulled.partition, 0):
+                    ends.pop(pulled.partition, None)
                 for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
                     found = decoder.decode(body)
                     alerts = found if isinstance(found, list) else [found]
