@@ -46,6 +46,12 @@ class WatchedSource:
     def gather(self, seconds: float) -> None:
         self._receiver.gather(seconds)
 
+    def wait_until_open(self, timeout: float) -> bool:
+        return self._receiver.wait_until_open(timeout)
+
+    def skip(self, reached: Mapping[int, int]) -> None:
+        self._receiver.skip(reached)
+
 
 def watched(store: StreamStore) -> list[tuple[float, float]]:
     """Lets a store note when each commit ended and how long it took."""

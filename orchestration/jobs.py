@@ -40,10 +40,10 @@ def replay_job_name(stream: Stream) -> str:
 
 
 def replay_job(stream: Stream) -> dg.JobDefinition:
-    """Quarantine again, in the stream's pool: the running session ends first, and none runs meanwhile."""
+    """Quarantine again, beside the session, which waits only while rows of the newest days are replaced."""
     name = replay_job_name(stream)
 
-    @dg.op(name=f"replay_{stream.name}", pool=stream.name)
+    @dg.op(name=f"replay_{stream.name}")
     def replay_quarantine(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
         def show(rebuilt: Rebuilt) -> None:
             context.log.info(f"{rebuilt.day}: rows before {rebuilt.before}, after {rebuilt.after}")
@@ -54,7 +54,7 @@ def replay_job(stream: Stream) -> dg.JobDefinition:
         name=name,
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, MAX_RUNTIME_TAG: str(REPLAY_MAX_RUNTIME_S)},
-        description=f"Processes quarantined readings of {stream.name} again after a fix, while its sessions wait.",
+        description=f"Processes quarantined readings of {stream.name} again after a fix.",
     )
     def job() -> None:
         replay_quarantine()
@@ -74,7 +74,7 @@ def rederive_job(stream: Stream) -> dg.JobDefinition:
     def derive(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
         prepare_rederived(stream, hubs.settings(), context.log.info)
 
-    @dg.op(name=f"swap_{stream.name}", ins={"derived": dg.In(dg.Nothing)}, pool=stream.name)
+    @dg.op(name=f"swap_{stream.name}", ins={"derived": dg.In(dg.Nothing)})
     def swap(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
         finish_rederived(stream, hubs.settings(), context.log.info)
 

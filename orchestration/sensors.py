@@ -4,8 +4,7 @@ The truth is the hub, the Delta logs and Dagster's run records; no sensor keeps 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Generic, TypeVar
 
 import dagster as dg
@@ -14,12 +13,13 @@ from assets.gold import DerivedGold, pieces
 from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
 from orchestration.backlog import Backlog, backlog
-from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, replay_job_name
-from orchestration.sessions import Runs, decide
+from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job
+from orchestration.sessions import Runs, SessionRun, Shift, decide, decide_session
 from orchestration.system import Stream
 from resources.background import Background
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.event_source import HubUnavailableError
+from resources.leases import Lease
 
 SESSION_INTERVAL_S = 5
 TICK_TIMEOUT_S = 9.0
@@ -35,8 +35,8 @@ IN_FLIGHT = [
 ]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
-# A run whose machine went down is in flight until its time limit, and no other is started.
-SESSION_GRACE_S = 120
+# A session is ended by its successor, and the locks tell when it is gone; this is for a run that hangs.
+SESSION_MAX_RUNTIME_S = 24 * 3600
 GOLD_MAX_RUNTIME_S = 1800
 
 _Found = TypeVar("_Found")
@@ -77,7 +77,7 @@ class _Look(Generic[_Found]):
 
 
 def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
-    """Starts a session when the hub has events that the tables have not, or when stored alerts wait for theirs."""
+    """Sees to it that a session is at work, and that it gets a successor in time."""
     look: _Look[Backlog] = _Look(f"the hub and the lake of {stream.name}")
 
     @dg.sensor(
@@ -85,13 +85,11 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         job=job,
         minimum_interval_seconds=SESSION_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Every {SESSION_INTERVAL_S} s: starts a session of {stream.name} when its hub is ahead of bronze "
-        "or alerts wait.",
+        description=f"Every {SESSION_INTERVAL_S} s: asks how far {stream.name} is behind its hub. Starts a "
+        "session where none is at work, and a successor for one that has worked for its time.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
-        runs = runs_of(context.instance, job.name)
-        replaying = runs_of(context.instance, replay_job_name(stream)).in_flight
-        runs = replace(runs, in_flight=[*runs.in_flight, *replaying])
+        settings = hubs.settings()
         try:
             behind = look.at(lambda: backlog(stream.contract, lake.open(), hubs.source(stream.name)))
         except (HubUnavailableError, TimeoutError) as error:
@@ -101,15 +99,42 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         due, what = behind.events, "events behind"
         if not behind.events and behind.has_unpublished_alerts:
             due, what = 1, "table with alerts that wait for the alerts hub"
-        decision = decide(due, what, runs, now)
+        decision = decide_session(
+            due,
+            what,
+            sessions_in_flight(context.instance, job.name),
+            shift_of(settings.lease(stream.name, "sensor")),
+            runs_of(context.instance, job.name),
+            now,
+            succeed_after=timedelta(seconds=settings.max_session_s),
+            stands=settings.idle_timeout_s is None,
+        )
         if decision.start:
-            longest = int(hubs.settings().max_session_s) + SESSION_GRACE_S
-            tags = {OFFSETS_TAG: behind.offsets, MAX_RUNTIME_TAG: str(longest)}
+            tags = {OFFSETS_TAG: behind.offsets, MAX_RUNTIME_TAG: str(SESSION_MAX_RUNTIME_S)}
             yield dg.RunRequest(partition_key=now.date().isoformat(), tags=tags)
         else:
             yield dg.SkipReason(decision.reason)
 
     return sensor
+
+
+def shift_of(lease: Lease) -> Shift:
+    """What a stream's locks say."""
+    return Shift(lease.active.last_holder(), lease.active.is_wanted(), lease.successor.is_wanted())
+
+
+def sessions_in_flight(instance: dg.DagsterInstance, job_name: str) -> list[SessionRun]:
+    """The runs of a session's job that have not ended, and are not about to."""
+    states = [each for each in IN_FLIGHT if each is not dg.DagsterRunStatus.CANCELING]
+    records = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=states), limit=20)
+    return [
+        SessionRun(
+            record.dagster_run.run_id,
+            record.dagster_run.status is dg.DagsterRunStatus.STARTED,
+            record.create_timestamp if record.start_time is None else datetime.fromtimestamp(record.start_time, UTC),
+        )
+        for record in records
+    ]
 
 
 def gold_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:

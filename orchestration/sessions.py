@@ -1,11 +1,18 @@
-"""Whether a run is due. Pure: the facts are arguments, the decision is a value."""
+"""Whether a run is due. Pure: the facts are arguments, the decision is a value.
+
+A live stream always has one session at work. When it has worked for its time, another one is started, prepares itself
+beside it and takes its place. Who is at work is told by locks, which end with their process, and not by Dagster's
+records, which may show a killed run as started for minutes.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 FIRST_RETRY_AFTER = timedelta(seconds=5)
 LAST_RETRY_AFTER = timedelta(minutes=5)
+PREPARES_FOR = timedelta(seconds=60)
+"""A started session that is neither at work nor ready after so long is not waited for: its process may be gone."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,79 @@ class Decision:
 
     start: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class SessionRun:
+    """A session's run in flight.
+
+    Attributes:
+        run_id: Dagster's id of the run.
+        is_started: whether its process was started; else it waits in a queue or is about to start.
+        since: when it was started, or requested if it is not started yet.
+    """
+
+    run_id: str
+    is_started: bool
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What the locks of a stream say.
+
+    Attributes:
+        active: the name of whoever is at work, or was at work last.
+        is_active: whether it still is.
+        has_successor: whether a session is ready to take over.
+    """
+
+    active: str = ""
+    is_active: bool = False
+    has_successor: bool = False
+
+
+def decide_session(
+    due: int,
+    what: str,
+    in_flight: Sequence[SessionRun],
+    shift: Shift,
+    runs: Runs,
+    now: datetime,
+    *,
+    succeed_after: timedelta,
+    stands: bool,
+) -> Decision:
+    """Starts a session where none is at work, and a successor for one that has worked for its time.
+
+    Args:
+        due, what: how much is waiting, and its unit for the reason.
+        in_flight: the stream's sessions that Dagster has not seen the end of.
+        shift: what the locks say.
+        runs: how the last sessions ended.
+        now: the time of day.
+        succeed_after: how long a session works before it gets a successor.
+        stands: whether there is a session also while nothing waits.
+    """
+    waiting = f"{due:,} {what}"
+    coming = [
+        run
+        for run in in_flight
+        if run.run_id != shift.active and (not run.is_started or now - run.since < PREPARES_FOR)
+    ]
+    if coming or (shift.is_active and shift.has_successor):
+        who = f"run {coming[0].run_id[:8]}" if coming else "another run"
+        return Decision(False, f"{waiting}; {who} is about to start.")
+    if not shift.is_active:
+        decision = decide(max(due, int(stands)), what, replace(runs, in_flight=()), now)
+        return replace(decision, reason=f"{waiting}; no session is at work.") if decision.start else decision
+    at_work = next((run for run in in_flight if run.run_id == shift.active), None)
+    if at_work is None:
+        return Decision(False, f"{waiting}; '{shift.active}' is at work.")
+    if now - at_work.since < succeed_after:
+        return Decision(False, f"{waiting}; run {shift.active[:8]} is at work since {at_work.since:%H:%M:%S} UTC.")
+    decision = decide(1, "session that has worked for its time", replace(runs, in_flight=()), now)
+    return replace(decision, reason=f"{waiting}; run {shift.active[:8]} gets a successor: {decision.reason}")
 
 
 def decide(due: int, what: str, runs: Runs, now: datetime) -> Decision:

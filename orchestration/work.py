@@ -1,5 +1,7 @@
 """The work of sensors without Dagster: drain, replay and refresh in this process, for the command line."""
 
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,9 +22,12 @@ from orchestration.system import SQL, Stream, open_lake, tables
 from resources import sources
 from resources.event_source import Tail
 from resources.lake import ConcurrentWriteError, Lake
+from resources.leases import Lease, LeaseError, wait
 from resources.reports import ReportsError, reason, reports, write_report
 from resources.settings import Settings
 
+FREE_S, STUCK_AFTER_S = 0.5, 60.0
+"""How long a drain waits for a stream that is free in a moment, and for a session that gets nowhere."""
 Say = Callable[[str], None]
 _T = TypeVar("_T")
 
@@ -49,46 +54,79 @@ def drain(
 ) -> Drained:
     """Runs sessions until the stream has all that its hub holds now, then refreshes its gold.
 
+    Where a session of another process is at work, it is waited for instead.
+
     Args:
         stream, settings: what to drain, and where from and to.
         limits: of each session.
         on_progress: called with the totals so far after every commit.
         should_stop: asked between micro-batches; True ends the drain with everything committed that was pulled.
-        say: told what is done after the sessions.
+        say: told what is done besides sessions.
 
     Raises:
+        LeaseError: a session of another process is at work and gets nowhere.
         HubUnavailableError, HubRecreatedError, ConcurrentWriteError: see `Session.run`.
     """
     lake, source = open_lake(settings), sources.source(settings, stream.name)
+    lease = settings.lease(stream.name, f"drain {os.getpid()}")
     # Under a hub that never falls silent, what comes later is left to the next drain.
     goal = current = source.state().tails
-    done = Totals()
+    done, store = Totals(), StreamStore(stream.contract, lake)
 
     def report(totals: Totals) -> None:
         on_progress(done.joined(totals))
 
     def is_caught_up() -> bool:
-        return is_reached(goal, current, session.store.of_hub(session.store.offsets("silver")))
+        return is_reached(goal, current, store.of_hub(store.offsets("silver")))
 
     def should_end() -> bool:
-        return should_stop() or (is_caught_up() and not session.store.waiting)
+        return should_stop() or (is_caught_up() and not store.waiting)
 
     with sources.publisher(settings, ALERTS_HUB) as publisher:
         while True:
-            session = Session(
-                stream.contract,
-                lake,
-                source,
-                publisher,
-                limits=replace(limits, until_caught_up=True),
-                on_progress=report,
-                should_stop=should_end,
-            )
-            done = done.joined(session.run())
-            session.store.maintain(datetime.now(UTC).date())
+            if wait(lease.active, FREE_S):
+                session = Session(
+                    stream.contract,
+                    lake,
+                    source,
+                    publisher,
+                    limits=replace(limits, until_caught_up=True),
+                    on_progress=report,
+                    should_stop=should_end,
+                    lease=lease,
+                )
+                store = session.store
+                done = done.joined(session.run())
+                store.maintain(datetime.now(UTC).date())
+            else:
+                _follow(store, lease, goal, say, lambda: should_stop() or is_caught_up())
             if should_stop() or is_caught_up():
                 return Drained(done, refresh_gold(stream, lake, say))
             current = source.state().tails
+
+
+def _follow(
+    store: StreamStore, lease: Lease, goal: Mapping[int, Tail], say: Say, should_end: Callable[[], bool]
+) -> None:
+    """Waits while a session of another process is at work and gets on.
+
+    Raises:
+        LeaseError: it does not get on.
+    """
+    say(f"{store.contract.stream}: '{lease.active.last_holder()}' is at work on it; waiting until it has caught up …")
+    reached, since = None, time.monotonic()
+    store.look(goal)
+    while lease.active.is_wanted() and not should_end():
+        time.sleep(FREE_S)
+        store.look(goal)
+        if reached != (reached := store.offsets("silver")):
+            since = time.monotonic()
+        elif time.monotonic() - since > STUCK_AFTER_S:
+            raise LeaseError(
+                f"{store.contract.stream}: '{lease.active.last_holder()}' is at work on it and has stored nothing for "
+                f"{STUCK_AFTER_S:.0f} s, although its hub holds more. Nothing was drained; look at that run, end it, "
+                "and drain again."
+            )
 
 
 def is_reached(goal: Mapping[int, Tail], current: Mapping[int, Tail], reached: Mapping[int, int]) -> bool:
@@ -159,7 +197,7 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
 def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """Makes silver, quarantine and alerts of all days anew from bronze, beside the old tables, and swaps them.
 
-    Sessions may run until the swap, which ends the one that writes; the next one goes on.
+    A session goes on beside it, and waits for the swap only.
 
     Raises:
         ConcurrentWriteError, ProcessingError, SchemaError: see `assets.stream.rederive`.
@@ -171,16 +209,23 @@ def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
 
 def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """The long part of `rederive`, which no session has to wait for."""
-    lake = open_lake(settings)
-    if moved := redate(stream.contract, lake, datetime.now(UTC)):
-        say(f"{stream.name}: moved {moved:,} events that a clock had pulled in the future to today.")
-    derive(stream.contract, lake, say)
+    lake, lease = open_lake(settings), _lease_of_rebuild(stream, settings)
+    with lease.rebuilding():
+        with lease.turned():
+            moved = redate(stream.contract, lake, datetime.now(UTC))
+        if moved:
+            say(f"{stream.name}: moved {moved:,} events that a clock had pulled in the future to today.")
+        derive(stream.contract, lake, say)
 
 
 def finish_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """The swap of `rederive`; gold follows by its own sensor, so that no session waits for it."""
     say(f"{stream.name}: swapping the tables …")
-    swap(stream.contract, open_lake(settings), say)
+    swap(stream.contract, open_lake(settings), say, _lease_of_rebuild(stream, settings))
+
+
+def _lease_of_rebuild(stream: Stream, settings: Settings) -> Lease:
+    return settings.lease(stream.name, f"rebuild {os.getpid()}")
 
 
 def accept_hub(stream: Stream, settings: Settings) -> int | None:
@@ -197,13 +242,14 @@ def accept_hub(stream: Stream, settings: Settings) -> int | None:
     hub, store = source.state(), StreamStore(stream.contract, open_lake(settings))
     if not store.bronze.exists():
         return None
-    store.bronze.ensure()
-    store.look(hub.tails)
-    try:
-        check_identity(source.name, stream.name, hub, store)
-    except HubRecreatedError:
-        return store.log.accept(hub)
-    return None
+    with _lease_of_rebuild(stream, settings).turned():
+        store.bronze.ensure()
+        store.look(hub.tails)
+        try:
+            check_identity(source.name, stream.name, hub, store)
+        except HubRecreatedError:
+            return store.log.accept(hub)
+        return None
 
 
 def twice(write: Callable[[], _T]) -> _T:
@@ -244,6 +290,6 @@ def replay(
         say(f"{stream.name}: {rebuilt.day} is done, going on …")
 
     say(f"{stream.name}: looking for the first day that a fix changes, and rebuilding it …")
-    done = replay_quarantine(stream.contract, lake, publish, show)
+    done = replay_quarantine(stream.contract, lake, publish, show, _lease_of_rebuild(stream, settings))
     refresh_gold(stream, lake, say)
     return done

@@ -12,6 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, cast
 
@@ -21,7 +22,7 @@ from azure.eventhub._pyamqp.constants import LinkState
 
 from resources.connections import Connections
 from resources.deadlines import CLOSE_TIMEOUT_S, GIVE_UP_AFTER_S, OPEN_TIMEOUT_S, SILENT_AFTER_S
-from resources.event_source import HubUnavailableError, Pulled
+from resources.event_source import HubTakenOverError, HubUnavailableError, Pulled
 from resources.hub_address import HubAddress, reason
 from resources.message_details import ENQUEUED_TIME, SEQUENCE_NUMBER, annotations_of, key_of, properties_of
 from resources.sdk import fall_back, is_tested, read_all_types
@@ -30,6 +31,7 @@ from resources.transfers import FrameBuffer, TransferReader, has_pending
 read_all_types()
 
 PREFETCH = 3000
+OPENED_AT_ONCE = 8
 MAX_BUFFERED_EVENTS = 30_000
 MAX_BUFFERED_BYTES = 5 << 20
 _DRAINED_SOCKET_TIMEOUT_S = 0.001
@@ -201,6 +203,16 @@ class _PartitionConsumer(EventHubConsumer):
         for texts in (events.keys, events.properties, events.annotations):
             self.size += sum(len(text) for text in texts[known:] if text)
 
+    def skip(self, last: int) -> None:
+        """Drops what was received up to this sequence number, and what will be."""
+        if last < 0:
+            return
+        held = self.hand_over()
+        self.after = last if self.after is None else max(self.after, last)
+        kept = bisect_right(held.sequence_numbers, last)
+        self.pulled.extend(held, kept)
+        self.size = sum(map(len, held.bodies[kept:]))
+
     def hand_over(self) -> Pulled:
         pulled, self.pulled, self.size = self.pulled, Pulled.nothing(self.partition), 0
         return pulled
@@ -231,6 +243,7 @@ class EventHubsReceiver:
         self._consumers = [_PartitionConsumer(self._client, number, last, fast=fast) for number, last in after.items()]
         self._changed = threading.Condition()
         self._filled = threading.Event()
+        self._opened = threading.Event()
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"receive {address.hub}", daemon=True)
@@ -255,16 +268,30 @@ class EventHubsReceiver:
             self._changed.wait_for(lambda: self._failure or any(c.pulled.bodies for c in self._consumers), timeout)
             pulled = [consumer.hand_over() for consumer in self._consumers if consumer.pulled.bodies]
             if not pulled and self._failure:
-                stolen = "another session of this stream took over; run one at a time. "
-                raise HubUnavailableError(
-                    f"Event hub '{self._address.hub}' at {self._address.endpoint}: receiving stopped: "
-                    f"{stolen if 'stolen' in str(self._failure) else f'{reason(self._failure)}. '}"
-                    "What was pulled is kept; the rest is pulled again by the next session."
-                ) from self._failure
+                raise self._told(self._failure) from self._failure
             if pulled:
                 self._filled.clear()
             self._changed.notify_all()
         return pulled
+
+    def _told(self, failure: Exception) -> HubUnavailableError:
+        is_stolen = "stolen" in str(failure)
+        return (HubTakenOverError if is_stolen else HubUnavailableError)(
+            f"Event hub '{self._address.hub}' at {self._address.endpoint}: receiving stopped: "
+            f"{'another session of this stream took over' if is_stolen else reason(failure)}. "
+            "What was pulled is kept; the rest is pulled again by the next session."
+        )
+
+    def wait_until_open(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds until all partitions are being received, and says whether they are."""
+        return self._opened.wait(timeout)
+
+    def skip(self, reached: Mapping[int, int]) -> None:
+        """Hands out no more events up to a sequence number of each partition; another receiver handed them out."""
+        with self._changed:
+            for consumer in self._consumers:
+                consumer.skip(reached.get(consumer.partition, -1))
+            self._changed.notify_all()
 
     def gather(self, seconds: float) -> None:
         """Lets so much time pass, or less if the buffer is full before, or receiving fails."""
@@ -286,9 +313,7 @@ class EventHubsReceiver:
         while not self._stopping.is_set():
             began, opened_at = time.monotonic(), None
             try:
-                with self._connections.limit(OPEN_TIMEOUT_S):
-                    for consumer in self._consumers:
-                        consumer.open()
+                self._open()
                 opened_at = time.monotonic()
                 self._receive()
             except Exception as error:
@@ -299,6 +324,13 @@ class EventHubsReceiver:
                 if now - failing_since > GIVE_UP_AFTER_S or not _is_retryable(error):
                     raise
                 self._reconnect(fast)
+
+    def _open(self) -> None:
+        # Side by side, because each waits for answers of the hub most of its time.
+        with self._connections.limit(OPEN_TIMEOUT_S), ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+            for opened in [pool.submit(consumer.open) for consumer in self._consumers]:
+                opened.result()
+        self._opened.set()
 
     def _stays_fast(self, error: Exception) -> bool:
         fast = any(consumer.fast for consumer in self._consumers)

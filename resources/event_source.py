@@ -10,6 +10,10 @@ class HubUnavailableError(ConnectionError):
     """The hub cannot be reached, or refuses us. Nothing was lost: what is not committed is pulled again."""
 
 
+class HubTakenOverError(HubUnavailableError):
+    """Another receiver of the stream took the place of this one."""
+
+
 class Tail(NamedTuple):
     """What a partition holds: the sequence numbers of its oldest and newest event; empty if `last` is below `first`."""
 
@@ -76,7 +80,16 @@ class Receiver(Protocol):
 
         Raises:
             HubUnavailableError: receiving failed for good; what arrived before was handed out by earlier calls.
+            HubTakenOverError: since another receiver began.
         """
+        ...
+
+    def wait_until_open(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds until all partitions are being received, and says whether they are."""
+        ...
+
+    def skip(self, reached: Mapping[int, int]) -> None:
+        """Hands out no more events up to a sequence number of each partition; another receiver handed them out."""
         ...
 
     def gather(self, seconds: float) -> None:

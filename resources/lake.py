@@ -375,6 +375,7 @@ class LakeTable:
         transactions: Mapping[str, int],
         expected: Mapping[str, int | None],
         event_dates: Iterable[date] = (),
+        partition: tuple[str, str] | None = None,
     ) -> None:
         """Puts the rows and the columns of another table of the same store in the place of its own, in one commit.
 
@@ -385,6 +386,8 @@ class LakeTable:
             other: the table to take the rows from.
             copies: of its files, made by `other.copies_for`; what is not copied yet is copied now.
             transactions, expected, event_dates: as for `replace`.
+            partition: the partition column and value whose rows are replaced, and of which all new rows are; by default
+                all rows are replaced.
 
         Raises:
             SchemaError: the other table does not have the columns of the contract; the old rows stay.
@@ -401,6 +404,7 @@ class LakeTable:
                 "overwrite",
                 source.schema(),
                 list(self.table.partition_by),
+                [(partition[0], "=", partition[1])] if partition else None,
                 commit_properties=_commit(transactions, event_dates),
                 post_commithook_properties=HOOKS,
             )

@@ -11,9 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from resources.azure_token import AzureToken
 from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
+from resources.leases import Lease
 
 PREFIX = "PULSELAKE_"
 DEFAULT_CONSUMER_GROUP = "$Default"
+LEASES = "_leases"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
 # A request that gets no answer is not repeated, since its timeout is longer than the patience of repeating; one that is
@@ -74,7 +76,9 @@ class Settings(BaseSettings):
         consumer_group: (EVENTHUB_CONSUMER_GROUP).
         hubs: other names for streams' hubs, ``stream=hub,…`` (PULSELAKE_HUBS).
         fast_amqp: whether regular events may be read and sent past the Event Hubs SDK (PULSELAKE_FAST_AMQP).
-        max_session_s, idle_timeout_s: when a session ends (PULSELAKE_MAX_SESSION_S, PULSELAKE_IDLE_TIMEOUT_S).
+        max_session_s: after so long a session gets a successor (PULSELAKE_MAX_SESSION_S).
+        idle_timeout_s: ends the session of a silent hub (PULSELAKE_IDLE_TIMEOUT_S); by default there is always one,
+            because an event that comes after a silence would wait for a new one.
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
@@ -93,8 +97,8 @@ class Settings(BaseSettings):
     consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
     hubs: Annotated[dict[str, str], NoDecode] = {}
     fast_amqp: bool = True
-    max_session_s: float = Field(default=300.0, gt=0)
-    idle_timeout_s: float = Field(default=15.0, gt=0)
+    max_session_s: float = Field(default=900.0, gt=0)
+    idle_timeout_s: float | None = Field(default=None, gt=0)
     keep_runs_days: float = Field(default=3.0, ge=0)
     late_alert_after_s: float = Field(default=7200.0, gt=0)
 
@@ -156,6 +160,11 @@ class Settings(BaseSettings):
             storage = AzureStorage()
             return Lake(self.lake, storage.options(), None if storage.has_secret else _azure_token())
         return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
+
+    def lease(self, stream: str, name: str) -> Lease:
+        """A process's part in the work on a stream; a folder of the lake holds the locks, or of the home on Azure."""
+        lake = self.open_lake().root
+        return Lease.of((self.root if "://" in lake else Path(lake)) / LEASES, stream, name)
 
     def hub(self, stream: str) -> str:
         """The name of a stream's hub."""

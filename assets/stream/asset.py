@@ -4,6 +4,8 @@ With bronze selected, a run is a session that pulls from the hub; without it, th
 from bronze. What is done is in `session` and `rebuild`; here it only becomes events of Dagster.
 """
 
+import math
+import os
 import re
 import time
 from collections import Counter
@@ -28,8 +30,11 @@ FIRST_INGEST_DATE = "2026-01-01"
 INGEST_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_INGEST_DATE, end_offset=1)
 """Partitions of what is written by the day on which it came in; today's exists already."""
 
-LIVE_EVERY_S = 5.0
+LIVE_EVERY_S = 60.0
+"""How often a session reports: Dagster keeps some kilobytes of each report."""
 MAX_UNKNOWN_FIELDS = 20
+_AFTERWARDS = 10
+"""How much nicer a session is once its successor is at work."""
 ALERTS_HUB = "alerts"
 
 _FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
@@ -87,7 +92,6 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
         partitions_def=INGEST_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
-        pool=contract.stream,
     )
     def stream(context: dg.AssetExecutionContext, lake: LakeResource, hubs: HubsResource) -> Outputs:
         selected = context.selected_asset_keys
@@ -95,7 +99,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
         if bronze in selected:
             yield from _session(context, contract, lake, hubs, days)
         else:
-            yield from _rebuild(context, contract, lake, days)
+            yield from _rebuild(context, contract, lake, hubs, days)
 
     return stream
 
@@ -103,8 +107,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
 def limits_of(settings: Settings) -> SessionLimits:
     """When a session of the settings acts and ends."""
     return SessionLimits(
-        max_duration_s=settings.max_session_s,
-        idle_timeout_s=settings.idle_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s or math.inf,
         late_after=timedelta(seconds=settings.late_alert_after_s),
     )
 
@@ -112,13 +115,14 @@ def limits_of(settings: Settings) -> SessionLimits:
 def _session(
     context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
 ) -> Outputs:
-    today = datetime.now(UTC).date()
-    if days != [today]:
+    requested, today = days[-1], datetime.now(UTC).date()
+    if len(days) > 1 or not today - timedelta(days=1) <= requested <= today:
         raise dg.Failure(
             f"{contract.stream}: bronze is pulled from the hub only for today ({today}), not for "
             f"{', '.join(map(str, days))}. To make past days anew, select silver, quarantine and alerts without bronze."
         )
     settings = hubs.settings()
+    live = _Live(context, contract)
     with DeferredSignals() as signals, hubs.publisher(ALERTS_HUB) as publisher:
         session = Session(
             contract,
@@ -126,8 +130,9 @@ def _session(
             hubs.source(contract.stream),
             publisher,
             limits=limits_of(settings),
-            on_progress=_Live(context, contract).report,
+            on_progress=live.report,
             should_stop=lambda: signals.is_noted,
+            lease=settings.lease(contract.stream, context.run_id),
         )
         try:
             totals = session.run()
@@ -139,18 +144,24 @@ def _session(
             context.log.warning(
                 f"{totals.alerts_withheld} All data and alerts are stored; a later session publishes what waits."
             )
-        if not signals.is_noted:
+        if session.is_handed_over:
+            # The successor is at work: what is left to do here comes after it.
+            os.nice(_AFTERWARDS)
+        elif not signals.is_noted:
             session.store.maintain(today)
-    yield from _results(context, contract, today, _metadata(contract, totals))
-    yield from _checks(context, session.store, today, recent=True)
+    yield from live.results(totals, requested)
+    yield from _checks(context, session.store, requested, recent=True)
     # A run that was terminated has committed and reported what it pulled; only now it ends as cancelled.
     signals.deliver()
 
 
-def _rebuild(context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, days: list[date]) -> Outputs:
+def _rebuild(
+    context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
+) -> Outputs:
+    lease = hubs.settings().lease(contract.stream, context.run_id)
     for day in days:
         with DeferredSignals() as signals:
-            rebuilt = rebuild(contract, lake.open(), day)
+            rebuilt = rebuild(contract, lake.open(), day, lease=lease)
             _log_rebuilt(context, contract, rebuilt)
         signals.deliver()
     yield from _checks(context, StreamStore(contract, lake.open()), days[-1])
@@ -172,33 +183,38 @@ def _log_rebuilt(context: dg.AssetExecutionContext, contract: Contract, rebuilt:
 
 
 class _Live:
-    """Shows progress in the UI while the session runs, at most every few seconds."""
+    """Shows in the UI what a session does: each report has the counts since the one before."""
 
     def __init__(self, context: dg.AssetExecutionContext, contract: Contract) -> None:
         self._context, self._contract = context, contract
-        self._reported_at = time.monotonic()
+        self._reported, self._reported_at = Totals(), -math.inf
+        self._day = datetime.now(UTC).date()
 
     def report(self, totals: Totals) -> None:
-        if time.monotonic() - self._reported_at < LIVE_EVERY_S:
+        """Reports if the last report is some time ago, or of yesterday."""
+        today = datetime.now(UTC).date()
+        if time.monotonic() - self._reported_at < LIVE_EVERY_S and today == self._day:
             return
-        self._reported_at = time.monotonic()
-        for role, counts in _metadata(self._contract, totals).items():
+        for role, counts in self._since(totals).items():
+            self._log(role, counts)
+        self._reported, self._reported_at, self._day = totals, time.monotonic(), today
+
+    def results(self, totals: Totals, requested: date) -> Outputs:
+        """The last report: as results of the run for the day that it was requested for."""
+        for role, counts in self._since(totals).items():
             key = table_key(self._contract.tables[role].name)
-            self._context.log_event(
-                dg.AssetMaterialization(key, partition=self._context.partition_key, metadata=counts)
-            )
+            if self._day == requested and key in self._context.selected_asset_keys:
+                yield dg.MaterializeResult(key, metadata=counts)
+            else:
+                # A session writes all tables of the stream, whatever was selected with bronze.
+                self._log(role, counts)
 
+    def _since(self, totals: Totals) -> dict[str, dict[str, Any]]:
+        return _metadata(self._contract, totals.since(self._reported))
 
-def _results(
-    context: dg.AssetExecutionContext, contract: Contract, day: date, metadata: Mapping[str, Mapping[str, Any]]
-) -> Outputs:
-    for role, counts in metadata.items():
-        key = table_key(contract.tables[role].name)
-        if key in context.selected_asset_keys:
-            yield dg.MaterializeResult(key, metadata=dict(counts))
-        else:
-            # A session writes all tables of the stream, whatever was selected with bronze.
-            context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(counts)))
+    def _log(self, role: str, counts: Mapping[str, Any]) -> None:
+        key = table_key(self._contract.tables[role].name)
+        self._context.log_event(dg.AssetMaterialization(key, partition=self._day.isoformat(), metadata=counts))
 
 
 def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:

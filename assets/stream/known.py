@@ -61,16 +61,27 @@ class Known:
         alerts: all earlier alert rows.
         newest: the newest `measured_at` of `silver`, which may be cut to milliseconds; None where there are no rows. It
             decides only how much is kept in memory. Everything else is looked up.
+        restored: which rows are known now; the others are added later, by `add`. By default all are.
     """
 
-    def __init__(self, contract: Contract, silver: Scan, alerts: Scan, newest: datetime | None) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        silver: Scan,
+        alerts: Scan,
+        newest: datetime | None,
+        restored: pl.Expr | None = None,
+    ) -> None:
         self._contract = contract
         averaged = [window.column for window in contract.windows]
         columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *averaged]))
         floor = None if newest is None else self._floor_of(newest)
-        is_recent = pl.lit(True) if floor is None else pl.col(TIME) > floor
-        readings = silver().select(columns).filter(is_recent).collect()
-        self._recent = Recent(readings, alerts().select("alert_id", TIME).filter(is_recent).collect(), floor)
+        is_recent = pl.lit(True) if restored is None else restored
+        if floor is not None:
+            is_recent &= pl.col(TIME) > floor
+        readings = silver().filter(is_recent).select(columns).collect()
+        raised = alerts().filter(is_recent).select("alert_id", TIME).collect()
+        self._recent = Recent(readings, raised, floor)
         self._last_seen = LastSeen(contract.entity, readings)
         self._history = History(contract, silver, alerts, readings.clear())
 

@@ -5,6 +5,7 @@
 <stream>/1.3                   the same of the stream's second hub: each hub after the first has an epoch
 <stream>/<kind>/3              a mark of another kind, for instance published/3; see the constants
 <stream>/commits               how many commits of sessions and rebuilds the table has seen: the fence between writers
+<stream>/replaced              how often rows of silver were replaced; what a session remembers of them is old then
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
 ```
 
@@ -27,15 +28,16 @@ PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "ot
 KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
 """The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
-COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED = (
+COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED, REPLACED = (
     "commits",
     "created_at",
     "hub_epoch",
     "replay_due_from",
     "rederived_by",
+    "replaced",
 )
-OF_BRONZE = (CREATED_AT, EPOCH, REDERIVED)
-"""What bronze's log holds of the stream as a whole; every table's log counts its commits."""
+OF_STREAM = {"bronze": (COMMITS, CREATED_AT, EPOCH, REDERIVED), "silver": (COMMITS, REPLACED)}
+"""What a table's log holds of the stream as a whole; that of other tables counts commits."""
 
 
 class HubPartition(NamedTuple):
@@ -90,9 +92,7 @@ class StreamLog:
         known = {}
         for role, table in self.tables.items():
             # Each id is a look into the log of its own, so only those are asked for that may be there.
-            ids = [
-                self.id(what) for what in ((COMMITS, CREATED_AT, EPOCH, REDERIVED) if role == "bronze" else (COMMITS,))
-            ]
+            ids = [self.id(what) for what in OF_STREAM.get(role, (COMMITS,))]
             ids += [self.id(f"{kind}{pair.name}") for kind in KINDS.get(role, (OFFSET,)) for pair in pairs]
             known[role] = table.transactions(ids)
         self._known = known
@@ -130,6 +130,15 @@ class StreamLog:
     def next_commit(self, role: str) -> Transactions:
         """The number that every commit raises, so that two writers notice each other whatever partitions they write."""
         return {self.id(COMMITS): self._known[role].get(self.id(COMMITS), 0) + 1}
+
+    def next_replacement(self) -> Transactions:
+        """The number that silver's log raises where rows are replaced."""
+        return {self.id(REPLACED): self.replacements + 1}
+
+    @property
+    def replacements(self) -> int:
+        """How often rows of silver were replaced."""
+        return self._known["silver"].get(self.id(REPLACED), 0)
 
     def marks(self, role: str, kind: str = OFFSET) -> Offsets:
         """All marks of a kind in a table's log."""

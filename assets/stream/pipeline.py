@@ -12,18 +12,23 @@ micro-batches were published or refused. There is one commit at a time. If it fa
 next commit, so that no later ones overtake them. Micro-batches that could not be processed are stored in bronze alone.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import date
 from itertools import takewhile
 from typing import NamedTuple, Self
 
 import polars as pl
 
 from assets.stream.decode import Decoded
+from assets.stream.known import Known
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
+
+_log = logging.getLogger(__name__)
 
 AHEAD = 2
 """How many decoded micro-batches there may be that are not processed yet."""
@@ -120,6 +125,14 @@ class Pipeline:
         """Begins to send some waiting alerts; `end_work` tells the outcome. No commit must be under way."""
         self._at_work = self._committing.submit(self._send_waiting)
 
+    def begin_maintaining(self, day: date) -> None:
+        """Begins to make the tables' files fewer; `end_work` tells the outcome. No commit must be under way."""
+        self._at_work = self._committing.submit(self._maintain, day)
+
+    def know(self, known: Known) -> None:
+        """Goes on with other knowledge of earlier readings. Nothing must wait for a commit."""
+        self._processor.known, self._stored = known, 0
+
     def end_work(self, *, wait: bool) -> Stored | None:
         """What the commit stored that ended since the last call; None if none ended.
 
@@ -166,6 +179,14 @@ class Pipeline:
 
     def _send_waiting(self) -> Stored:
         self._outlet.send_waiting()
+        return Stored([], 0)
+
+    def _maintain(self, day: date) -> Stored:
+        try:
+            self._store.maintain(day)
+        except Exception as error:
+            # Files and log entries that stay for some minutes longer are no reason to end a session.
+            _log.warning("%s: maintenance failed (%s)", self._store.contract.stream, type(error).__name__)
         return Stored([], 0)
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:

@@ -4,25 +4,29 @@ Bronze keeps the order of processing, so the rows are those that a session would
 the days whose quarantine a fix would change.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from datetime import date, timedelta
 
 import polars as pl
 
 from assets.stream.contract import Contract
 from assets.stream.decode import body_size
 from assets.stream.known import Known
-from assets.stream.log import hub_epoch
+from assets.stream.log import hub_epoch, is_beyond
 from assets.stream.process import Outcome, Processor
 from assets.stream.slices import slices
 from assets.stream.store import CHUNK_BYTES, StreamStore, events_of, read_events
 from resources.lake import Lake
+from resources.leases import Lease
 
 EVENT = ["hub_epoch", "partition", "sequence_number"]
 """The key of an event."""
+
+FOLDER = "rebuilt"
+CATCHES_UP_IN_S, _AGAIN_AFTER_S = 5.0, 0.2
+"""How long silver may be behind bronze while a session is at work."""
 
 ROW_BYTES = 200
 """What a quarantined row weighs besides its body."""
@@ -56,87 +60,161 @@ class Rebuilt:
     new_alerts: int
 
 
-class _Spool:
-    """Rows by role in temporary Parquet files: a day need not fit into memory."""
+class _Rebuilt:
+    """The new rows of one ingest date, in tables beside the stream's: a day need not fit into memory.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._parts = 0
+    Args:
+        store: the stream's tables.
+        folder: where the tables beside them are.
+        day: the ingest date.
+    """
+
+    def __init__(self, store: StreamStore, folder: Lake, day: date) -> None:
+        self._day = day
+        self.tables = {role: folder.table(store.tables[role].table).create() for role in DERIVED}
+        self._copies = {role: self.tables[role].copies_for(store.tables[role]) for role in DERIVED}
+        self.duplicates = 0
 
     def add(self, outcome: Outcome) -> None:
+        """Adds what some micro-batches produced."""
         for role in DERIVED:
-            if outcome.rows[role].height:
-                outcome.rows[role].write_parquet(self._folder / f"{role}-{self._parts:06d}.parquet")
-        self._parts += 1
+            if (rows := outcome.rows[role]).height:
+                self.tables[role].append(rows, transactions={})
+        self.duplicates += int(outcome.duplicates["duplicates"].sum())
 
-    def with_earlier(self, store: StreamStore, role: str, earlier: pl.Expr) -> pl.LazyFrame:
-        """The rows of a table that meet a condition, and those spooled for it."""
-        table, files = store.tables[role], self._files(role)
-        spooled = pl.scan_parquet(files) if files else pl.LazyFrame(schema=table.table.schema)
-        return pl.concat([table.scan().filter(earlier), spooled])
+    def with_earlier(self, store: StreamStore, role: str) -> pl.LazyFrame:
+        """The rows of earlier ingest dates, and those added here."""
+        earlier = store.tables[role].scan().filter(pl.col("ingest_date") < self._day)
+        return pl.concat([earlier, self.tables[role].scan()])
 
-    def frames(self, role: str) -> Iterator[pl.DataFrame]:
-        for file in self._files(role):
-            yield pl.read_parquet(file)
+    def copy(self) -> None:
+        """Copies what was added since the last call into the folders of the stream's tables."""
+        for role, copies in self._copies.items():
+            copies.of(self.tables[role].delta())
 
-    def _files(self, role: str) -> list[Path]:
-        return sorted(self._folder.glob(f"{role}-*.parquet"))
+    def replace(self, store: StreamStore, event_dates: Sequence[date], *, is_newest: bool) -> None:
+        """Puts the rows into the place of the day's rows, one commit a table."""
+        for role in DERIVED:
+            store.replace_day(
+                role,
+                self._day,
+                self.tables[role],
+                self._copies[role],
+                event_dates,
+                self.duplicates,
+                is_newest=is_newest,
+            )
+            # Now they are the table's own.
+            self._copies[role].keep()
+
+    def discard(self) -> None:
+        """Removes copies that no commit named."""
+        for copies in self._copies.values():
+            copies.discard()
 
 
 def rebuild(
-    contract: Contract, lake: Lake, day: date, on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None
+    contract: Contract,
+    lake: Lake,
+    day: date,
+    on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None,
+    lease: Lease | None = None,
 ) -> Rebuilt:
     """Rebuilds one ingest date; running it twice changes nothing the second time.
+
+    A session goes on meanwhile. It waits only while the rows of the newest days, which it remembers, are replaced.
 
     Args:
         contract: the stream.
         lake: where its tables are.
         day: the ingest date.
         on_new_alerts: called with the alerts that no day held before, some at a time, ahead of their commit.
+        lease: the caller's part in the work on the stream; by default it is alone.
 
     Raises:
-        NotCaughtUpError: bronze holds events of the stream that silver does not.
+        NotCaughtUpError: bronze holds events of the stream that silver does not, and no session is at work on them.
+        LeaseError: another rebuild or the session did not make room in time.
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
         SchemaError: a table does not fit the contract; nothing was replaced.
     """
-    store = StreamStore(contract, lake)
-    store.open()
-    if store.is_behind():
-        raise NotCaughtUpError(
-            f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
-            f"Run `pulselake drain {contract.stream}` first."
-        )
-    is_newest = store.is_newest(day)
-    of_day, earlier = pl.col("ingest_date") == day, pl.col("ingest_date") < day
-    with tempfile.TemporaryDirectory(prefix="pulselake-rebuild-") as folder:
-        spool = _Spool(Path(folder))
-        known = Known(
-            contract,
-            silver=lambda: spool.with_earlier(store, "silver", earlier),
-            alerts=lambda: spool.with_earlier(store, "alerts", earlier),
-            newest=store.silver.newest("measured_at", earlier),
-        )
-        processor = Processor(contract, known)
-        duplicates = 0
-        for events in read_events(store.complete(day)):
+    lease = lease or Lease()
+    with lease.rebuilding():
+        return _rebuild(contract, lake, day, on_new_alerts, lease)
+
+
+def _rebuild(
+    contract: Contract, lake: Lake, day: date, on_new_alerts: Callable[[pl.DataFrame], None], lease: Lease
+) -> Rebuilt:
+    store = _caught_up(contract, lake)
+    folder = lake.below(f"{FOLDER}/{contract.stream}")
+    folder.remove()
+    rebuilt = _Rebuilt(store, folder, day)
+    known = Known(
+        contract,
+        silver=lambda: rebuilt.with_earlier(store, "silver"),
+        alerts=lambda: rebuilt.with_earlier(store, "alerts"),
+        newest=store.silver.newest("measured_at", pl.col("ingest_date") < day),
+    )
+    processor, new_alerts = Processor(contract, known), 0
+
+    def process(bronze: pl.LazyFrame) -> None:
+        nonlocal new_alerts
+        for events in read_events(bronze):
             outcome = processor.process(events.positions, events.bodies)
-            spool.add(outcome)
+            rebuilt.add(outcome)
             known.mark_stored()
-            duplicates += int(outcome.duplicates["duplicates"].sum())
-        touched = spool.with_earlier(store, "silver", of_day).select("event_date").unique()
-        event_dates = tuple(touched.collect().to_series().sort().to_list())
-        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
-        new_alerts = 0
-        for alerts in spool.frames("alerts"):
-            new = _never_stored(store, alerts)
+            new = _never_stored(store, outcome.alerts)
             new_alerts += new.height
             if new.height:
                 on_new_alerts(new)
-        after = {
-            role: store.replace_day(role, day, spool.frames(role), event_dates, duplicates, is_newest=is_newest)
-            for role in DERIVED
-        }
+        rebuilt.copy()
+
+    def put() -> tuple[dict[str, int], tuple[date, ...]]:
+        of_day = pl.col("ingest_date") == day
+        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
+        silver = pl.concat([store.silver.scan().filter(of_day), rebuilt.tables["silver"].scan()])
+        event_dates = tuple(silver.select("event_date").unique().collect().to_series().sort().to_list())
+        rebuilt.replace(store, event_dates, is_newest=store.is_newest(day))
+        return before, event_dates
+
+    try:
+        process(store.complete(day))
+        if _is_remembered(store, day):
+            reached = store.offsets("silver")
+            with lease.turned():
+                # What a session has added meanwhile, in the little time that it waits for.
+                store = _caught_up(contract, lake)
+                process(store.complete(day).filter(is_beyond(reached)))
+                before, event_dates = put()
+        else:
+            before, event_dates = put()
+    finally:
+        rebuilt.discard()
+    after = {role: table.count() for role, table in rebuilt.tables.items()}
+    folder.remove()
     return Rebuilt(day, before, after, event_dates, new_alerts)
+
+
+def _caught_up(contract: Contract, lake: Lake) -> StreamStore:
+    """The stream's tables, once silver has all that bronze has. A session at work is behind for moments only."""
+    end = time.monotonic() + CATCHES_UP_IN_S
+    while True:
+        store = StreamStore(contract, lake)
+        store.open()
+        if not store.is_behind():
+            return store
+        if time.monotonic() > end:
+            raise NotCaughtUpError(
+                f"{contract.stream}: silver is behind bronze, so nothing can be made anew. "
+                f"Run `pulselake drain {contract.stream}` first."
+            )
+        time.sleep(_AGAIN_AFTER_S)
+
+
+def _is_remembered(store: StreamStore, day: date) -> bool:
+    """Whether a session may remember rows of an ingest date, or still write to it."""
+    newest = max(store.bronze.dates("ingest_date"), default=day)
+    return day >= newest - timedelta(days=1)
 
 
 def _never_stored(store: StreamStore, alerts: pl.DataFrame) -> pl.DataFrame:
@@ -151,11 +229,13 @@ def replay(
     lake: Lake,
     on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None,
     on_progress: Callable[[Rebuilt], None] = lambda _: None,
+    lease: Lease | None = None,
 ) -> list[Rebuilt]:
     """Rebuilds the ingest dates that a fix changes, and goes on where a replay was interrupted.
 
     Raises:
         NotCaughtUpError: see `rebuild`; also while alerts wait for the alerts hub, which would get new ones twice.
+        LeaseError: see `rebuild`.
         ConcurrentWriteError: see `rebuild`; run it again to finish.
     """
     store = StreamStore(contract, lake)
@@ -164,13 +244,14 @@ def replay(
             f"{contract.stream}: alerts wait for the alerts hub, so nothing is replayed. When the hub is back, "
             f"a session publishes them, or `pulselake drain {contract.stream}`; then replay."
         )
-    done = []
-    for day in (days := days_to_replay(contract, lake)):
-        store.mark_replay(day)
-        done.append(rebuild(contract, lake, day, on_new_alerts))
-        on_progress(done[-1])
-    if days:
-        store.mark_replay(None)
+    lease, done = lease or Lease(), []
+    with lease.rebuilding():
+        for day in (days := days_to_replay(contract, lake)):
+            store.mark_replay(day)
+            done.append(_rebuild(contract, lake, day, on_new_alerts, lease))
+            on_progress(done[-1])
+        if days:
+            store.mark_replay(None)
     return done
 
 

@@ -26,6 +26,7 @@ from assets.stream.slices import slices
 from assets.stream.store import CHUNK_READINGS, StreamStore
 from resources.copies import Copies
 from resources.lake import ConcurrentWriteError, Lake
+from resources.leases import Lease
 
 FOLDER = "rederived"
 ATTEMPTS = 10
@@ -55,36 +56,28 @@ def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
     _catch_up(beside, say)
 
 
-def swap(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
-    """Puts the derived tables in the place of the stream's.
+def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease | None = None) -> None:
+    """Puts the derived tables in the place of the stream's, while a session waits.
 
-    A session that writes at this moment is ended by the log, and the next one goes on with the new tables. No alert is
-    published here. Alerts that waited for their hub, and those that sessions raised since they last stored some, wait
-    afterwards: a session sends them, perhaps a second time.
+    No alert is published here. Alerts that waited for their hub, and those that sessions raised since they last stored
+    some, wait afterwards: a session sends them, perhaps a second time.
 
     Raises:
-        ConcurrentWriteError: a session was faster each time; the derived tables stay for the next attempt.
+        LeaseError: the session at work did not make room in time.
+        ConcurrentWriteError: a session that knows nothing of the lease was faster each time. In both cases the derived
+            tables stay for the next attempt.
     """
-    beside = _beside(contract, lake)
+    beside, lease = _beside(contract, lake), lease or Lease()
     copies = {
         role: beside.tables[role].copies_for(StreamStore(contract, lake).tables[role].create()) for role in SWAPPED
     }
     try:
-        for attempt in range(1, ATTEMPTS + 1):
-            # Copied ahead: what is left then takes less than a second, and a session commits every two.
-            _catch_up(beside, say)
-            for role in SWAPPED:
-                copies[role].of(beside.tables[role].delta())
-            store = StreamStore(contract, lake)
-            store.look()
-            # Whatever a session commits from here on, the swap notices.
-            _catch_up(beside, say)
-            try:
-                _swap(store, beside, copies)
-                break
-            except ConcurrentWriteError:
-                if attempt == ATTEMPTS:
-                    raise
+        # Copied ahead: what is left then takes less than a second, for which a session waits.
+        _catch_up(beside, say)
+        for role in SWAPPED:
+            copies[role].of(beside.tables[role].delta())
+        with lease.turned():
+            _swap_at_once(contract, lake, beside, copies, say)
     except BaseException:
         _discard(copies)
         raise
@@ -92,6 +85,19 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
     store.look()
     store.log.set("bronze", {store.log.id(REDERIVED): 0})
     _folder(contract, lake).remove()
+
+
+def _swap_at_once(contract: Contract, lake: Lake, beside: StreamStore, copies: Mapping[str, Copies], say: Say) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        store = StreamStore(contract, lake)
+        store.look()
+        # Whatever a session commits from here on, the swap notices.
+        _catch_up(beside, say)
+        try:
+            return _swap(store, beside, copies)
+        except ConcurrentWriteError:
+            if attempt == ATTEMPTS:
+                raise
 
 
 def redate(contract: Contract, lake: Lake, now: datetime) -> int:
@@ -143,7 +149,7 @@ def _catch_up(beside: StreamStore, say: Say) -> None:
     behind = sum(beside.offsets("bronze").values()) - sum(beside.offsets("silver").values())
     if not beside.is_behind():
         return
-    processor, done = Processor(beside.contract, beside.known()), 0
+    processor, done = Processor(beside.contract, beside.remembered().known), 0
     by_day = groupby(beside.behind(), key=lambda events: events.positions["pulled_at"][0].date())
     for day, of_day in by_day:
         for events in of_day:
@@ -163,6 +169,7 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
         dates = []
         if role == "silver":
             new |= {store.log.duplicates_id(day): beside.duplicates(day) for day in days}
+            new |= store.log.next_replacement()
             dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "alerts":
             # Alerts that a session published and did not store yet count as waiting: twice is better than never.

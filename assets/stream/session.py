@@ -1,16 +1,20 @@
-"""A session: works through micro-batches of one stream until it is idle, its time is over, or it is stopped.
+"""A session: works through micro-batches of one stream until a successor takes its place, or it is stopped.
 
 A session first processes what an earlier one left between bronze and silver. Then it pulls micro-batches and hands them
 to the pipeline, which publishes alerts at once; it begins a commit every two seconds. When it ends, everything that it
-pulled is committed. Orchestration decides when a session is started. docs/engine.md has the whole picture.
+pulled is committed. A session that begins while another one works prepares everything, receives already, and takes over
+when the other has committed. Orchestration decides when one is started. docs/engine.md has the whole picture.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 import polars as pl
 
@@ -20,16 +24,33 @@ from assets.stream.known import Known
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
 from assets.stream.pipeline import Pipeline
 from assets.stream.process import Outcome, ProcessingError, Processor
-from assets.stream.store import Events, StreamStore
-from resources.event_source import EventSource, HubState, Publisher, Pulled, Tail
+from assets.stream.store import Events, Remembered, StreamStore
+from resources.background import Background
+from resources.event_source import (
+    EventSource,
+    HubState,
+    HubTakenOverError,
+    HubUnavailableError,
+    Publisher,
+    Pulled,
+    Receiver,
+    Tail,
+)
 from resources.lake import Lake, SchemaError
+from resources.leases import POLL_S, TURN_S, Lease, wait
 
 Clock = Callable[[], datetime]
 
 COMMIT_BYTES = 128 << 20
 """Processed bodies of this size are committed without waiting, whatever their number."""
 STALLED_AFTER_S = 30.0
-"""A hub that is ahead and delivers nothing for so long gets a new session, which connects anew."""
+"""After so long a silence the hub is asked; if it is ahead, it gets a new session, which connects anew."""
+OPEN_S, HAND_OVER_S = 15.0, 15.0
+"""How long a successor waits for its connections, and a session that was taken over for its successor."""
+MAINTAIN_EVERY_S = 120.0
+"""How often a session makes the tables' files fewer: each commit adds one to most of them."""
+TRY_AGAIN_AFTER_S = 300.0
+"""A session that can only store in bronze ends after so long: the next one tries to process again."""
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clock may be behind the newest micro-batch; the order of processing does not depend on the clock."""
 MAX_UNKNOWN_FIELDS = 1000
@@ -52,8 +73,8 @@ class SessionLimits:
         trigger_s: shortest time between two micro-batches, unless a backlog fills the receiver's buffer sooner.
         commit_interval_s: longest time that processed rows wait for their commit.
         commit_readings: processed readings that are committed without waiting; twice as many may be in memory.
-        idle_timeout_s: ends the session when the hub had nothing for so long.
-        max_duration_s: ends the session after so long.
+        idle_timeout_s: ends the session when the hub had nothing for so long; by default silence does not end it.
+        max_duration_s: ends the session after so long; by default only a successor ends it.
         until_caught_up: end as soon as all that the hub holds is committed, instead of waiting for the idle timeout.
         late_after: how old a reading may be when its alert is published; the alert of an older one says it is late.
     """
@@ -61,8 +82,8 @@ class SessionLimits:
     trigger_s: float = 0.2
     commit_interval_s: float = 2.0
     commit_readings: int = 120_000
-    idle_timeout_s: float = 15.0
-    max_duration_s: float = 300.0
+    idle_timeout_s: float = math.inf
+    max_duration_s: float = math.inf
     until_caught_up: bool = False
     late_after: timedelta = LATE_AFTER
 
@@ -129,6 +150,15 @@ class Totals:
         }
         return Totals(**sums, reached={**self.reached, **later.reached}, alerts_withheld=later.alerts_withheld)
 
+    def since(self, earlier: "Totals") -> "Totals":
+        """Without what was done before; `earlier` are the totals of then."""
+        differences = {
+            each.name: getattr(self, each.name) - getattr(earlier, each.name)
+            for each in fields(self)
+            if each.name not in ("reached", "alerts_withheld")
+        }
+        return Totals(**differences, reached=self.reached, alerts_withheld=self.alerts_withheld)
+
 
 class Session:
     """One session of one stream.
@@ -142,6 +172,7 @@ class Session:
         on_progress: called with the totals after every commit.
         clock: the time of day, UTC.
         should_stop: asked between micro-batches; True ends the session cleanly.
+        lease: the session's part in the work on the stream; by default it is alone.
     """
 
     def __init__(
@@ -155,19 +186,22 @@ class Session:
         on_progress: Callable[[Totals], None] = lambda _: None,
         clock: Clock = lambda: datetime.now(UTC),
         should_stop: Callable[[], bool] = lambda: False,
+        lease: Lease | None = None,
     ) -> None:
-        self._contract, self._source, self._limits = contract, source, limits
+        self._contract, self._source, self._limits, self._lease = contract, source, limits, lease or Lease()
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
         self.store = StreamStore(contract, lake)
         self._outlet = AlertOutlet(self.store, publisher, clock, limits.late_after)
         self._totals = Totals()
-        self._committed_at = time.monotonic()
+        self._committed_at = self._maintained_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
         self._tails: Mapping[int, Tail] = {}
+        self.is_handed_over = False
+        """Whether a successor took this session's place."""
 
     def run(self) -> Totals:
-        """Works until it ends.
+        """Works until it ends. While another session works, it waits for its turn first.
 
         Returns:
             What was done; every pulled event is committed.
@@ -182,28 +216,72 @@ class Session:
         """
         hub = self._source.state()
         self._tails = hub.tails
+        try:
+            with ExitStack() as stack:
+                if self._lease.active.take():
+                    self._work(hub, None, stack)
+                elif (prepared := self._prepare(hub, stack)) is not None:
+                    self._work(hub, prepared, stack)
+        finally:
+            self._lease.release()
+        return self._totals
+
+    def _prepare(self, hub: HubState, stack: ExitStack) -> "_Prepared | None":
+        """Gets ready while another session works, and waits until that one has made room.
+
+        Returns:
+            None if this session is not needed: another one waits already, or it was asked to stop.
+        """
+        if self._lease.successor.is_wanted():
+            return None
+        # Nothing is written before it is our turn, and nothing is created.
+        self.store.look(hub.tails)
+        check_identity(self._source.name, self._contract.stream, hub, self.store)
+        remembered = None
+        with suppress(SchemaError):
+            remembered = self.store.remembered()
+        # It takes the hub's links away from the session at work, which goes on to its next commit and ends.
+        receiver = stack.enter_context(self._source.receive(self._offsets()))
+        receiver.wait_until_open(OPEN_S)
+        if not wait(self._lease.successor, OPEN_S) or not wait(self._lease.active, math.inf, self._should_stop):
+            return None
+        return _Prepared(remembered, receiver)
+
+    def _work(self, hub: HubState, prepared: "_Prepared | None", stack: ExitStack) -> None:
         failure = self._open(hub)
         if failure is None:
             # Alerts that wait already are sent between micro-batches: those of this session need not wait for them.
             self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
-        processor = Processor(self._contract, Known.nothing(self._contract) if failure else self.store.known())
+        processor = Processor(self._contract, Known.nothing(self._contract) if failure else self._known(prepared))
         failure = failure or self._catch_up(processor)
-        check_identity(self._source.name, self._contract.stream, hub, self.store)
+        if prepared is None:
+            check_identity(self._source.name, self._contract.stream, hub, self.store)
         self._pass_expired(hub)
+        if prepared is None:
+            receiver = stack.enter_context(self._source.receive(self._pulled))
+        else:
+            receiver = prepared.receiver
+            receiver.skip(self._pulled)
+        self._lease.successor.release()
         with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure) as pipeline:
             try:
-                self._stream(pipeline)
+                self.is_handed_over = self._stream(pipeline, receiver)
             finally:
                 # On an error of the hub too: what was processed is complete.
                 self._commit_all(pipeline)
-            self._send_the_rest(pipeline)
+            if not self.is_handed_over:
+                self._send_the_rest(pipeline)
         if pipeline.failure is not None:
             raise pipeline.failure
         # The mark comes last: a session that fails tells nobody the number, so the next one must tell it.
         self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
         self._totals = replace(self._totals, alerts_withheld=self._withheld())
-        return self._totals
+
+    def _known(self, prepared: "_Prepared | None") -> Known:
+        if prepared is None or prepared.remembered is None:
+            return self.store.remembered().known
+        return self.store.refreshed(prepared.remembered).known
 
     def _open(self, hub: HubState) -> Exception | None:
         """Opens the tables. Where one but bronze does not fit the contract, events are still kept in bronze.
@@ -246,30 +324,74 @@ class Session:
             self._on_progress(self._totals)
         return None
 
-    def _stream(self, pipeline: Pipeline) -> None:
-        started = idle_since = self._committed_at = time.monotonic()
-        first_day = self._now().date()
+    def _stream(self, pipeline: Pipeline, receiver: Receiver) -> bool:
+        """Works through micro-batches.
+
+        Returns:
+            Whether a successor waits for the end.
+        """
+        started = idle_since = self._committed_at = self._maintained_at = time.monotonic()
         was_failing = pipeline.failure is not None
-        with self._source.receive(self._pulled) as receiver:
-            while not self._should_stop():
-                taken_at = time.monotonic()
+        silence = _Silence(self._source)
+        while not self._should_stop():
+            if self._lease.successor.is_wanted():
+                return True
+            if self._lease.turn.is_wanted() and not self._give_turn(pipeline):
+                break
+            taken_at = time.monotonic()
+            try:
                 pulled = receiver.take(timeout=self._limits.trigger_s)
-                now = self._now()
-                if now.date() != first_day:
-                    # What was just taken belongs to the next day and to its session, which pulls it again.
-                    break
-                if pulled:
-                    idle_since = time.monotonic()
-                    pipeline.add(self._micro_batch(pulled, now))
-                is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
-                self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
-                if time.monotonic() - started > self._limits.max_duration_s:
-                    break
-                if pipeline.failure is not None and not was_failing:
-                    break
-                if is_at_end and self._is_done(idle_since):
-                    break
-                receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
+            except HubTakenOverError:
+                if not self._is_succeeded():
+                    raise
+                return True
+            now = self._now()
+            if pulled:
+                idle_since = time.monotonic()
+                pipeline.add(self._micro_batch(pulled, now))
+            is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
+            self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
+            self._maintain_when_due(pipeline, now.date())
+            elapsed = time.monotonic() - started
+            if elapsed > self._limits.max_duration_s or (was_failing and elapsed > TRY_AGAIN_AFTER_S):
+                break
+            if pipeline.failure is not None and not was_failing:
+                break
+            if is_at_end and self._is_done(idle_since, silence, can_send=pipeline.failure is None):
+                break
+            receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
+        return False
+
+    def _is_succeeded(self) -> bool:
+        """Whether the session that took the hub's links is ready; it holds its lock when all of them are open."""
+        end = time.monotonic() + HAND_OVER_S
+        while not (is_ready := self._lease.successor.is_wanted()) and time.monotonic() < end:
+            time.sleep(POLL_S)
+        return is_ready
+
+    def _give_turn(self, pipeline: Pipeline) -> bool:
+        """Lets a rebuild or a swap write, and goes on with what it has written.
+
+        Returns:
+            Whether the session can go on: not where a successor came first, or another hub was accepted.
+        """
+        self._commit_all(pipeline)
+        epoch = self.store.log.epoch
+        self._lease.active.release()
+        while self._lease.turn.is_wanted() and not self._should_stop():
+            time.sleep(POLL_S)
+        if not wait(self._lease.active, TURN_S, lambda: self._should_stop() or self._lease.successor.is_wanted()):
+            return False
+        self.store.open(self._tails)
+        if pipeline.failure is None:
+            pipeline.know(self.store.remembered().known)
+        return self.store.log.epoch == epoch
+
+    def _maintain_when_due(self, pipeline: Pipeline, day: date) -> None:
+        is_due = time.monotonic() - self._maintained_at > MAINTAIN_EVERY_S
+        if is_due and self._committed_at > self._maintained_at and not pipeline.is_at_work:
+            self._maintained_at = time.monotonic()
+            pipeline.begin_maintaining(day)
 
     def _now(self) -> datetime:
         """The time of day.
@@ -358,14 +480,14 @@ class Session:
             return str(self._outlet.failure)
         return "Alerts of an outage are still being sent." if self.store.waiting else None
 
-    def _is_done(self, idle_since: float) -> bool:
+    def _is_done(self, idle_since: float, silence: "_Silence", *, can_send: bool) -> bool:
         idle_s = time.monotonic() - idle_since
         if self._limits.until_caught_up:
             patience = 0.0 if self._has_reached_tails() else self._limits.trigger_s
-        else:
-            patience = self._limits.idle_timeout_s
+        elif math.isinf(patience := self._limits.idle_timeout_s):
+            return silence.is_stalled(idle_s, self._pulled)
         # A session whose alerts wait does not end, because it offers them again also while no reading comes.
-        if idle_s < patience or (self.store.waiting and not self._limits.until_caught_up):
+        if idle_s < patience or (can_send and self.store.waiting and not self._limits.until_caught_up):
             return False
         if idle_s > max(patience, STALLED_AFTER_S):
             return True
@@ -375,8 +497,43 @@ class Session:
 
     def _has_reached_tails(self) -> bool:
         """Whether all is pulled that the hub was last seen to hold."""
-        tails = self._tails.items()
-        return all(tail.last < tail.first or self._pulled.get(partition, -1) >= tail.last for partition, tail in tails)
+        return _is_reached(self._tails, self._pulled)
+
+
+class _Prepared(NamedTuple):
+    """What a successor has ready: what it remembers, None where a table could not be read, and its receiver."""
+
+    remembered: Remembered | None
+    receiver: Receiver
+
+
+class _Silence:
+    """Looks whether a silent hub is ahead, in the background: an answer takes seconds, and an event may come first."""
+
+    def __init__(self, source: EventSource) -> None:
+        self._source = source
+        self._look: Background[None, HubState] | None = None
+        self._looked_after_s = 0.0
+
+    def is_stalled(self, idle_s: float, pulled: Mapping[int, int]) -> bool:
+        """Whether the hub held more than was pulled when it was last asked; it is asked again and again."""
+        if self._look is not None and not self._look.is_alive:
+            look, self._look = self._look, None
+            with suppress(HubUnavailableError, TimeoutError):
+                [hub] = look.results(0.0)
+                # What came during the look is no silence.
+                return idle_s > STALLED_AFTER_S and not _is_reached(hub.tails, pulled)
+        if idle_s < self._looked_after_s:
+            self._looked_after_s = 0.0
+        if self._look is None and idle_s - self._looked_after_s > STALLED_AFTER_S:
+            self._looked_after_s = idle_s
+            self._look = Background(lambda _: self._source.state(), [None], "look at a silent hub")
+        return False
+
+
+def _is_reached(tails: Mapping[int, Tail], pulled: Mapping[int, int]) -> bool:
+    """Whether all is pulled that a hub held."""
+    return all(tail.last < tail.first or pulled.get(partition, -1) >= tail.last for partition, tail in tails.items())
 
 
 def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:

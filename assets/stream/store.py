@@ -20,8 +20,10 @@ from assets.stream.known import Known
 from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
 from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
-from resources.lake import Lake, LakeTable
+from resources.copies import Copies
+from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
+_ATTEMPTS = 10
 CHUNK_READINGS, CHUNK_BYTES = 100_000, 64 << 20
 """How many readings, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
 
@@ -39,6 +41,14 @@ class Delivery(NamedTuple):
 
     is_published: bool
     set_aside: int = 0
+
+
+class Remembered(NamedTuple):
+    """What a session knows of what the tables hold, up to which offsets, and how often rows were replaced by then."""
+
+    known: Known
+    reached: Offsets
+    replacements: int
 
 
 class StreamStore:
@@ -90,20 +100,30 @@ class StreamStore:
         """Sequence numbers of the hub that the stream is read from now, as offsets."""
         return {HubPartition(self.log.epoch, number): last for number, last in partitions.items()}
 
-    def known(self) -> Known:
-        """The earlier readings and alerts that a session must know, from silver and alerts."""
-        return Known(self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"))
+    def remembered(self) -> "Remembered":
+        """What a session must know of what the tables hold, as far as silver has come by the log that was read last."""
+        reached = self.offsets("silver")
+        known = Known(
+            self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"), ~is_beyond(reached)
+        )
+        return Remembered(known, reached, self.log.replacements)
+
+    def refreshed(self, before: "Remembered") -> "Remembered":
+        """The same with what another session has committed since; read anew where rows were replaced."""
+        if self.log.replacements != before.replacements:
+            return self.remembered()
+        reached = self.offsets("silver")
+        if reached != before.reached:
+            is_new = _between(before.reached, reached)
+            before.known.add(*(self.tables[role].scan().filter(is_new).collect() for role in ("silver", "alerts")))
+            before.known.mark_stored()
+        return Remembered(before.known, reached, before.replacements)
 
     def behind(self) -> Iterator[Events]:
         """Events that are in bronze but not in silver yet, in processing order."""
-        bronze, silver = self.offsets("bronze"), self.offsets("silver")
-        missing = [
-            is_in(partition, after=silver.get(partition, -1), to=last)
-            for partition, last in bronze.items()
-            if last > silver.get(partition, -1)
-        ]
-        if missing:
-            yield from read_events(self.bronze.scan().filter(pl.any_horizontal(missing)))
+        if self.is_behind():
+            missing = _between(self.offsets("silver"), self.offsets("bronze"))
+            yield from read_events(self.bronze.scan().filter(missing))
 
     def is_behind(self) -> bool:
         """Whether bronze holds events that silver does not."""
@@ -117,8 +137,7 @@ class StreamStore:
 
     def complete(self, day: date) -> pl.LazyFrame:
         """Bronze of an ingest date as far as silver has come; what a session adds meanwhile is not in it."""
-        reached = (is_in(partition, after=-1, to=last) for partition, last in self.offsets("silver").items())
-        return self.bronze.scan().filter(pl.col("ingest_date") == day, pl.any_horizontal(pl.lit(False), *reached))
+        return self.bronze.scan().filter(pl.col("ingest_date") == day, _between({}, self.offsets("silver")))
 
     def commit(
         self,
@@ -198,15 +217,21 @@ class StreamStore:
         self,
         role: str,
         day: date,
-        frames: Iterable[pl.DataFrame],
+        rows: LakeTable,
+        copies: Copies,
         event_dates: Iterable[date],
         duplicates: int,
         *,
         is_newest: bool,
-    ) -> int:
+    ) -> None:
         """Replaces a table's rows of one ingest date; refused if a session moved the table's offsets meanwhile.
 
         Args:
+            role, day: which rows.
+            rows: the table that holds the new ones, and no others.
+            copies: of its files.
+            event_dates: of the old rows and of the new ones.
+            duplicates: how many readings of the day were dropped as repeats.
             is_newest: whether the day had a writer when its rows were read; see `is_newest`.
         """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
@@ -215,13 +240,22 @@ class StreamStore:
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
         is_silver = role == "silver"
-        return self.tables[role].replace(
-            frames,
-            f"ingest_date = '{day.isoformat()}'",
-            transactions=fence | raised | ({self.log.duplicates_id(day): duplicates} if is_silver else {}),
-            expected={app_id: fence.get(app_id) for app_id in fence | raised},
-            event_dates=event_dates if is_silver else (),
-        )
+        of_silver = self.log.next_replacement() | {self.log.duplicates_id(day): duplicates} if is_silver else {}
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self.tables[role].adopt(
+                    rows,
+                    copies,
+                    partition=("ingest_date", day.isoformat()),
+                    transactions=fence | raised | of_silver,
+                    expected={app_id: fence.get(app_id) for app_id in fence | raised},
+                    event_dates=event_dates if is_silver else (),
+                )
+                return
+            except ConcurrentWriteError:
+                # A session that writes to a later day does not mind, but it may be faster.
+                if is_newest or attempt == _ATTEMPTS:
+                    raise
 
     def is_newest(self, day: date) -> bool:
         """Whether sessions may still write to an ingest date."""
@@ -297,6 +331,14 @@ def _chunks(batches: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
         readings, size = readings + count, size + bytes_
     if held:
         yield held[0], held[-1]
+
+
+def _between(after: Offsets, to: Offsets) -> pl.Expr:
+    """Whether a row's event lies behind the first offsets and not behind the second ones."""
+    spans = ((partition, after.get(partition, -1), last) for partition, last in to.items())
+    return pl.any_horizontal(
+        pl.lit(False), *(is_in(partition, after=first, to=last) for partition, first, last in spans if last > first)
+    )
 
 
 def _last_by_partition(events: pl.DataFrame) -> Offsets:

@@ -34,7 +34,7 @@ def test_a_clock_that_is_set_back_over_midnight_ends_the_session_before_a_row_ge
     tmp_path: Path,
 ) -> None:
     after_midnight = datetime(2026, 11, 24, 0, 0, 5, tzinfo=NOON.tzinfo)
-    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=10)
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=5)
     with pytest.raises(ClockError):
         run_session(lake, hub, clock=ticking(after_midnight, step=timedelta(seconds=-1)))
     assert 0 < rows(lake, "bronze").height < 66

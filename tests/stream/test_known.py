@@ -22,7 +22,7 @@ NO_ALERTS = pl.DataFrame(schema={"alert_id": pl.String, "measured_at": Utc})
 def known_rows(lake: Lake) -> int:
     store = StreamStore(CONTRACT, lake)
     store.open([0, 1])
-    return store.known().rows
+    return store.remembered().known.rows
 
 
 def test_a_day_that_begins_with_a_stale_reading_does_not_load_what_came_after_it(tmp_path: Path) -> None:

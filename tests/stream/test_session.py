@@ -13,6 +13,7 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.stream.checks import evaluate
+from assets.stream.known import Known
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
@@ -200,7 +201,7 @@ def test_a_commit_that_failed_is_not_overtaken_by_later_micro_batches(tmp_path: 
 def test_a_micro_batch_that_is_committed_again_with_a_later_one_counts_its_duplicates_once(tmp_path: Path) -> None:
     repeated = body(reading())
     lake = lake_in(tmp_path)
-    processor = Processor(CONTRACT, StreamStore(CONTRACT, lake).known())
+    processor = Processor(CONTRACT, Known.nothing(CONTRACT))
     first, second = (
         processor.process(positions(batch), [event.body for event in batch])
         for batch in micro_batches([repeated, repeated, repeated], [repeated])
