@@ -1,0 +1,194 @@
+"""A session follows another one, and rebuilds take their turn, without a gap and without two that write."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from assets.glucose.assets import CONTRACT
+from assets.stream.rebuild import rebuild, replay
+from assets.stream.rederive import derive, swap
+from assets.stream.session import Session, SessionLimits, Totals
+from resources.event_hubs import EventHubsNamespace, EventHubsSource
+from resources.lake import Lake
+from resources.leases import Lease
+from tests.emulator.hub import RunningHub
+from tests.stream.hubs import MemoryPublisher
+from tests.stream.scenarios import body, lake_in, reading
+from tests.stream.tables import assert_exact, rows
+from tests.stream.test_exactness import send, source_of
+
+pytestmark = pytest.mark.service
+
+LIMITS = SessionLimits(trigger_s=0.02, commit_interval_s=0.1)
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def hub() -> Iterator[RunningHub]:
+    with RunningHub(("glucose:3",)) as hub:
+        yield hub
+
+
+class Running:
+    """A session on a thread of its own."""
+
+    def __init__(self, lake: Lake, source: EventHubsSource, name: str, publisher: MemoryPublisher) -> None:
+        self.lease = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, name)
+        self.stop, self.totals, self.error = threading.Event(), Totals(), list[BaseException]()
+        self.session = Session(
+            CONTRACT, lake, source, publisher, limits=LIMITS, should_stop=self.stop.is_set, lease=self.lease
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.totals = self.session.run()
+        except BaseException as error:
+            self.error.append(error)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> Totals:
+        self._thread.join(PATIENCE_S)
+        assert not self.is_alive
+        assert self.error == []
+        return self.totals
+
+    def end(self) -> Totals:
+        self.stop.set()
+        return self.join()
+
+
+def wait_until(is_so: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+@contextmanager
+def feeding(hub: RunningHub, sent: list[bytes]) -> Iterator[None]:
+    """Sends a high reading of one of three patients every 20 ms."""
+    stop = threading.Event()
+
+    def feed() -> None:
+        with EventHubsNamespace(hub.connection_string).publisher("glucose") as publisher:
+            while not stop.wait(0.02):
+                at, patient = datetime.now(UTC), len(sent) % 3
+                event = body(reading(0, 200 + len(sent) % 7, patient=patient, timestamp=at.isoformat()))
+                publisher.publish([event], [str(patient)])
+                sent.append(event)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def is_active(lake: Lake, name: str) -> bool:
+    looked = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "test")
+    return looked.active.is_wanted() and looked.active.last_holder() == name
+
+
+def test_sessions_follow_each_other_without_losing_or_doubling_anything(hub: RunningHub, tmp_path: Path) -> None:
+    lake, source, publisher, sent = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher(), list[bytes]()
+    with feeding(hub, sent):
+        sessions = [Running(lake, source, "0", publisher)]
+        wait_until(lambda: rows(lake, "silver").height, "the first commit")
+        for number in range(1, 4):
+            sessions.append(Running(lake, source, str(number), publisher))
+            totals = sessions[-2].join()
+            assert sessions[-2].session.is_handed_over
+            assert totals.events > 0
+            wait_until(lambda name=str(number): is_active(lake, name), "the next session's turn")
+            reached = rows(lake, "silver").height
+            wait_until(lambda height=reached: rows(lake, "silver").height > height, "its first commit")
+    wait_until(lambda: rows(lake, "bronze").height == len(sent), "the last events")
+    sessions[-1].end()
+    assert not sessions[-1].session.is_handed_over
+    assert_exact(lake, source)
+    published = [alert for _, alert in publisher.published]
+    assert len(published) == rows(lake, "alerts").height > 0
+
+
+def test_a_second_successor_is_not_needed_and_ends(hub: RunningHub, tmp_path: Path) -> None:
+    lake, source, publisher = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher()
+    waiting = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "waits")
+    at_work = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "works")
+    assert at_work.active.take()
+    assert waiting.successor.take()
+    third = Running(lake, source, "third", publisher)
+    assert third.join() == Totals()
+    waiting.release()
+    at_work.release()
+
+
+def test_a_successor_that_is_asked_to_stop_while_it_waits_ends(hub: RunningHub, tmp_path: Path) -> None:
+    lake, source, publisher = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher()
+    at_work = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "works")
+    assert at_work.active.take()
+    second = Running(lake, source, "second", publisher)
+    wait_until(at_work.successor.is_wanted, "the second session's preparation")
+    second.end()
+    assert not at_work.successor.is_wanted()
+    at_work.release()
+
+
+@pytest.mark.parametrize("work", ["rebuild", "replay", "swap"])
+def test_whoever_makes_todays_rows_anew_takes_a_turn_and_the_session_goes_on(
+    hub: RunningHub, tmp_path: Path, work: str
+) -> None:
+    lake, source, publisher, sent = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher(), list[bytes]()
+    lease = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, work)
+    with feeding(hub, sent):
+        session = Running(lake, source, "0", publisher)
+        wait_until(lambda: rows(lake, "silver").height > 50, "some commits")
+        if work == "rebuild":
+            rebuilt = rebuild(CONTRACT, lake, datetime.now(UTC).date(), lease=lease)
+            assert rebuilt.after["silver"] >= rebuilt.before["silver"] > 50
+            assert rebuilt.new_alerts == 0
+        elif work == "replay":
+            send(hub, "glucose", [body(reading(0, "a word", timestamp=datetime.now(UTC).isoformat()))])
+            replay(CONTRACT, lake, lease=lease)
+        else:
+            derive(CONTRACT, lake)
+            swap(CONTRACT, lake, lease=lease)
+        reached = rows(lake, "silver").height
+        wait_until(lambda: rows(lake, "silver").height > reached + 20, "the session goes on")
+        assert session.is_alive
+    wait_until(lambda: rows(lake, "bronze").height >= len(sent), "the last events")
+    session.end()
+    assert_exact(lake, source)
+
+
+def test_a_successor_follows_also_after_silence_and_over_midnight(hub: RunningHub, tmp_path: Path) -> None:
+    lake, source = lake_in(tmp_path), source_of(hub, "glucose")
+    midnight, shift = datetime(2026, 11, 24, tzinfo=UTC), [timedelta(0)]
+
+    def clock() -> datetime:
+        return midnight - timedelta(seconds=30) + shift[0]
+
+    stop, totals = threading.Event(), list[Totals]()
+    session = Session(CONTRACT, lake, source, MemoryPublisher(), limits=LIMITS, clock=clock, should_stop=stop.is_set)
+    thread = threading.Thread(target=lambda: totals.append(session.run()), daemon=True)
+    thread.start()
+    send(hub, "glucose", [body(reading(0, timestamp=(midnight - timedelta(minutes=1)).isoformat()))])
+    wait_until(lambda: rows(lake, "silver").height == 1, "the day before")
+    shift[0] = timedelta(minutes=1)
+    send(hub, "glucose", [body(reading(1, timestamp=midnight.isoformat()))])
+    wait_until(lambda: rows(lake, "silver").height == 2, "the day after")
+    stop.set()
+    thread.join(PATIENCE_S)
+    assert totals[0].events == 2
+    assert rows(lake, "bronze")["ingest_date"].n_unique() == 2
