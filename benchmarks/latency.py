@@ -53,7 +53,7 @@ def run(*, quick: bool = False) -> Figures:
         figures = {
             "session": _session(hub, lake, seconds),
             "tables": _maintained(lake),
-            "sdk_echo": {name: _echo(hub, name, echo_seconds) for name in SDK_SOCKET_TIMEOUTS_S},
+            "sdk_echo": {name: echo(hub, name, echo_seconds) for name in SDK_SOCKET_TIMEOUTS_S},
         }
     _show(figures)
     return figures
@@ -95,9 +95,9 @@ def _session(hub: RunningHub, lake: str, seconds: float) -> Figures:
     begun = received > figures["first_time"]
     return {
         "sent": sent,
-        "latency": _quantiles(waits[begun]),
+        "latency": quantiles(waits[begun]),
         "by_minute": _by_minute(waits[begun], received[begun]),
-        "commits": {"count": len(figures["commit_s"]), **_quantiles(np.array(figures["commit_s"]))},
+        "commits": {"count": len(figures["commit_s"]), **quantiles(np.array(figures["commit_s"]))},
         "rss": memory,
         **{name: figures[name] for name in ("events", "rows", "micro_batches", "cpu_s", "whole_s", "peak_rss_mb")},
     }
@@ -133,7 +133,7 @@ def _alert_waits(hub: RunningHub, lake: str) -> tuple[Any, Any]:
     """For each alert how long after its event it was published, and when that event was enqueued; in seconds."""
     decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
     ids, published_ms = [], []
-    for pulled in _everything(hub, "alerts"):
+    for pulled in everything(EventHubsNamespace(hub.connection_string), "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
             alerts = decoder.decode(body)
             for alert in alerts if isinstance(alerts, list) else [alerts]:
@@ -148,29 +148,31 @@ def _alert_waits(hub: RunningHub, lake: str) -> tuple[Any, Any]:
     return found["published_ms"].to_numpy() / 1000 - received, received
 
 
-def _echo(hub: RunningHub, name: str, seconds: float) -> Figures:
+def echo(hub: RunningHub, name: str, seconds: float, of: str = "glucose") -> Figures:
+    """How long events take that the bare SDK receives from one hub and sends on to another one."""
     say(f"The SDK alone receives events and sends them on ({name}) …")
     echo = Worker(
         "bare_echo_worker",
         connection_string=hub.connection_string,
-        hub="glucose",
+        hub=of,
         echo_hub=name,
         seconds=seconds + 5,
         socket_timeout_s=SDK_SOCKET_TIMEOUTS_S[name],
     )
     time.sleep(5)  # connecting
-    measure("generate_worker", connection_string=hub.connection_string, hub="glucose", rate=RATE, seconds=seconds - 2)
+    measure("generate_worker", connection_string=hub.connection_string, hub=of, rate=RATE, seconds=seconds - 2)
     echo.figures()
     waits = [
         (enqueued_ms - STAMP.unpack(body)[0]) / 1000
-        for pulled in _everything(hub, name)
+        for pulled in everything(EventHubsNamespace(hub.connection_string), name)
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True)
     ]
-    return {"events": len(waits), "latency": _quantiles(np.array(waits))}
+    return {"events": len(waits), "latency": quantiles(np.array(waits))}
 
 
-def _everything(hub: RunningHub, name: str) -> Iterator[Pulled]:
-    source = EventHubsNamespace(hub.connection_string).source(name)
+def everything(namespace: EventHubsNamespace, name: str) -> Iterator[Pulled]:
+    """All that a hub holds."""
+    source = namespace.source(name)
     waiting = sum(tail.last + 1 for tail in source.state().tails.values())
     with source.receive({}) as receiver:
         while waiting > 0:
@@ -197,23 +199,24 @@ def _files(lake: str, table: str) -> Figures:
     }
 
 
-def _quantiles(seconds: Any) -> Figures:
+def quantiles(seconds: Any) -> Figures:
+    """Of some waits: how many, median, 99th percentile and the longest."""
     p50, p99, most = np.quantile(seconds, [0.5, 0.99, 1.0]).tolist()
     return {"count": len(seconds), "p50": p50, "p99": p99, "max": most}
 
 
 def _by_minute(waits: Any, received: Any) -> list[Figures]:
     minutes = ((received - received.min()) // 60).astype(int)
-    return [_quantiles(waits[minutes == minute]) for minute in range(minutes.max() + 1)]
+    return [quantiles(waits[minutes == minute]) for minute in range(minutes.max() + 1)]
 
 
 def _show(figures: Figures) -> None:
     session, echo, tables = figures["session"], figures["sdk_echo"], figures["tables"]
     rows = [
-        ["event to alert, session", *_seconds(session["latency"])],
-        *([f"  minute {number}", *_seconds(each)] for number, each in enumerate(session["by_minute"], start=1)),
-        *([f"event to echo, {name}", *_seconds(each["latency"])] for name, each in echo.items()),
-        ["commit of four tables", *_seconds(session["commits"])],
+        ["event to alert, session", *seconds_of(session["latency"])],
+        *([f"  minute {number}", *seconds_of(each)] for number, each in enumerate(session["by_minute"], start=1)),
+        *([f"event to echo, {name}", *seconds_of(each["latency"])] for name, each in echo.items()),
+        ["commit of four tables", *seconds_of(session["commits"])],
     ]
     show(f"Latency at {RATE:,.0f} events/s, s", ("", "count", "p50", "p99", "max"), rows)
     rss = session["rss"]
@@ -233,8 +236,9 @@ def _show(figures: Figures) -> None:
     )
 
 
-def _seconds(quantiles: Figures) -> list[str]:
-    return [f"{quantiles['count']:,}", *(f"{quantiles[name]:.3f}" for name in ("p50", "p99", "max"))]
+def seconds_of(found: Figures) -> list[str]:
+    """Quantiles as cells of a table."""
+    return [f"{found['count']:,}", *(f"{found[name]:.3f}" for name in ("p50", "p99", "max"))]
 
 
 def _counts(files: Figures) -> str:

@@ -55,13 +55,14 @@ def demo(settings: Settings, seconds: float, say: Say, stop: threading.Event) ->
 
 def demo_settings(settings: Settings) -> Settings:
     """A home, ports and a local hub of its own, whatever else the environment or a file `.env` names."""
-    own = Settings(home=settings.root / "demo", hub_port=free_port(), web_port=free_port(), idle_timeout_s=6.0)
+    own = Settings(home=settings.root / "demo", hub_port=free_port(), web_port=free_port())
     local: dict[str, Any] = {
         "event_hubs": None,
         "namespace": None,
         "lake": None,
         "hubs": {},
         "consumer_group": DEFAULT_CONSUMER_GROUP,
+        "idle_timeout_s": None,
     }
     return own.model_copy(update=local)
 

@@ -234,7 +234,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_FAST_AMQP": str(settings.fast_amqp),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
-        "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s),
+        "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -61,7 +61,7 @@ class FileLock:
                 os.close(descriptor)
                 return False
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, self._name.encode())
+            os.write(descriptor, f"{self._name}\n{os.getpid()}".encode())
             self._descriptor = descriptor
         return True
 
@@ -90,10 +90,19 @@ class FileLock:
 
     def last_holder(self) -> str:
         """The name of whoever holds the lock or held it last; empty if it was never taken."""
+        return self._written()[0]
+
+    def last_pid(self) -> int | None:
+        """The process id of whoever holds the lock or held it last."""
+        pid = self._written()[1]
+        return int(pid) if pid else None
+
+    def _written(self) -> tuple[str, str]:
         try:
-            return self._file.read_text()
+            name, _, pid = self._file.read_text().partition("\n")
         except FileNotFoundError:
-            return ""
+            return "", ""
+        return name, pid
 
 
 class NoLock:

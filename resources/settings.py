@@ -111,6 +111,11 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("idle_timeout_s", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("hubs", mode="before")
     @classmethod
     def _parse_hubs(cls, value: object) -> object:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,10 @@ def feeding(hub: RunningHub, sent: list[bytes]) -> Iterator[None]:
         thread.join()
 
 
+def has_more(lake: Lake, readings: int) -> bool:
+    return rows(lake, "silver").height > readings
+
+
 def is_active(lake: Lake, name: str) -> bool:
     looked = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "test")
     return looked.active.is_wanted() and looked.active.last_holder() == name
@@ -111,9 +116,8 @@ def test_sessions_follow_each_other_without_losing_or_doubling_anything(hub: Run
             totals = sessions[-2].join()
             assert sessions[-2].session.is_handed_over
             assert totals.events > 0
-            wait_until(lambda name=str(number): is_active(lake, name), "the next session's turn")
-            reached = rows(lake, "silver").height
-            wait_until(lambda height=reached: rows(lake, "silver").height > height, "its first commit")
+            wait_until(partial(is_active, lake, str(number)), "the next session's turn")
+            wait_until(partial(has_more, lake, rows(lake, "silver").height), "its first commit")
     wait_until(lambda: rows(lake, "bronze").height == len(sent), "the last events")
     sessions[-1].end()
     assert not sessions[-1].session.is_handed_over

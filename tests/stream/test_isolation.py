@@ -181,7 +181,7 @@ def test_a_session_that_stores_in_bronze_alone_keeps_no_micro_batch_in_memory(
     with pytest.raises(ProcessingError) as failed:
         run_session(lake, hub)
     assert rows(lake, "bronze").height == 60
-    assert len(traceback.extract_tb(failed.value.__traceback__)) < 10
+    assert len(traceback.extract_tb(failed.value.__traceback__)) < 12
 
 
 def test_an_alert_that_cannot_be_encoded_is_set_aside_and_the_others_are_published(tmp_path: Path) -> None:
