@@ -7,17 +7,20 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from assets.glucose.assets import CONTRACT
 from assets.glucose.tables import GLUCOSE_DAILY
 from assets.gold_asset import EVENT_DATES, PENDING_ONLY_TAG
 from assets.stream.asset import INGEST_DATES
-from assets.stream.session import HubRecreatedError
+from assets.stream.session import HubRecreatedError, Session, SessionLimits
 from orchestration import sensors
 from orchestration.jobs import OFFSETS_TAG
 from orchestration.sensors import IN_FLIGHT, RANGE_END, RANGE_START
+from resources.settings import Settings
 from tests.emulator.hub import RunningHub
 from tests.orchestration.site import GOLD, SESSION, Site, reading, readings, today, wait_until
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import run_session, ticking
+from tests.stream.test_outlet import AwayPublisher
 
 SENSOR, GOLD_SENSOR = "glucose_readings_sensor", "glucose_readings_gold_sensor"
 
@@ -55,20 +58,33 @@ def test_after_a_session_only_new_events_start_another(site):
 def test_a_session_in_flight_starts_no_second(site):
     site.send(readings(3))
     for status in IN_FLIGHT:
-        run = site.record(SESSION, status)
-        assert site.tick(SENSOR).skip_message == f"3 events behind; run {run.run_id[:8]} is at work."
-        site.instance.delete_run(run.run_id)
-    for status in FINISHED:
+        if status is not dg.DagsterRunStatus.CANCELING:
+            run = site.record(SESSION, status)
+            assert site.tick(SENSOR).skip_message == f"3 events behind; run {run.run_id[:8]} is about to start."
+            site.instance.delete_run(run.run_id)
+    for status in (*FINISHED, dg.DagsterRunStatus.CANCELING):
         site.record(SESSION, status)
     assert len(site.tick(SENSOR).run_requests) == 1
 
 
 @pytest.mark.service
-def test_a_replay_in_flight_starts_no_session(site):
-    site.send(readings(3))
-    run = site.record("glucose_readings_replay", dg.DagsterRunStatus.STARTED)
-    assert site.tick(SENSOR).skip_message == f"3 events behind; run {run.run_id[:8]} is at work."
-    site.instance.delete_run(run.run_id)
+def test_without_an_idle_timeout_a_stream_has_a_session_also_while_nothing_comes(site):
+    site.set(PULSELAKE_IDLE_TIMEOUT_S="")
+    (request,) = site.tick(SENSOR).run_requests
+    assert request.partition_key == today().isoformat()
+
+
+@pytest.mark.service
+def test_the_lock_tells_who_is_at_work_and_that_a_killed_session_is_not(site):
+    site.set(PULSELAKE_IDLE_TIMEOUT_S="", PULSELAKE_MAX_SESSION_S="3600")
+    run = site.record(SESSION, dg.DagsterRunStatus.STARTED)
+    lease = Settings().lease(CONTRACT.stream, run.run_id)
+    assert lease.active.take()
+    assert "is at work since" in site.tick(SENSOR).skip_message
+    site.set(PULSELAKE_MAX_SESSION_S="0.001")
+    assert len(site.tick(SENSOR).run_requests) == 1
+    lease.release()
+    site.set(PULSELAKE_MAX_SESSION_S="3600")
     assert len(site.tick(SENSOR).run_requests) == 1
 
 
@@ -114,11 +130,10 @@ def test_events_that_reached_bronze_only_start_a_session(site):
 @pytest.mark.service
 def test_alerts_that_wait_for_their_hub_start_a_session_when_no_reading_comes(site):
     site.send(readings(2, value=300.0))
-    site.set(PULSELAKE_HUBS="alerts=nowhere", PULSELAKE_MAX_SESSION_S="1")
-    assert site.run_session().success
+    drained = SessionLimits(until_caught_up=True)
+    assert Session(CONTRACT, site.lake, site.source, AwayPublisher(), limits=drained).run().alerts_withheld
     assert site.store.has_unpublished()
     assert len(site.tick(SENSOR).run_requests) == 1
-    site.set(PULSELAKE_HUBS="")
     assert site.run_session().success
     assert not site.store.has_unpublished()
     assert "0 events behind" in site.tick(SENSOR).skip_message
