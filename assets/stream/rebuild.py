@@ -75,6 +75,11 @@ class _Spool:
         spooled = pl.scan_parquet(files) if files else pl.LazyFrame(schema=table.table.schema)
         return pl.concat([table.scan().filter(earlier), spooled])
 
+    def event_dates(self, store: StreamStore, role: str, of_day: pl.Expr) -> tuple[date, ...]:
+        """The event dates of the rows that are replaced and of those that are spooled for them."""
+        touched = self.with_earlier(store, role, of_day).select("event_date").unique()
+        return tuple(touched.collect(engine="streaming").to_series().sort().to_list())
+
     def frames(self, role: str) -> Iterator[pl.DataFrame]:
         for file in self._files(role):
             yield pl.read_parquet(file)
@@ -123,8 +128,9 @@ def rebuild(
             spool.add(outcome)
             known.mark_stored()
             duplicates += int(outcome.duplicates["duplicates"].sum())
-        touched = spool.with_earlier(store, "silver", of_day).select("event_date").unique()
-        event_dates = tuple(touched.collect().to_series().sort().to_list())
+        event_dates = spool.event_dates(store, "silver", of_day)
+        # A revision raises alerts on a date of which silver may have no row.
+        of_role = {"alerts": spool.event_dates(store, "alerts", of_day)}
         before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
         new_alerts = 0
         for alerts in spool.frames("alerts"):
@@ -133,7 +139,9 @@ def rebuild(
             if new.height:
                 on_new_alerts(new)
         after = {
-            role: store.replace_day(role, day, spool.frames(role), event_dates, duplicates, is_newest=is_newest)
+            role: store.replace_day(
+                role, day, spool.frames(role), of_role.get(role, event_dates), duplicates, is_newest=is_newest
+            )
             for role in DERIVED
         }
     return Rebuilt(day, before, after, event_dates, new_alerts)

@@ -220,8 +220,11 @@ class StreamStore:
             f"ingest_date = '{day.isoformat()}'",
             transactions=fence | raised | ({self.log.duplicates_id(day): duplicates} if is_silver else {}),
             expected={app_id: fence.get(app_id) for app_id in fence | raised},
-            event_dates=event_dates if is_silver else (),
+            event_dates=event_dates if self._names_event_dates(role) else (),
         )
+
+    def _names_event_dates(self, role: str) -> bool:
+        return any(output.names_event_dates for output in self.contract.outputs if output.role == role)
 
     def is_newest(self, day: date) -> bool:
         """Whether sessions may still write to an ingest date."""
