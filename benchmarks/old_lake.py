@@ -1,8 +1,8 @@
 """A lake that has run for a while: as many readings as wanted, written straight into the tables of the glucose stream.
 
-Silver holds one reading a second of each of 1,000 patients, in the order of `measured_at`. Bronze, quarantine and alerts
-hold what belongs to them: ten readings an event, one alert for 100 readings, one quarantined reading for 1,000. Gold is
-not made.
+Silver holds one reading a second of each of 1,000 patients, in the order of `measured_at`. Bronze, quarantine and
+alerts hold what belongs to them: ten readings an event, one alert for 100 readings, one quarantined reading for 1,000.
+Gold is not made. The files are compacted, as those of a session that has ended.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -37,8 +37,8 @@ def build(lake: Lake, readings: int, *, days: int = 1, commit_rows: int = COMMIT
             rows = min(left, commit_rows)
             _commit(lake, start, readings // days - left, rows, number)
             left, number = left - rows, number + rows
-    for table in CONTRACT.tables:
-        lake.table(table).maintain()
+        for table in CONTRACT.tables:
+            lake.table(table).maintain([("ingest_date", "=", start.date().isoformat())])
 
 
 def _commit(lake: Lake, start: datetime, first: int, rows: int, number: int) -> None:

@@ -2,8 +2,8 @@
 
 A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`, and so is each union of
 tables. DuckDB can neither read files nor change its settings there, so text from a user can do no more than read the
-lake until its limit of memory or of time. How tables are scanned is in `scans`, how a result is written in `results`; the
-reports are in `reports`, the prompt is in `sql_shell`.
+lake until its limit of memory or of time. How tables are scanned is in `scans`, how a result is written in `results`;
+the reports are in `reports`, the prompt is in `sql_shell`.
 """
 
 import re
