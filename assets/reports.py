@@ -15,7 +15,10 @@ from resources.table import Table, Union
 def report_assets(
     reports: Sequence[Report], tables: Sequence[Table], unions: Sequence[Union] = ()
 ) -> dg.AssetsDefinition:
-    """One asset a report; its upstream is what the statement reads, also through a union of tables. One that fails keeps no other from being built."""
+    """One asset a report; its upstream is what the statement reads, also through a union of tables.
+
+    One that fails keeps no other from being built.
+    """
     keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(

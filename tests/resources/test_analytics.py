@@ -78,12 +78,12 @@ def test_instants_are_utc_whatever_the_machine_says(analytics, monkeypatch):
 def test_show_tables_lists_every_layer(analytics):
     found = values(analytics, "show tables;")
     assert ("silver", "glucose_readings") in found
-    assert len(found) == len(analytics.tables)
+    assert len(found) == len(analytics.names())
 
 
 def test_the_catalog_shows_the_tables_and_nothing_else(analytics):
     named = "SELECT table_schema || '/' || table_name FROM information_schema.tables ORDER BY 1"
-    assert [name for (name,) in values(analytics, named)] == sorted(table.name for table in analytics.tables)
+    assert [name for (name,) in values(analytics, named)] == sorted(each.name for each in analytics.names())
 
 
 @pytest.mark.parametrize(
