@@ -2,18 +2,24 @@
 
 Silver holds one reading a second of each of 1,000 patients, in the order of `measured_at`. Bronze, quarantine and
 alerts hold what belongs to them: ten readings an event, one alert for 100 readings, one quarantined reading for 1,000.
-Gold is not made. The files are compacted, as those of a session that has ended.
+The files are compacted, as those of a session that has ended. Gold has a row for each patient, or device, and day of
+some years; its figures are made up.
 """
 
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from assets.devices import tables as devices
+from assets.glucose import tables as glucose
 from assets.glucose.assets import CONTRACT
 from resources.lake import Lake
 from resources.table import Table
 
 PATIENTS = 1_000
+SECONDS = 86_400
+GOLD_DAYS = 100
+UTC_US = pl.Datetime("us", "UTC")
 COMMIT_ROWS = 1_000_000
 LAST_DAY = date(2026, 11, 23)
 
@@ -39,6 +45,39 @@ def build(lake: Lake, readings: int, *, days: int = 1, commit_rows: int = COMMIT
             left, number = left - rows, number + rows
         for table in CONTRACT.tables:
             lake.table(table).maintain([("ingest_date", "=", start.date().isoformat())])
+
+
+def build_gold(lake: Lake, days: int) -> None:
+    """Fills the daily tables of gold, and the comparison of patients."""
+    for first in range(0, days, GOLD_DAYS):
+        _gold(lake, [LAST_DAY - timedelta(days=back) for back in range(first, min(days, first + GOLD_DAYS))])
+    patients = pl.int_range(PATIENTS, dtype=pl.Int64, eager=True).alias("patient_id").to_frame()
+    _append(lake, glucose.PATIENT_COMPARISON, patients.with_columns(rank=pl.col("patient_id") + 1), [])
+
+
+def _gold(lake: Lake, dates: list[date]) -> None:
+    ids = pl.DataFrame({"event_date": dates}).join(
+        pl.int_range(PATIENTS, dtype=pl.Int64, eager=True).alias("patient_id").to_frame(), how="cross"
+    )
+    daily = ids.with_columns(device_id=pl.col("patient_id") + 1_000, last_seen_at=pl.col("event_date").cast(UTC_US))
+    for table in (glucose.GLUCOSE_DAILY, devices.DEVICE_HEALTH):
+        _append(lake, table, daily, dates)
+
+
+def _append(lake: Lake, table: Table, frame: pl.DataFrame, dates: list[date]) -> None:
+    filled = {
+        name: pl.lit(50, type_)
+        for name, type_ in table.schema.items()
+        if name not in frame.columns and type_.is_numeric()
+    }
+    rows = _as_rows(frame.with_columns(**filled), table)
+    lake.table(table).ensure().append(rows, transactions={}, event_dates=dates)
+
+
+def append(lake: Lake, rows: int = 1_000) -> None:
+    """One more commit, of readings of the last day."""
+    start = datetime.combine(LAST_DAY, datetime.min.time(), UTC)
+    _commit(lake, start, SECONDS * PATIENTS - rows, rows, 10**12)
 
 
 def _commit(lake: Lake, start: datetime, first: int, rows: int, number: int) -> None:
@@ -68,7 +107,7 @@ def _commit(lake: Lake, start: datetime, first: int, rows: int, number: int) -> 
 
 def _readings(start: datetime, first: int, rows: int, number: int) -> pl.DataFrame:
     place = pl.int_range(first, first + rows, dtype=pl.Int64, eager=True).alias("place")
-    measured = pl.lit(start).cast(pl.Datetime("us", "UTC")) + pl.duration(seconds=pl.col("place") // PATIENTS)
+    measured = pl.lit(start).cast(UTC_US) + pl.duration(seconds=pl.col("place") // PATIENTS)
     jitter = pl.col("place").hash(1) % 5_000_000
     return place.to_frame().select(
         patient_id=pl.col("place") % PATIENTS,

@@ -80,6 +80,7 @@ def look(target: LakeTable, sources: Sequence[LakeTable], column: str, statement
         marks[mark] = version
         changed = changed_since(source, known.get(mark), column) if is_same else None
         days |= dates_of(source, column) | set(target.dates(column)) if changed is None else changed
+    known |= target.transactions(_as_months(days))
     return StaleDates(frozenset(days), marks, known)
 
 
