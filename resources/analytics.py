@@ -7,7 +7,7 @@ the reports are in `reports`, the prompt is in `sql_shell`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -94,16 +94,18 @@ class Analytics:
             # What does not fit into memory would be written to the working folder: health data on a disk.
             "temp_directory": "",
         }
-        with duckdb.connect(config=config) as connection, _deadline(connection, self.timeout_s) as check:
+        deadline = _Deadline(self.timeout_s)
+        with duckdb.connect(config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             for table in self.tables:
                 schema, name = table.sql_name.split(".")
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
-                connection.from_arrow(TableSource(self.lake.table(table), self.dates, check)).create_view(name)
+                connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
             for union in self.unions:
                 connection.execute(f"CREATE VIEW {union.sql_name} AS {union.sql}")
             connection.execute("USE main; SET lock_configuration = true")
-            yield connection
+            with deadline.watching(connection):
+                yield connection
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[Result]:
@@ -168,30 +170,40 @@ class Analytics:
         return QueryError(message)
 
 
-@contextmanager
-def _deadline(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[Callable[[], None]]:
-    """Interrupts what the connection runs once the time is over; gives a check for scans, which DuckDB waits for."""
-    is_done, is_over = Event(), Event()
+class _Deadline:
+    """The end of the time that a statement may take."""
 
-    def watch() -> None:
-        if is_done.wait(seconds):
-            return
-        is_over.set()
-        # An interruption counts for the statement that runs, and none may have begun.
-        while not is_done.wait(_INTERRUPT_EVERY_S):
-            connection.interrupt()
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_done, self._is_over = Event(), Event()
 
-    def check() -> None:
-        if is_over.is_set():
+    def check(self) -> None:
+        """Ends a scan, which DuckDB waits for even if it is interrupted.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        if self._is_over.is_set():
             raise TimeoutError(_TOO_LONG)
 
-    watcher = Thread(target=watch, name="sql-deadline", daemon=True)
-    watcher.start()
-    try:
-        yield check
-    finally:
-        is_done.set()
-        watcher.join()
+    @contextmanager
+    def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Interrupts what the connection runs once the time is over."""
+        watcher = Thread(target=self._watch, args=(connection,), name="sql-deadline", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            self._is_done.set()
+            watcher.join()
+
+    def _watch(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if self._is_done.wait(self._seconds):
+            return
+        self._is_over.set()
+        # An interruption counts for the statement that runs, and none may have begun.
+        while not self._is_done.wait(_INTERRUPT_EVERY_S):
+            connection.interrupt()
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

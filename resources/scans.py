@@ -16,6 +16,7 @@ from threading import Lock
 
 import polars as pl
 import pyarrow as pa
+from deltalake.exceptions import TableNotFoundError
 from duckdb._sources.nodes import Node, Untranslatable
 from duckdb._sources.polars import LazyFrameSource
 from duckdb._sources.to_polars import to_polars
@@ -92,13 +93,15 @@ class TableSource(LazyFrameSource):
         self._check()
         table, dates = self._table, self._dates
         column = next(iter(table.table.partition_by), None)
-        if (version := table.version()) is None:
+        try:
+            delta = table.delta()
+        except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema), None
-        rows = table.scan(version)
+        rows = table.scan(delta.version())
         rows = rows.filter(dates.predicate) if dates else rows
         if column is None:
             return rows, None
-        files = data_files(table.delta(version))
+        files = data_files(delta)
         if dates:
             files = _touching(files, dates)
         value, count = pl.col(f"partition.{column}").alias(column), pl.col("num_records").sum()

@@ -2,7 +2,8 @@
 
 Its app transactions are:
 
-- ``source/<id of a source table>``: the version of the source up to which changes are noted.
+- ``source/<table>/version``: the version of a source up to which changes are noted.
+- ``source/<table>/id``: a hash of Delta's id of the source. One that was created again counts its versions anew.
 - ``statement``: a hash of the statement; another one makes all dates stale.
 - ``stale/2026-11``: the days of a month that must be built again, as bits: day 3 is the bit 3. ``stale/first`` and
   ``stale/last`` say which months there are, counted from the year 0.
@@ -69,23 +70,35 @@ def look(target: LakeTable, sources: Sequence[LakeTable], column: str, statement
         column: the date column by which it is built.
         statement: its text.
     """
-    versions = [(source, f"source/{source.id()}", source.version()) for source in sources if source.exists()]
-    known = target.transactions([_STATEMENT, _BUILDS, _FIRST, _LAST, *(mark for _, mark, _ in versions)])
+    sources = [source for source in sources if source.exists()]
+    ids = [app_id for source in sources for app_id in (_id(source), _version(source))]
+    known = target.transactions([_STATEMENT, _BUILDS, _FIRST, _LAST, *ids])
     known |= target.transactions(_months_of(known))
-    days = _days(known)
-    marks = {_STATEMENT: _hash(statement)}
+    marks, days = {_STATEMENT: _hash(statement)}, _days(known)
     is_same = known.get(_STATEMENT) == marks[_STATEMENT]
-    for source, mark, version in versions:
-        assert version is not None, "it exists"
-        marks[mark] = version
-        changed = changed_since(source, known.get(mark), column) if is_same else None
+    for source in sources:
+        marks |= {_id(source): _hash(str(source.id())), _version(source): source.delta().version()}
+        if is_same and _id(source) not in known:
+            # A new source: no row of the report is made of it.
+            days |= dates_of(source, column)
+            continue
+        is_same_table = is_same and known.get(_id(source)) == marks[_id(source)]
+        changed = changed_since(source, known.get(_version(source)), column) if is_same_table else None
         days |= dates_of(source, column) | set(target.dates(column)) if changed is None else changed
     known |= target.transactions(_as_months(days))
     return StaleDates(frozenset(days), marks, known)
 
 
-def _hash(statement: str) -> int:
-    return int.from_bytes(sha256(statement.encode()).digest()[:8]) >> 1
+def _id(source: LakeTable) -> str:
+    return f"source/{source.name}/id"
+
+
+def _version(source: LakeTable) -> str:
+    return f"source/{source.name}/version"
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(sha256(text.encode()).digest()[:8]) >> 1
 
 
 def _month(day: date) -> int:
