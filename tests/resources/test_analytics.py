@@ -209,9 +209,9 @@ def test_a_query_beyond_its_time_is_ended_and_says_what_to_do(analytics, sql):
 
 def test_a_scan_that_finds_nothing_is_ended_between_groups_of_partitions(analytics, monkeypatch):
     monkeypatch.setattr(scans, "GROUP_ROWS", 1)
-    checked = []
+    checked: list[int] = []
 
-    def check():
+    def check() -> None:
         checked.append(len(checked))
         if len(checked) == 3:
             raise TimeoutError("over")
