@@ -1,19 +1,24 @@
 """The reports of `sql/reports` as Delta tables, made by DuckDB over all other tables."""
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
-from resources.reports import Report, ReportsError, reason, write_report
-from resources.table import Table
+from resources.reports import Report, ReportsError, reason, report_analytics, write_report
+from resources.table import Table, Union
 
 
-def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:
-    """One asset a report; its upstream is what the statement reads. One that fails keeps no other from being built."""
+def report_assets(
+    reports: Sequence[Report], tables: Sequence[Table], unions: Sequence[Union] = ()
+) -> dg.AssetsDefinition:
+    """One asset a report; its upstream is what the statement reads, also through a union of tables.
+
+    One that fails keeps no other from being built.
+    """
     keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(
@@ -21,7 +26,7 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
         specs=[
             dg.AssetSpec(
                 keys[report.name],
-                deps=[table_key(table.name) for table in tables if re.search(rf"\b{table.sql_name}\b", report.sql)],
+                deps=[table_key(table.name) for table in report.sources(tables, unions)],
                 description=report.description,
                 group_name="reports",
                 kinds={"duckdb", "deltalake", "gold"},
@@ -36,12 +41,12 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
         failures = {}
         for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
             try:
-                rows = write_report(lake.open(), tables, report)
+                written = write_report(report_analytics(lake.open(), tables, unions), report)
             except Exception as error:
                 failures[report.name] = reason(error)
                 context.log.error("Report %s was not built: %s", report.name, failures[report.name])
             else:
-                yield dg.MaterializeResult(keys[report.name], metadata={"rows": rows})
+                yield dg.MaterializeResult(keys[report.name], metadata=asdict(written))
         if failures:
             raise dg.Failure(str(ReportsError(failures)), allow_retries=False)
 

@@ -5,19 +5,26 @@ from importlib import import_module
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "latency", "memory", "standing")
+PARTS = ("engine", "drain", "latency", "memory", "standing", "reports")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures Pulselake on this machine.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; default: all")
+    parser.add_argument("--readings", type=float, help="how many readings the lake of `reports` has, as 10e6")
+    parser.add_argument("--days", type=int, help="of how many days they are")
+    parser.add_argument("--gold-days", type=int, help="how many days its gold has")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    options: dict[str, dict[str, int]] = {part: {} for part in PARTS}
+    for name in ("readings", "days", "gold_days"):
+        if (value := getattr(arguments, name)) is not None:
+            options["reports"][name] = int(value)
     for part in arguments.parts or PARTS:
         say(f"{part} …")
-        path = save(part, import_module(f"benchmarks.{part}").run(quick=arguments.quick))
+        path = save(part, import_module(f"benchmarks.{part}").run(quick=arguments.quick, **options[part]))
         say(f"{part}: figures are in {path}")
 
 

@@ -274,8 +274,9 @@ def sql(
     from resources.results import write
     from resources.sql_shell import shell
 
+    settings = _settings()
     with _explained():
-        asked = analytics(open_lake(_settings()))
+        asked = analytics(open_lake(settings), settings)
     if statement is None:
         shell(asked, sys.stdin, sys.stdout)
         return

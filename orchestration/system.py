@@ -14,12 +14,13 @@ from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
+from assets.stream.layers import layers
 from assets.stream.proof import prove
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import reports, stored_reports
 from resources.settings import Settings
-from resources.table import Table
+from resources.table import Table, Union
 
 ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
@@ -85,6 +86,11 @@ def tables() -> list[Table]:
     return [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
 
 
+def unions() -> list[Union]:
+    """A view for each layer over the tables of all streams."""
+    return layers([each.contract for each in STREAMS])
+
+
 def open_lake(settings: Settings) -> Lake:
     """The lake, once it has answered: later errors of storage are not made for people.
 
@@ -112,6 +118,12 @@ def _reason(error: Exception) -> str:
     return " ".join(text.replace("↳", ":").split()).replace(" :", ":").rstrip(".")
 
 
-def analytics(lake: Lake) -> Analytics:
-    """DuckDB over all tables, and over the reports that were built."""
-    return Analytics(lake, [*tables(), *stored_reports(lake, reports(SQL / "reports"))])
+def analytics(lake: Lake, settings: Settings) -> Analytics:
+    """DuckDB over all tables, the views over all streams and the reports that were built, with the settings' limits."""
+    return Analytics(
+        lake,
+        [*tables(), *stored_reports(lake, reports(SQL / "reports"))],
+        unions(),
+        memory_limit=settings.sql_memory,
+        timeout_s=settings.sql_timeout_s,
+    )

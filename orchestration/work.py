@@ -18,12 +18,12 @@ from assets.stream.rebuild import replay as replay_quarantine
 from assets.stream.rederive import derive, redate, swap
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals, check_identity
 from assets.stream.store import StreamStore
-from orchestration.system import SQL, Stream, open_lake, tables
+from orchestration.system import SQL, Stream, open_lake, tables, unions
 from resources import sources
 from resources.event_source import Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.leases import Lease, LeaseError, wait
-from resources.reports import ReportsError, reason, reports, write_report
+from resources.reports import ReportsError, reason, report_analytics, reports, write_report
 from resources.settings import Settings
 
 FREE_S, STUCK_AFTER_S = 0.5, 60.0
@@ -175,7 +175,7 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
     """Builds all reports, or those before `should_stop` says True.
 
     Returns:
-        Rows written by report.
+        The rows that each report has.
 
     Raises:
         ReportsError: some could not be built; the others are built all the same.
@@ -186,7 +186,10 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
             break
         say(f"building report {report.name} …")
         try:
-            written[report.name] = twice(partial(write_report, lake, tables(), report))
+            done = twice(partial(write_report, report_analytics(lake, tables(), unions()), report))
+            written[report.name] = done.rows
+            if done.dates_left:
+                say(f"report {report.name}: {done.dates_left:,} older dates are left for the next time")
         except Exception as error:
             failures[report.name] = reason(error)
     if failures:

@@ -1,24 +1,25 @@
 """SQL over the lake: DuckDB on every Delta table, read only.
 
-A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`. DuckDB can neither read
-files nor change its settings there, so text from a user can do no more than read the lake and use up its memory
-limit. How a result is written is in `results`, the reports are in `reports`, the prompt is in `sql_shell`.
+A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`, and so is each union of
+tables. DuckDB can neither read files nor change its settings there, so text from a user can do no more than read the
+lake until its limit of memory or of time. How tables are scanned is in `scans`, how a result is written in `results`;
+the reports are in `reports`, the prompt is in `sql_shell`.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Thread
 
 import duckdb
 import polars as pl
 import pyarrow as pa
-from polars.io.plugins import register_io_source
 
-from resources.lake import Lake, LakeTable
+from resources.lake import Lake
 from resources.results import Result
-from resources.table import Table
+from resources.scans import Dates, TableSource
+from resources.table import Table, Union
 
 BATCH_ROWS = 50_000
 ALLOWED = frozenset({"SELECT", "EXPLAIN", "MULTI"})
@@ -33,12 +34,19 @@ _WRITES = re.compile(
 )
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _UNREADABLE = re.compile(r"failed: SchemaError: (.*; the table was not read\..*)")
+_TOO_LONG = "the scan takes too long"
+_INTERRUPTED = re.compile(rf"INTERRUPT Error|Interrupted!|{_TOO_LONG}")
+_INTERRUPT_EVERY_S = 0.2
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
 _TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
 
 
 class QueryError(ValueError):
     """A statement was refused, or DuckDB could not run it; the message is for whoever wrote it."""
+
+
+class TooSlowError(QueryError):
+    """A statement took longer than it may."""
 
 
 class UnreadableTableError(QueryError):
@@ -52,14 +60,25 @@ class Analytics:
     Attributes:
         lake: where the tables are.
         tables: what can be queried; a table that was not created yet is empty.
-        memory_limit: of one connection; the columns and rows that it reads from Delta files come on top.
+        unions: views over some of the tables.
+        memory_limit: of what DuckDB holds for one connection; batches that are read from Delta files come on top, a few
+            hundred megabytes however large a table is.
+        timeout_s: how long a statement may take, with the time in which its result is consumed.
         threads: of one connection.
+        dates: only rows of these dates are seen, in tables that have the column; all if None.
     """
 
     lake: Lake
     tables: Sequence[Table]
+    unions: Sequence[Union] = ()
     memory_limit: str = "1GB"
+    timeout_s: float = 300.0
     threads: int = 4
+    dates: Dates | None = None
+
+    def names(self) -> list[Table | Union]:
+        """All that can be queried, by name."""
+        return sorted([*self.tables, *self.unions], key=lambda each: each.name)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -75,14 +94,18 @@ class Analytics:
             # What does not fit into memory would be written to the working folder: health data on a disk.
             "temp_directory": "",
         }
+        deadline = _Deadline(self.timeout_s)
         with duckdb.connect(config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             for table in self.tables:
                 schema, name = table.sql_name.split(".")
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
-                connection.from_arrow(_opened_late(self.lake.table(table))).create_view(name)
+                connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
+            for union in self.unions:
+                connection.execute(f"CREATE VIEW {union.sql_name} AS {union.sql}")
             connection.execute("USE main; SET lock_configuration = true")
-            yield connection
+            with deadline.watching(connection):
+                yield connection
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[Result]:
@@ -92,6 +115,7 @@ class Analytics:
 
         Raises:
             QueryError: the statement does not only read, or DuckDB could not run it.
+            TooSlowError: it took longer than it may.
             UnreadableTableError: a table that it reads has other columns than its contract.
         """
         with self.connection() as connection, self._explained():
@@ -128,33 +152,58 @@ class Analytics:
 
     def _explanation(self, error: Exception) -> QueryError:
         message = str(error)
+        if isinstance(error, duckdb.InterruptException) or _INTERRUPTED.search(message):
+            return TooSlowError(
+                f"Stopped: the statement takes longer than {self.timeout_s:g} s. Read fewer days (by ingest_date or "
+                "event_date) or columns. PULSELAKE_SQL_TIMEOUT_S gives `pulselake sql` more time."
+            )
         if unreadable := _UNREADABLE.search(message):
             return UnreadableTableError(unreadable[1])
         if "Out of Memory" in message:
             return QueryError(
                 f"Out of Memory: the statement needs more than {self.memory_limit}, and nothing is written to disk. "
-                "Read fewer days (by ingest_date or event_date) or columns, or aggregate before joining and sorting."
+                "Read fewer days (by ingest_date or event_date) or columns, or aggregate before joining and sorting. "
+                "PULSELAKE_SQL_MEMORY gives `pulselake sql` more."
             )
         if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
-            message += f"\n\nTables: {', '.join(sorted(table.sql_name for table in self.tables))}"
+            message += f"\n\nTables: {', '.join(each.sql_name for each in self.names())}"
         return QueryError(message)
 
 
-def _opened_late(table: LakeTable) -> pl.LazyFrame:
-    """The table's rows as a frame that opens the Delta log when rows are pulled, not when a view is made of it."""
-    lock, opened = Lock(), list[pl.LazyFrame]()
+class _Deadline:
+    """The end of the time that a statement may take."""
 
-    def rows(
-        columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, _batch: int | None
-    ) -> Iterator[pl.DataFrame]:
-        with lock:
-            if not opened:
-                opened.append(table.scan())
-        frame = opened[0] if predicate is None else opened[0].filter(predicate)
-        frame = frame if columns is None else frame.select(columns)
-        yield (frame if limit is None else frame.head(limit)).collect()
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_done, self._is_over = Event(), Event()
 
-    return register_io_source(rows, schema=table.table.schema, is_pure=True)
+    def check(self) -> None:
+        """Ends a scan, which DuckDB waits for even if it is interrupted.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        if self._is_over.is_set():
+            raise TimeoutError(_TOO_LONG)
+
+    @contextmanager
+    def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Interrupts what the connection runs once the time is over."""
+        watcher = Thread(target=self._watch, args=(connection,), name="sql-deadline", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            self._is_done.set()
+            watcher.join()
+
+    def _watch(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if self._is_done.wait(self._seconds):
+            return
+        self._is_over.set()
+        # An interruption counts for the statement that runs, and none may have begun.
+        while not self._is_done.wait(_INTERRUPT_EVERY_S):
+            connection.interrupt()
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

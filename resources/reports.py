@@ -1,14 +1,22 @@
 """The reports: one SQL statement per file, each of which can become a gold table.
 
 A file starts with a comment: the first line says what the report answers, the following ones its grain and what it
-reads. Results hold only types that Delta and Power BI know, whatever DuckDB would make of a sum. A report's table has
-the columns that its statement had when it was built last. A report that cannot be built keeps no other from it.
+reads. Two sentences in it say what is read when the report is built, so that its cost does not grow with the lake:
+
+- ``Built by event_date.`` (or ``ingest_date``): each date is built from the rows of that date alone, and again only
+  when they changed. The statement sees nothing but some dates at a time.
+- ``Reads the newest 30 dates.``: by `event_date`.
+
+Results hold only types that Delta and Power BI know, whatever DuckDB would make of a sum. A report's table has the
+columns that its statement had when it was built last. A report that cannot be built keeps no other from it.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
+from time import monotonic
 
 import dataframely as dy
 import duckdb
@@ -16,9 +24,25 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from resources.analytics import Analytics, QueryError, UnreadableTableError
-from resources.lake import ConcurrentWriteError, Lake, SchemaError
-from resources.table import Table
+from resources.analytics import Analytics, QueryError, TooSlowError, UnreadableTableError
+from resources.changes import dates_of
+from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
+from resources.scans import Dates
+from resources.stale_dates import StaleDates, look
+from resources.table import Table, Union
+
+MEMORY_LIMIT, TIMEOUT_S = "512MB", 300.0
+"""Of one statement of a report."""
+BUDGET_S = 120.0
+"""How long dates of one report are built one after the other; those that are left are built the next time."""
+MAX_DATES = 31
+"""How many dates one statement builds at most."""
+
+_QUICK_S = 2.0
+_MAX_FAILURES = 3
+_BUILT_BY = re.compile(r"\bBuilt by (event_date|ingest_date)\b")
+_NEWEST = re.compile(r"\bReads the newest (\d+) dates\b")
+_COMMENTS = re.compile(r"--[^\n]*")
 
 _COLUMNS: Mapping[pl.DataType, dy.Column] = {
     pl.String(): dy.String(nullable=True),
@@ -64,10 +88,51 @@ class Report:
         """The table in the lake: ``gold/report_<name>``."""
         return f"gold/report_{self.name}"
 
+    @property
+    def built_by(self) -> str | None:
+        """The date column by which it is built, if it is built by date."""
+        found = _BUILT_BY.search(self.description)
+        return found[1] if found else None
+
+    @property
+    def newest_dates(self) -> int | None:
+        """How many event dates it reads, if not all."""
+        found = _NEWEST.search(self.description)
+        return int(found[1]) if found else None
+
+    def sources(self, tables: Iterable[Table], unions: Iterable[Union]) -> list[Table]:
+        """The tables that it names, and those of the unions that it names."""
+        of_unions = (table for union in unions if self._names(union.sql_name) for table in union.tables.values())
+        found = [*(table for table in tables if self._names(table.sql_name)), *of_unions]
+        return sorted({table.name: table for table in found}.values(), key=lambda table: table.name)
+
+    def _names(self, sql_name: str) -> bool:
+        return re.search(rf"\b{sql_name}\b", self.sql) is not None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a build did.
+
+    Attributes:
+        rows: of the report's table now.
+        dates: how many dates were built, where it is built by date.
+        dates_left: how many are left for the next build.
+    """
+
+    rows: int
+    dates: int = 0
+    dates_left: int = 0
+
 
 def reports(folder: Path) -> list[Report]:
     """The reports of a folder, by name; those of wrong files have a `defect`."""
     return [_read(file) for file in sorted(folder.glob("*.sql"))]
+
+
+def report_analytics(lake: Lake, tables: Sequence[Table], unions: Sequence[Union] = ()) -> Analytics:
+    """What reports are built with: each of their statements has an end."""
+    return Analytics(lake, tables, unions, memory_limit=MEMORY_LIMIT, timeout_s=TIMEOUT_S)
 
 
 def build_report(analytics: Analytics, report: Report) -> pl.DataFrame:
@@ -78,6 +143,8 @@ def build_report(analytics: Analytics, report: Report) -> pl.DataFrame:
     """
     if report.defect:
         raise QueryError(report.defect)
+    if report.newest_dates and analytics.dates is None:
+        analytics = replace(analytics, dates=_newest(analytics, report, report.newest_dates))
     frame = analytics.query(report.sql)
     wrong = {name: str(type_) for name, type_ in frame.schema.items() if type_ not in _COLUMNS}
     if wrong:
@@ -88,26 +155,114 @@ def build_report(analytics: Analytics, report: Report) -> pl.DataFrame:
     return frame
 
 
+def _newest(analytics: Analytics, report: Report, count: int) -> Dates:
+    tables = [
+        analytics.lake.table(table)
+        for table in report.sources(analytics.tables, analytics.unions)
+        if "event_date" in table.schema
+    ]
+    newest = max((max(dates_of(table, "event_date"), default=date.min) for table in tables), default=date.min)
+    days = range(count if newest > date.min else 0)
+    return Dates("event_date", frozenset(newest - timedelta(days=back) for back in days))
+
+
 def report_table(report: Report, schema: pl.Schema) -> Table:
     """The table that holds a report with these columns."""
-    return _table(report.table_name, report.description, schema)
+    return _table(report.table_name, report.description, schema, (report.built_by,) if report.built_by else ())
 
 
-def write_report(lake: Lake, tables: Sequence[Table], report: Report) -> int:
-    """Runs a report and replaces its table, columns and rows, which it keeps small: nothing else knows of it.
+def write_report(analytics: Analytics, report: Report, budget_s: float = BUDGET_S) -> Written:
+    """Builds a report's table, which it keeps small: nothing else knows of it.
 
-    Returns:
-        The number of rows written.
+    A report that is built by date replaces the dates that changed, from the newest back. Any other replaces all rows.
 
     Raises:
-        QueryError: see `build_report`.
+        QueryError: see `build_report`. Dates that were built before stay built.
         ConcurrentWriteError: another build of the report was faster.
     """
-    rows = build_report(Analytics(lake, tables), report)
-    target = lake.table(report_table(report, rows.schema)).create()
+    if report.built_by and not report.defect:
+        return _Dated(analytics, report, report.built_by).write(budget_s)
+    rows = build_report(analytics, report)
+    target = analytics.lake.table(report_table(report, rows.schema)).create()
     target.replace([rows], None, renew=True)
     target.maintain()
-    return rows.height
+    return Written(rows.height)
+
+
+class _Dated:
+    """The build of a report by date."""
+
+    def __init__(self, analytics: Analytics, report: Report, column: str) -> None:
+        self._analytics, self._report, self._column = analytics, report, column
+        self._target = analytics.lake.table(_stored(analytics.lake, report) or report_table(report, pl.Schema()))
+
+    def write(self, budget_s: float) -> Written:
+        statement = " ".join([self._column, *_COMMENTS.sub(" ", self._report.sql).split()])
+        state = look(self._target, self._sources(), self._column, statement)
+        due = len(state.days)
+        if not self._target.exists():
+            state = self._build(state, sorted(state.days)[-1:])
+        elif not state.is_noted:
+            state = self._note(state)
+        state = self._build_all(state, monotonic() + budget_s)
+        self._target.maintain()
+        return Written(self._target.count(), due - len(state.days), len(state.days))
+
+    def _sources(self) -> list[LakeTable]:
+        tables = self._report.sources(self._analytics.tables, self._analytics.unions)
+        if lacking := [table.sql_name for table in tables if self._column not in table.schema]:
+            raise QueryError(
+                f"It is built by {self._column}, but {', '.join(lacking)} has no such column. Read other tables, or "
+                f"take 'Built by {self._column}' out of the comment."
+            )
+        return [self._analytics.lake.table(table) for table in tables]
+
+    def _build_all(self, state: StaleDates, until: float) -> StaleDates:
+        size, failures, waiting = 1, list[QueryError](), sorted(state.days)
+        while waiting:
+            piece, began = waiting[-size:], monotonic()
+            try:
+                state = self._build(state, piece)
+            except QueryError as error:
+                if isinstance(error.__cause__, _STATEMENT_ERRORS) or len(failures) + 1 == _MAX_FAILURES:
+                    raise
+                if len(piece) > 1:
+                    size = 1
+                    continue
+                # Older dates must not wait for one that fails again and again.
+                failures.append(error)
+            waiting = waiting[: -len(piece)]
+            size = min(MAX_DATES, 2 * size) if monotonic() - began < _QUICK_S else max(1, size // 2)
+            if monotonic() > until:
+                break
+        if failures:
+            raise failures[0]
+        return state
+
+    def _build(self, state: StaleDates, days: Sequence[date]) -> StaleDates:
+        rows = build_report(replace(self._analytics, dates=Dates(self._column, frozenset(days))), self._report)
+        if self._column not in rows.columns or not set(rows[self._column]) <= {*days}:
+            raise QueryError(
+                f"It is built by {self._column}, so each row must have the {self._column} of the rows that it is made "
+                f"of. Select and group by it, or take 'Built by {self._column}' out of the comment."
+            )
+        self._target = self._analytics.lake.table(report_table(self._report, rows.schema)).create()
+        if not self._target.is_current():
+            noted = state.after(())
+            self._target.renew(transactions=noted, expected=state.expected(noted))
+            state = state.committed(noted)
+        done = state.after(days)
+        listed = ", ".join(f"'{day.isoformat()}'" for day in days)
+        predicate = f"{self._column} IN ({listed})" if days else None
+        self._target.replace([rows], predicate, transactions=done, expected=state.expected(done))
+        return state.committed(done, days)
+
+    def _note(self, state: StaleDates) -> StaleDates:
+        # First of all: the logs of the sources are kept for hours only, and a statement may fail for longer.
+        noted = state.after(())
+        empty = pl.DataFrame(schema=self._target.table.schema)
+        self._target.append(empty, transactions=noted, expected=state.known)
+        return state.committed(noted)
 
 
 def stored_reports(lake: Lake, reports: Iterable[Report]) -> list[Table]:
@@ -115,23 +270,25 @@ def stored_reports(lake: Lake, reports: Iterable[Report]) -> list[Table]:
 
     One that cannot be opened is left out, as one that was never built is.
     """
-    found = []
-    for report in reports:
-        try:
-            delta = lake.table(_table(report.table_name, "", pl.Schema())).delta()
-        except (DeltaError, OSError):
-            continue
-        schema = pl.DataFrame(pa.schema(delta.schema().to_arrow()).empty_table()).schema
-        known = pl.Schema({name: type_ for name, type_ in schema.items() if type_ in _COLUMNS})
-        found.append(_table(report.table_name, report.description, known))
-    return found
+    return [table for report in reports if (table := _stored(lake, report))]
+
+
+def _stored(lake: Lake, report: Report) -> Table | None:
+    try:
+        delta = lake.table(_table(report.table_name, "", pl.Schema())).delta()
+    except (DeltaError, OSError):
+        return None
+    schema = pl.DataFrame(pa.schema(delta.schema().to_arrow()).empty_table()).schema
+    known = pl.Schema({name: type_ for name, type_ in schema.items() if type_ in _COLUMNS})
+    partitions = tuple(delta.metadata().partition_columns)
+    return _table(report.table_name, report.description, known, partitions)
 
 
 def reason(error: Exception) -> str:
     """Why a report could not be built, without anything that may come from a row: logs and run records keep it."""
     cause = error.__cause__
     if isinstance(error, QueryError) and isinstance(cause, duckdb.Error):
-        if isinstance(error, UnreadableTableError):
+        if isinstance(error, UnreadableTableError | TooSlowError):
             return str(error)
         if not isinstance(cause, (*_STATEMENT_ERRORS, duckdb.OutOfMemoryException)):
             return f"the statement failed while it ran ({type(cause).__name__}); `pulselake sql` shows the message"
@@ -141,10 +298,10 @@ def reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _table(name: str, description: str, schema: pl.Schema) -> Table:
+def _table(name: str, description: str, schema: pl.Schema, partition_by: tuple[str, ...] = ()) -> Table:
     members: dict[str, object] = {"__doc__": description, "__module__": __name__}
     columns = {column: _COLUMNS[type_] for column, type_ in schema.items()}
-    return Table(name, type(name.replace("/", "_"), (dy.Schema,), members | columns))
+    return Table(name, type(name.replace("/", "_"), (dy.Schema,), members | columns), partition_by)
 
 
 def _read(file: Path) -> Report:

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
+        sql_memory: how much a statement of ``pulselake sql`` may hold, as ``2GB`` (PULSELAKE_SQL_MEMORY).
+        sql_timeout_s: how long one may take (PULSELAKE_SQL_TIMEOUT_S).
     """
 
     model_config = SettingsConfigDict(
@@ -101,6 +103,8 @@ class Settings(BaseSettings):
     idle_timeout_s: float | None = Field(default=None, gt=0)
     keep_runs_days: float = Field(default=3.0, ge=0)
     late_alert_after_s: float = Field(default=7200.0, gt=0)
+    sql_memory: str = Field(default="1GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
+    sql_timeout_s: float = Field(default=300.0, gt=0)
 
     @field_validator("event_hubs")
     @classmethod

@@ -91,8 +91,8 @@ def _run(analytics: Analytics, statement: str, out: TextIO) -> None:
 def _command(analytics: Analytics, words: list[str], out: TextIO) -> None:
     match words:
         case [".tables"]:
-            width = max((len(table.sql_name) for table in analytics.tables), default=0)
-            for table in sorted(analytics.tables, key=lambda table: table.name):
+            width = max((len(table.sql_name) for table in analytics.names()), default=0)
+            for table in analytics.names():
                 out.write(f"{table.sql_name:{width}}  {table.description}\n")
         case [".schema", name]:
             _describe(analytics, name.rstrip(";"), out)
@@ -104,7 +104,7 @@ def _command(analytics: Analytics, words: list[str], out: TextIO) -> None:
 
 
 def _describe(analytics: Analytics, name: str, out: TextIO) -> None:
-    table = next((table for table in analytics.tables if table.sql_name == name), None)
+    table = next((table for table in analytics.names() if table.sql_name == name), None)
     if table is None:
         out.write(f"There is no table {name}; .tables lists them.\n")
         return

@@ -224,7 +224,7 @@ class Contract:
         return (
             Output("bronze", bronze, upstream=f"hub/{self.stream}", is_every_commit=True),
             Output("quarantine", quarantine, upstream=bronze.name),
-            Output("alerts", alerts, upstream=silver.name),
+            Output("alerts", alerts, upstream=silver.name, names_event_dates=True),
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
 
@@ -249,7 +249,8 @@ class Output:
         upstream: the hub or table that its rows are made of, for lineage.
         is_every_commit: whether each commit of micro-batches writes to it, also where it has no rows; its log then
             says how far the stream has come.
-        names_event_dates: whether its commits name the event dates that they touch, so that gold can follow it.
+        names_event_dates: whether its commits name the event dates that they touch, so that gold and
+            reports can follow it.
     """
 
     role: str

@@ -5,7 +5,7 @@ the days whose quarantine a fix would change.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -92,7 +92,13 @@ class _Rebuilt:
         for role, copies in self._copies.items():
             copies.of(self.tables[role].delta())
 
-    def replace(self, store: StreamStore, event_dates: Sequence[date], *, is_newest: bool) -> None:
+    def event_dates(self, store: StreamStore, role: str) -> list[date]:
+        """The event dates of the rows that are replaced and of those that take their place."""
+        old = store.tables[role].scan().filter(pl.col("ingest_date") == self._day)
+        dates = pl.concat([old, self.tables[role].scan()]).select(pl.col("event_date").unique())
+        return dates.collect(engine="streaming").to_series().sort().to_list()
+
+    def replace(self, store: StreamStore, event_dates: Mapping[str, Sequence[date]], *, is_newest: bool) -> None:
         """Puts the rows into the place of the day's rows, one commit a table."""
         for role in DERIVED:
             store.replace_day(
@@ -100,7 +106,7 @@ class _Rebuilt:
                 self._day,
                 self.tables[role],
                 self._copies[role],
-                event_dates,
+                event_dates.get(role, ()),
                 self.duplicates,
                 is_newest=is_newest,
             )
@@ -172,10 +178,10 @@ def _rebuild(
     def put() -> tuple[dict[str, int], tuple[date, ...]]:
         of_day = pl.col("ingest_date") == day
         before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
-        silver = pl.concat([store.silver.scan().filter(of_day), rebuilt.tables["silver"].scan()])
-        event_dates = tuple(silver.select("event_date").unique().collect().to_series().sort().to_list())
+        # A revision raises alerts on a date of which silver may have no row.
+        event_dates = {role: rebuilt.event_dates(store, role) for role in ("silver", "alerts")}
         rebuilt.replace(store, event_dates, is_newest=store.is_newest(day))
-        return before, event_dates
+        return before, tuple(event_dates["silver"])
 
     try:
         process(store.complete(day))

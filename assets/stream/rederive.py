@@ -13,7 +13,7 @@ and where a clock was ahead. A rebuild replaces one day in tables that fit; this
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -166,11 +166,12 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
     for role in SWAPPED:
         table, other = store.tables[role], beside.tables[role]
         new = store.log.numbered("", beside.offsets(role)) | store.log.next_commit(role)
-        dates = []
+        dates: list[date] = []
+        if role in ("silver", "alerts"):
+            dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "silver":
             new |= {store.log.duplicates_id(day): beside.duplicates(day) for day in days}
             new |= store.log.next_replacement()
-            dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "alerts":
             # Alerts that a session published and did not store yet count as waiting: twice is better than never.
             new |= store.log.numbered(PUBLISHED, published)

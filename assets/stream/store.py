@@ -249,13 +249,16 @@ class StreamStore:
                     partition=("ingest_date", day.isoformat()),
                     transactions=fence | raised | of_silver,
                     expected={app_id: fence.get(app_id) for app_id in fence | raised},
-                    event_dates=event_dates if is_silver else (),
+                    event_dates=event_dates if self._names_event_dates(role) else (),
                 )
                 return
             except ConcurrentWriteError:
                 # A session that writes to a later day does not mind, but it may be faster.
                 if is_newest or attempt == _ATTEMPTS:
                     raise
+
+    def _names_event_dates(self, role: str) -> bool:
+        return any(output.names_event_dates for output in self.contract.outputs if output.role == role)
 
     def is_newest(self, day: date) -> bool:
         """Whether sessions may still write to an ingest date."""

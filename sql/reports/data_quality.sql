@@ -1,20 +1,15 @@
 -- What became of everything that arrived: kept, quarantined or recognised as a duplicate?
--- Grain: stream, ingest_date. Reads the bronze, silver and quarantine tables.
+-- Grain: stream, ingest_date. Reads bronze, silver and quarantine of all streams.
+-- Built by ingest_date.
 -- reading_count = silver_count + quarantined_count + duplicate_count, exact once a day is over: while readings arrive, the
 -- tables are seconds apart and duplicate_count is off by what is under way.
 WITH counted AS (
-    SELECT 'glucose_readings' AS stream, ingest_date, count(*) AS events, sum(reading_count) AS readings, 0 AS silver, 0 AS quarantined
-    FROM bronze.glucose_readings GROUP BY ingest_date
+    SELECT stream, ingest_date, count(*) AS events, sum(reading_count) AS readings, 0 AS silver, 0 AS quarantined
+    FROM bronze.all_streams GROUP BY stream, ingest_date
     UNION ALL
-    SELECT 'glucose_readings', ingest_date, 0, 0, count(*), 0 FROM silver.glucose_readings GROUP BY ingest_date
+    SELECT stream, ingest_date, 0, 0, count(*), 0 FROM silver.all_streams GROUP BY stream, ingest_date
     UNION ALL
-    SELECT 'glucose_readings', ingest_date, 0, 0, 0, count(*) FROM quarantine.glucose_readings GROUP BY ingest_date
-    UNION ALL
-    SELECT 'device_readings', ingest_date, count(*), sum(reading_count), 0, 0 FROM bronze.device_readings GROUP BY ingest_date
-    UNION ALL
-    SELECT 'device_readings', ingest_date, 0, 0, count(*), 0 FROM silver.device_readings GROUP BY ingest_date
-    UNION ALL
-    SELECT 'device_readings', ingest_date, 0, 0, 0, count(*) FROM quarantine.device_readings GROUP BY ingest_date
+    SELECT stream, ingest_date, 0, 0, 0, count(*) FROM quarantine.all_streams GROUP BY stream, ingest_date
 )
 SELECT
     stream,

@@ -1,5 +1,6 @@
 -- Which devices need attention, judged by the newest day on which they reported?
 -- Grain: device_id. Reads gold.device_health. A device is quiet when another one was seen more than a day after it.
+-- Reads the newest 30 dates. A device that did not report on any of them is absent.
 -- Battery is low below 20 %, a connection bad when over 20 % of the reports are not Connected.
 WITH newest AS (
     SELECT *

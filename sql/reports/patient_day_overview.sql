@@ -1,5 +1,6 @@
 -- How was each patient's day: glucose control, and how often did each rule fire?
 -- Grain: patient_id, event_date. Reads gold.glucose_daily and alerts.glucose_readings; a day without readings is absent.
+-- Built by event_date.
 WITH fired AS (
     SELECT
         patient_id,

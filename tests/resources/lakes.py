@@ -7,12 +7,15 @@ from typing import Any
 import polars as pl
 
 from assets.devices import tables as devices
+from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.contract import DeviceAlerts, DeviceReadings
 from assets.devices.gold import device_health
 from assets.glucose import tables as glucose
+from assets.glucose.assets import CONTRACT as GLUCOSE
 from assets.glucose.contract import GlucoseAlerts, GlucoseReadings
 from assets.glucose.gold import glucose_daily, patient_comparison
 from assets.stream.contract import BronzeRows, QuarantineRows
+from assets.stream.layers import layers
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.table import Table
@@ -31,10 +34,11 @@ TABLES = {
     for stream, rows in zip(STREAMS, pair, strict=True)
 }
 SILVER = TABLES["silver/glucose_readings"]
+UNIONS = layers([GLUCOSE, DEVICES])
 
 
 def empty_lake(folder: Path) -> Analytics:
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD))
+    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD), UNIONS)
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
@@ -70,7 +74,8 @@ def frame(table: Table, *rows: dict[str, Any]) -> pl.DataFrame:
 def fill(analytics: Analytics, name: str, *rows: dict[str, Any]) -> pl.DataFrame:
     table = TABLES[name]
     written = frame(table, *rows)
-    analytics.lake.table(table).ensure().append(written, transactions={})
+    dates = written["event_date"].unique().to_list() if "event_date" in table.schema else []
+    analytics.lake.table(table).ensure().append(written, transactions={}, event_dates=dates)
     return written
 
 

@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import dataframely as dy
 import polars as pl
+import pyarrow as pa
 import pytest
 
-from resources.analytics import Analytics, QueryError, UnreadableTableError
+from resources import scans
+from resources.analytics import Analytics, QueryError, TooSlowError, UnreadableTableError
 from resources.lake import Lake
+from resources.scans import Dates
 from resources.table import Table
-from tests.resources.lakes import SILVER, TABLES, empty_lake, fill, filled_lake, frame, row
+from tests.resources.lakes import SILVER, TABLES, day, empty_lake, fill, filled_lake, frame, row
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,12 +83,12 @@ def test_instants_are_utc_whatever_the_machine_says(analytics, monkeypatch):
 def test_show_tables_lists_every_layer(analytics):
     found = values(analytics, "show tables;")
     assert ("silver", "glucose_readings") in found
-    assert len(found) == len(analytics.tables)
+    assert len(found) == len(analytics.names())
 
 
 def test_the_catalog_shows_the_tables_and_nothing_else(analytics):
     named = "SELECT table_schema || '/' || table_name FROM information_schema.tables ORDER BY 1"
-    assert [name for (name,) in values(analytics, named)] == sorted(table.name for table in analytics.tables)
+    assert [name for (name,) in values(analytics, named)] == sorted(each.name for each in analytics.names())
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,62 @@ def test_a_query_beyond_its_memory_says_what_to_do_and_leaves_nothing_on_disk(an
     with pytest.raises(QueryError, match=r"needs more than 100MB, and nothing is written to disk\. Read fewer days"):
         small.query(sql)
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM range(1000000000000)",
+        "SELECT i FROM range(1000000000000) t(i)",
+        "SELECT count(*) FROM silver.glucose_readings, range(1000000000000)",
+    ],
+    ids=["aggregate", "rows", "scan"],
+)
+def test_a_query_beyond_its_time_is_ended_and_says_what_to_do(analytics, sql):
+    short = replace(analytics, timeout_s=0.5)
+    began = monotonic()
+    with pytest.raises(TooSlowError, match=r"takes longer than 0\.5 s\. Read fewer days .* PULSELAKE_SQL_TIMEOUT_S"):
+        short.query(sql)
+    assert monotonic() - began < 10
+    assert short.query("SELECT 1 AS one").item() == 1
+
+
+def test_a_scan_that_finds_nothing_is_ended_between_groups_of_partitions(analytics, monkeypatch):
+    monkeypatch.setattr(scans, "GROUP_ROWS", 1)
+    checked: list[int] = []
+
+    def check() -> None:
+        checked.append(len(checked))
+        if len(checked) == 3:
+            raise TimeoutError("over")
+
+    source = scans.TableSource(analytics.lake.table(SILVER), None, check)
+    with pytest.raises(OSError, match="over"):
+        pa.RecordBatchReader.from_stream(source).read_all()
+
+
+def test_groups_of_partitions_have_all_rows(analytics, monkeypatch):
+    monkeypatch.setattr(scans, "GROUP_ROWS", 1)
+    assert values(analytics, "SELECT count(*), count(DISTINCT ingest_date) FROM silver.glucose_readings") == [(6, 2)]
+
+
+def test_only_some_dates_can_be_seen(analytics):
+    count = "SELECT count(*) FROM silver.glucose_readings"
+    for column in ("event_date", "ingest_date"):
+        seen = replace(analytics, dates=Dates(column, frozenset({day(24)})))
+        assert values(seen, count) == [(1,)]
+        assert values(seen, "SELECT count(*) FROM gold.patient_comparison") == [(2,)]
+        assert values(replace(analytics, dates=Dates(column, frozenset())), count) == [(0,)]
+
+
+def test_all_streams_are_one_view(analytics):
+    assert values(analytics, "SELECT stream, count(*) FROM silver.all_streams GROUP BY stream ORDER BY stream") == [
+        ("device_readings", 4),
+        ("glucose_readings", 6),
+    ]
+    assert values(analytics, "SELECT DISTINCT entity_id FROM alerts.all_streams WHERE stream = 'glucose_readings'") == [
+        ("1",)
+    ]
 
 
 def test_one_statement_at_a_time(analytics):

@@ -11,6 +11,7 @@ from assets.gold import DailyGold
 from orchestration.system import STREAMS, Stream, analytics, tables
 from orchestration.work import refresh_gold
 from resources.lake import Lake
+from resources.settings import Settings
 from tests.resources.old_lake import old_lake
 
 ROWS = {
@@ -36,7 +37,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def counts(lake: Lake) -> dict[str, int]:
-    asked = analytics(lake)
+    asked = analytics(lake, Settings())
     found = {table.name: asked.query(f"SELECT count(*) FROM {table.sql_name}").item() for table in asked.tables}
     return {name: found[name] for name in ROWS}
 
@@ -48,7 +49,7 @@ def assert_gold_follows_silver(stream: Stream, lake: Lake) -> None:
 
 
 def test_every_table_answers_sql(lake: Lake) -> None:
-    asked = analytics(lake)
+    asked = analytics(lake, Settings())
     assert counts(lake) == ROWS
     for table in asked.tables:
         assert asked.query(f"FROM {table.sql_name}").schema == table.schema

@@ -10,6 +10,7 @@ from orchestration import work
 from resources.dagster_resources import LakeResource
 from resources.lake import Lake
 from resources.reports import ReportsError, reports, stored_reports
+from tests.resources.lakes import empty_lake
 
 FILES = {
     "a_typo": "-- Which?\nSELECT nope;\n",
@@ -82,3 +83,26 @@ def test_on_the_command_line_the_others_are_built_too(
         "gold/report_b_sound",
         "gold/report_f_sound",
     ]
+
+
+def test_a_report_s_upstream_are_the_tables_of_all_streams(tmp_path: Path) -> None:
+    (tmp_path / "all.sql").write_text("-- How many?\nSELECT count(*)::BIGINT AS n FROM silver.all_streams;\n")
+    lake = empty_lake(tmp_path / "lake")
+    [key] = (assets := report_assets(reports(tmp_path), lake.tables, lake.unions)).keys
+    assert {each.to_user_string() for each in assets.asset_deps[key]} == {
+        "silver/glucose_readings",
+        "silver/device_readings",
+    }
+
+
+def test_a_report_that_takes_too_long_stops_no_other(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "b_endless.sql").write_text("-- How many?\nSELECT count(*)::BIGINT AS n FROM range(1000000000000);\n")
+    monkeypatch.setattr(work, "SQL", folder.parent)
+    monkeypatch.setattr("resources.reports.TIMEOUT_S", 3.0)
+    with pytest.raises(ReportsError, match=r"b_endless: Stopped: the statement takes longer than 3 s"):
+        work.refresh_reports(lake := Lake(str(tmp_path / "lake")))
+    assert {"gold/report_b_sound", "gold/report_f_sound"} == {
+        each.name for each in stored_reports(lake, reports(folder))
+    }

@@ -68,7 +68,7 @@ def test_a_report_that_is_written_again_and_again_stays_small(tmp_path):
     folder = tmp_path / "gold" / "report_quarantine_by_reason"
     found = []
     for _ in range(6):
-        assert write_report(analytics.lake, analytics.tables, REPORTS["quarantine_by_reason"]) == 2
+        assert write_report(analytics, REPORTS["quarantine_by_reason"]).rows == 2
         found.append((len(list(folder.glob("*.parquet"))), len(list(folder.glob("_delta_log/*.json")))))
         age(analytics.lake.table(report_table(REPORTS["quarantine_by_reason"], pl.Schema())), hours=1)
     assert max(data for data, _ in found) <= 4
@@ -190,7 +190,7 @@ def test_a_report_s_table_follows_its_statement(tmp_path):
         ("SELECT 'y' AS b, 2.5::DOUBLE AS a", {"a": pl.Float64, "b": pl.String}, [(2.5, "y")]),
         ("SELECT 3::BIGINT AS c WHERE false", {"c": pl.Int64}, []),
     ):
-        assert write_report(lake, [], report(sql)) == len(rows)
+        assert write_report(Analytics(lake, []), report(sql)).rows == len(rows)
         found = stored(lake)
         assert found.select(sorted(found.columns)).rows() == rows
         assert pl.Schema({name: found.schema[name] for name in sorted(found.columns)}) == pl.Schema(columns)
@@ -198,17 +198,17 @@ def test_a_report_s_table_follows_its_statement(tmp_path):
 
 def test_a_report_that_fails_keeps_the_rows_it_had(tmp_path):
     lake = Lake(str(tmp_path))
-    write_report(lake, [], report("SELECT 1::BIGINT AS a"))
+    write_report(Analytics(lake, []), report("SELECT 1::BIGINT AS a"))
     for wrong in ("SELECT 1.5::DOUBLE AS a, nope", "SELECT error('late')", "SELECT 1.5 AS a"):
         with pytest.raises(QueryError):
-            write_report(lake, [], report(wrong))
+            write_report(Analytics(lake, []), report(wrong))
     assert stored(lake).rows() == [(1,)]
 
 
 def test_reports_that_were_never_built_or_cannot_be_opened_are_no_tables(tmp_path):
     lake = Lake(str(tmp_path))
     assert stored_reports(lake, [report("")]) == []
-    write_report(lake, [], report("SELECT 1::BIGINT AS a"))
+    write_report(Analytics(lake, []), report("SELECT 1::BIGINT AS a"))
     for entry in (tmp_path / "gold" / "report_changing" / "_delta_log").iterdir():
         entry.write_text("broken")
     assert stored_reports(lake, [report("")]) == []

@@ -35,7 +35,7 @@ def test_the_end_of_the_input_ends_a_statement(analytics):
 def test_an_error_does_not_end_the_shell(analytics):
     text = answer(analytics, "SELEC 1;\nFROM nope;\nDROP VIEW gold.glucose_daily;\nSELECT 1 AS still_here;\n")
     assert "syntax error" in text
-    assert "Tables: alerts.device_readings, " in text
+    assert "Tables: alerts.all_streams, alerts.device_readings, " in text
     assert "DROP is refused" in text
     assert "still_here" in text
 
@@ -61,7 +61,7 @@ def test_quit_leaves(analytics):
 
 def test_the_tables_are_listed_with_what_a_row_is(analytics):
     lines = answer(analytics, ".tables\n").splitlines()
-    assert len(lines) == len(analytics.tables)
+    assert len(lines) == len(analytics.names())
     assert any(line.startswith("silver.glucose_readings ") and "One glucose measurement" in line for line in lines)
 
 

@@ -1,0 +1,62 @@
+"""What the tables of all streams have in common, as one view a layer: ``silver.all_streams`` and its like.
+
+A view has only columns that the engine itself declares, so that a new stream, whatever it measures, changes no report
+that reads the view.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from assets.stream.contract import BronzeRows, Contract, QuarantineRows
+from resources.table import Union
+
+NAME = "all_streams"
+
+_POSITIONS = (
+    "measured_at",
+    "received_at",
+    "partition",
+    "sequence_number",
+    "event_index",
+    "event_date",
+    "ingest_date",
+    "hub_epoch",
+)
+COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bronze": tuple(BronzeRows.columns()),
+        "quarantine": tuple(QuarantineRows.columns()),
+        "alerts": ("alert_id", "rule", "rule_version", "severity", "threshold", "is_revision", *_POSITIONS),
+        "silver": _POSITIONS,
+    }
+)
+"""The columns of each layer that every stream has."""
+
+_OF_ENTITIES = ("silver", "alerts")
+_ROWS = {
+    "bronze": "One event of any stream as it came from its hub.",
+    "quarantine": "One reading of any stream that could not enter silver.",
+    "alerts": "One rule of any stream that was broken; `entity_id` is the patient or device.",
+    "silver": "One reading of any stream: whose it is, as `entity_id`, and when it was measured and received.",
+}
+
+
+def layers(contracts: Iterable[Contract]) -> list[Union]:
+    """A view for each layer over the tables of all streams, with a column `stream`."""
+    contracts = list(contracts)
+    return [
+        Union(
+            f"{role}/{NAME}",
+            f"{_ROWS[role]} The columns that all streams have.",
+            {each.stream: each.tables[role] for each in contracts},
+            {each.stream: _columns(role, each) for each in contracts},
+        )
+        for role in COLUMNS
+        if contracts
+    ]
+
+
+def _columns(role: str, contract: Contract) -> dict[str, str]:
+    # Entities may be numbers in one stream and texts in another.
+    entity = {"entity_id": f'CAST("{contract.entity}" AS VARCHAR)'} if role in _OF_ENTITIES else {}
+    return entity | {name: f'"{name}"' for name in COLUMNS[role]}
