@@ -14,6 +14,7 @@ import polars as pl
 
 from assets.stream.contract import utc
 from resources.lake import Lake, LakeTable
+from resources.schema import difference
 from resources.table import Table
 
 PREPARED, DELETED, RESTORED = "prepared", "deleted", "restored"
@@ -125,6 +126,21 @@ def refuse_closed(table: str, closed: Iterable[date], dates: Iterable[date]) -> 
             f"{table}: {_span('event date', refused)} cannot be made anew, because silver rows of them were archived. "
             "The rows of gold stay as they are; nothing was written. Choose other dates, or put silver back with "
             "`pulselake archive restore`."
+        )
+
+
+def refuse_renewal(gold: LakeTable, closed: set[date]) -> None:
+    """Refuses new columns of a gold table that its rows of closed dates cannot have: they would go and never come back.
+
+    Raises:
+        ArchivedError: there are such rows.
+    """
+    found = difference(gold.delta(), gold.table)
+    if not found.only_adds and (kept := sorted(closed & {*gold.dates("event_date")})):
+        raise ArchivedError(
+            f"{gold.name}: {found}; the rows of {_span('event date', kept)} cannot be made anew, because silver rows "
+            "of them were archived. Nothing was written. Only add nullable columns, give the new columns a table of "
+            "their own, or put silver back with `pulselake archive restore`."
         )
 
 

@@ -13,6 +13,10 @@ from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
 
 PREFIX = "PULSELAKE_"
+EXPIRING_LAYERS = ("bronze", "silver", "quarantine", "alerts")
+MIN_KEEP_DAYS = 7
+"""Readings of a day come in until the next one, gold of that one may need them, and today's gold must never be closed."""
+NO_ARCHIVE = "none"
 DEFAULT_CONSUMER_GROUP = "$Default"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
@@ -78,6 +82,10 @@ class Settings(BaseSettings):
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
+        keep_days: for how many days rows are kept, by layer or by table, ``layer=days,layer/table=days,…``
+            (PULSELAKE_KEEP_DAYS); what is not named is kept for ever.
+        archive: where rows go before they are removed (PULSELAKE_ARCHIVE): a folder, an ``abfss://`` URI, or ``none``;
+            default ``<home>/archive``.
     """
 
     model_config = SettingsConfigDict(
@@ -97,6 +105,8 @@ class Settings(BaseSettings):
     idle_timeout_s: float = Field(default=15.0, gt=0)
     keep_runs_days: float = Field(default=3.0, ge=0)
     late_alert_after_s: float = Field(default=7200.0, gt=0)
+    keep_days: Annotated[dict[str, int], NoDecode] = {}
+    archive: str | None = None
 
     @field_validator("event_hubs")
     @classmethod
@@ -116,6 +126,20 @@ class Settings(BaseSettings):
         if any(not stream.strip() or not hub.strip() for stream, _, hub in pairs):
             raise ValueError("must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
         return {stream.strip(): hub.strip() for stream, _, hub in pairs}
+
+    @field_validator("keep_days", mode="before")
+    @classmethod
+    def _parse_keep_days(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [[part.strip() for part in pair.split("=")] for pair in value.split(",") if pair.strip()]
+        if not all(len(pair) == 2 and pair[1].isdigit() and _expires(pair[0]) for pair in pairs):
+            raise ValueError(
+                f"must be like 'bronze=400,silver/glucose_readings=90'; rows expire in {', '.join(EXPIRING_LAYERS)}"
+            )
+        if any(int(days) < MIN_KEEP_DAYS for _, days in pairs):
+            raise ValueError(f"must keep at least {MIN_KEEP_DAYS} days")
+        return dict(pairs)
 
     @cached_property
     def root(self) -> Path:
@@ -152,11 +176,23 @@ class Settings(BaseSettings):
 
     def open_lake(self) -> Lake:
         """The lake."""
-        if self.lake and "://" in self.lake:
-            storage = AzureStorage()
-            return Lake(self.lake, storage.options(), None if storage.has_secret else _azure_token())
-        return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
+        return _store(self.lake or str(self.root / "lake"))
+
+    def open_archive(self) -> Lake | None:
+        """Where rows are archived before they are removed; None if they shall not be."""
+        return None if self.archive == NO_ARCHIVE else _store(self.archive or str(self.root / "archive"))
 
     def hub(self, stream: str) -> str:
         """The name of a stream's hub."""
         return self.hubs.get(stream, stream)
+
+
+def _store(root: str) -> Lake:
+    if "://" in root:
+        storage = AzureStorage()
+        return Lake(root, storage.options(), None if storage.has_secret else _azure_token())
+    return Lake(str(Path(root).expanduser().resolve()))
+
+
+def _expires(name: str) -> bool:
+    return name.partition("/")[0] in EXPIRING_LAYERS

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from assets.archived import archived, refuse_archived
 from assets.stream.contract import Contract
 from assets.stream.decode import body_size
 from assets.stream.known import Known
@@ -98,9 +99,11 @@ def rebuild(
         NotCaughtUpError: bronze holds events of the stream that silver does not.
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
         SchemaError: a table does not fit the contract; nothing was replaced.
+        ArchivedError: the day's rows of bronze were archived; nothing was replaced.
     """
     store = StreamStore(contract, lake)
     store.open()
+    refuse_archived(lake, store.bronze, {day: "silver, quarantine and alerts of a day are made from them"})
     if store.is_behind():
         raise NotCaughtUpError(
             f"{contract.stream}: silver is behind bronze, so {day} cannot be rebuilt. "
@@ -126,9 +129,11 @@ def rebuild(
         touched = spool.with_earlier(store, "silver", of_day).select("event_date").unique()
         event_dates = tuple(touched.collect().to_series().sort().to_list())
         before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
+        # Where the day's alerts were archived, it is not known which of them were stored before: none is told of.
+        are_told = day not in archived(lake, store.alerts)
         new_alerts = 0
         for alerts in spool.frames("alerts"):
-            new = _never_stored(store, alerts)
+            new = _never_stored(store, alerts) if are_told else alerts.clear()
             new_alerts += new.height
             if new.height:
                 on_new_alerts(new)
@@ -182,7 +187,10 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     """
     store = StreamStore(contract, lake)
     due = store.replay_due_from
-    before = (day for day in store.quarantine.dates("ingest_date") if due is None or day < due)
+    # A day whose events were archived cannot be rebuilt, so a fix does not reach it.
+    in_bronze = {*store.bronze.dates("ingest_date")}
+    quarantined = (day for day in store.quarantine.dates("ingest_date") if day in in_bronze)
+    before = (day for day in quarantined if due is None or day < due)
     first = next((day for day in before if _is_changed(store, day)), due)
     return [] if first is None else [day for day in store.bronze.dates("ingest_date") if day >= first]
 
