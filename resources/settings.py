@@ -15,7 +15,7 @@ from resources.lake import Lake
 PREFIX = "PULSELAKE_"
 EXPIRING_LAYERS = ("bronze", "silver", "quarantine", "alerts")
 MIN_KEEP_DAYS = 7
-"""Readings of a day come in until the next one, gold of that one may need them, and today's gold must never be closed."""
+"""Gold of an event date is closed with the ingest dates around it, and today's must never be."""
 NO_ARCHIVE = "none"
 DEFAULT_CONSUMER_GROUP = "$Default"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
