@@ -22,13 +22,14 @@ _RECORDS = "records"
 
 
 class RetentionRows(dy.Schema):
-    """One step of what retention did with one ingest date of one table. Key: table_name, ingest_date, step, at.
+    """One step of what retention did with one ingest date of one table. Key: number.
 
-    `step` is ``prepared`` (the rows are counted and, unless `archive` is null, archived and read back), ``deleted`` or
-    ``restored``. `readings` counts those in the events of bronze. `checksum` is over all columns of all rows, in any
-    order. `manifest` is a path below `archive`.
+    `number` is their order. `step` is ``prepared`` (the rows are counted and, unless `archive` is null, archived and
+    read back), ``deleted`` or ``restored``. `readings` counts those in the events of bronze. `checksum` is over all
+    columns of all rows, in any order. `manifest` is a path below `archive`.
     """
 
+    number = dy.Int64(nullable=False)
     table_name = dy.String(nullable=False)
     ingest_date = dy.Date(nullable=False)
     step = dy.String(nullable=False)
@@ -53,7 +54,7 @@ class ArchivedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Record:
-    """One row of `RetentionRows`."""
+    """One row of `RetentionRows`; it gets its number when it is added."""
 
     table_name: str
     ingest_date: date
@@ -68,6 +69,7 @@ class Record:
     manifest: str | None = None
     manifest_sha256: str | None = None
     event_dates: tuple[date, ...] | None = None
+    number: int = 0
 
     @property
     def what(self) -> tuple[str, date, str, int]:
@@ -80,7 +82,7 @@ def records(lake: Lake, table_name: str | None = None) -> list[Record]:
     rows = lake.table(RETENTION).scan()
     if table_name is not None:
         rows = rows.filter(pl.col("table_name") == table_name)
-    found = rows.sort("at", maintain_order=True).collect().iter_rows(named=True)
+    found = rows.sort("number").collect().iter_rows(named=True)
     return [Record(**row | {"event_dates": _dates(row["event_dates"])}) for row in found]
 
 
@@ -92,9 +94,10 @@ def add_record(lake: Lake, record: Record) -> None:
     """
     table = lake.table(RETENTION).ensure()
     known = table.transactions([_RECORDS])
-    row = vars(record) | {"event_dates": None if record.event_dates is None else list(record.event_dates)}
-    frame = pl.DataFrame([row], schema=RETENTION.schema, orient="row")
-    table.append(frame, transactions={_RECORDS: known.get(_RECORDS, 0) + 1}, expected=known)
+    number = known.get(_RECORDS, 0) + 1
+    dates = None if record.event_dates is None else list(record.event_dates)
+    frame = pl.DataFrame([vars(record) | {"number": number, "event_dates": dates}], schema=RETENTION.schema)
+    table.append(frame, transactions={_RECORDS: number}, expected=known)
 
 
 def archived(lake: Lake, table: LakeTable, version: int | None = None) -> dict[date, Record]:

@@ -11,6 +11,8 @@ manifest names are removed, and a removal whose record is missing is recorded. W
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -111,8 +113,7 @@ class Retention:
     def held(self, due: Due) -> str | None:
         """Why rows must stay for now; None if they may go."""
         store, stream = self._store, self._store.contract.stream
-        if not store.log.is_read:
-            store.look()
+        store.look()
         if store.log.of("bronze").get(store.log.id(REDERIVED)):
             return f"`pulselake rederive {stream}` was begun and is not finished"
         if due.role in ("bronze", "quarantine") and store.replay_due_from:
@@ -124,7 +125,7 @@ class Retention:
         return None
 
     def retire(self, due: Due) -> Retired:
-        """Archives the rows of one date, reads the archive back, and removes them.
+        """Archives the rows of one date that are not held, reads the archive back, and removes them.
 
         Raises:
             ArchiveError: the archive is not what was written; nothing was removed.
@@ -151,7 +152,7 @@ class Retention:
         )
         add_record(self._lake, record)
         fence = self._fence(due)
-        marks = {_removed_id(due.day): part.version} | {app_id: version or 0 for app_id, version in fence.items()}
+        marks = {app_id: version or 0 for app_id, version in fence.items()} | {_removed_id(due.day): part.version}
         due.table.remove(part, transactions=marks, expected=fence)
         add_record(self._lake, replace(record, step=DELETED, at=self._now()))
         return Retired(due.table.name, due.day, rows, record.manifest)
@@ -180,22 +181,29 @@ class Retention:
         archive, name = self._archive, due.table.name
         archive.sweep(name, due.day)
         earlier = archive.manifests(name, due.day)
-        same = None
-        if earlier:
-            counted = self._counted(due, part, seen)
-            columns = {each: str(type_) for each, type_ in part.schema.items()}
-            for each in earlier:
-                found = each.manifest
-                if (found.rows, found.checksum) == counted and found.columns == columns:
-                    same = each
-        kept = same or archive.write(name, part, self._now(), seen.of(part.frames(), due.role))
-        archive.verify(kept)
-        named = {each.manifest for each in records(self._lake, name)}
+        kept = self._same(due, part, seen, earlier) if earlier else None
+        if kept is None:
+            kept = archive.write(name, part, self._now(), seen.of(part.frames(), due.role))
+            archive.verify(kept)
+        named = {each.manifest for each in records(self._lake, name) if each.step == DELETED}
         for each in earlier:
             is_unused = each.path not in named and each.manifest.archived_at < self._now() - UNFINISHED_FOR
             if each.path != kept.path and is_unused:
                 archive.discard(each)
         return kept
+
+    def _same(self, due: Due, part: Part, seen: _Seen, earlier: Sequence[Archived]) -> Archived | None:
+        """An intact archive of the same rows, of a run that was killed or of rows that were put back since."""
+        assert self._archive is not None
+        counted = self._counted(due, part, seen)
+        columns = {each: str(type_) for each, type_ in part.schema.items()}
+        for each in earlier:
+            found = each.manifest
+            if (found.rows, found.checksum) == counted and found.columns == columns:
+                with suppress(ArchiveError):
+                    self._archive.verify(each)
+                    return each
+        return None
 
     def _counted(self, due: Due, part: Part, seen: _Seen) -> tuple[int, str]:
         tally = Tally()
@@ -262,7 +270,7 @@ def restore(lake: Lake, archive: Archive, table: LakeTable, day: date, now: date
     found = _loaded(archive, record)
     archive.verify(found)
     table.ensure()
-    fits = (_fitting(table, rows) for rows in archive.frames(found))
+    fits = (_fitting(table, rows) for rows in _read_by_another_thread(archive.frames(found)))
     table.replace(fits, f"ingest_date = '{day.isoformat()}'", event_dates=record.event_dates or ())
     done = replace(record, step=RESTORED, at=now)
     add_record(lake, done)
@@ -293,6 +301,13 @@ def _loaded(archive: Archive, record: Record) -> Archived:
             "from it. Restore the file from a copy, or find out who changed it."
         )
     return found
+
+
+def _read_by_another_thread(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """While deltalake waits for rows, its own thread can open no file of a store."""
+    with ThreadPoolExecutor(1) as reader:
+        while (rows := reader.submit(next, frames, None).result()) is not None:
+            yield rows
 
 
 def _fitting(table: LakeTable, rows: pl.DataFrame) -> pl.DataFrame:

@@ -219,8 +219,6 @@ class Archive:
 
     def _output(self, path: str) -> "_Output":
         local = None if "://" in self.root else Path(self.root) / path
-        if local:
-            Path(self.root).mkdir(parents=True, exist_ok=True)
         return _Output(self._handler().open_output_stream(path), local)
 
     def _digest(self, path: str) -> tuple[int, str]:
@@ -237,17 +235,21 @@ class Archive:
                 yield pl.DataFrame(batch)
 
     def _paths(self, folder: str) -> list[str]:
-        if "://" not in self.root and not Path(self.root).is_dir():
-            return []
         found = self._files().get_file_info(FileSelector(folder, allow_not_found=True, recursive=True))
         return [each.path for each in found if each.type == FileType.File]
 
     def _handler(self) -> Any:
         # A new one each time: its token is valid for an hour, and a large date takes longer.
+        self._create_root()
         return DeltaFileSystemHandler(self.root, self.store.options())
 
     def _files(self) -> PyFileSystem:
+        self._create_root()
         return PyFileSystem(DeltaStorageHandler(self.root, self.store.options()))
+
+    def _create_root(self) -> None:
+        if "://" not in self.root:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
 
     def _error(self, path: str, what: str) -> ArchiveError:
         return ArchiveError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.archived import RETENTION
 from assets.devices import tables as devices
 from assets.devices.contract import DeviceAlerts, DeviceReadings
 from assets.devices.gold import device_health
@@ -34,7 +35,7 @@ SILVER = TABLES["silver/glucose_readings"]
 
 
 def empty_lake(folder: Path) -> Analytics:
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD))
+    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD, RETENTION))
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
