@@ -26,7 +26,8 @@ class RetentionRows(dy.Schema):
 
     `number` is their order. `step` is ``prepared`` (the rows are counted and, unless `archive` is null, archived and
     read back), ``deleted`` or ``restored``. `readings` counts those in the events of bronze. `checksum` is over all
-    columns of all rows, in any order. `manifest` is a path below `archive`.
+    columns of all rows, in any order. `manifest` is a path below `archive`. `event_dates` of silver, as
+    ``2026-11-22,2026-11-23``, are those of the rows.
     """
 
     number = dy.Int64(nullable=False)
@@ -42,7 +43,7 @@ class RetentionRows(dy.Schema):
     archive = dy.String(nullable=True)
     manifest = dy.String(nullable=True)
     manifest_sha256 = dy.String(nullable=True)
-    event_dates = dy.List(dy.Date(nullable=False), nullable=True)
+    event_dates = dy.String(nullable=True)
 
 
 RETENTION = Table("audit/retention", RetentionRows)
@@ -95,7 +96,7 @@ def add_record(lake: Lake, record: Record) -> None:
     table = lake.table(RETENTION).ensure()
     known = table.transactions([_RECORDS])
     number = known.get(_RECORDS, 0) + 1
-    dates = None if record.event_dates is None else list(record.event_dates)
+    dates = None if record.event_dates is None else ",".join(day.isoformat() for day in record.event_dates)
     frame = pl.DataFrame([vars(record) | {"number": number, "event_dates": dates}], schema=RETENTION.schema)
     table.append(frame, transactions={_RECORDS: number}, expected=known)
 
@@ -173,5 +174,5 @@ def _span(what: str, days: list[date]) -> str:
     return f"{len(days)} {what}s from {days[0]} to {days[-1]}"
 
 
-def _dates(found: list[date] | None) -> tuple[date, ...] | None:
-    return None if found is None else tuple(found)
+def _dates(text: str | None) -> tuple[date, ...] | None:
+    return None if text is None else tuple(date.fromisoformat(day) for day in text.split(",") if day)

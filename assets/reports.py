@@ -14,6 +14,8 @@ from resources.table import Table
 
 def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:
     """One asset a report; its upstream is what the statement reads. One that fails keeps no other from being built."""
+    # What house-keeping records is no asset.
+    derived = [table for table in tables if table.layer != "audit"]
     keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(
@@ -21,7 +23,7 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
         specs=[
             dg.AssetSpec(
                 keys[report.name],
-                deps=[table_key(table.name) for table in tables if re.search(rf"\b{table.sql_name}\b", report.sql)],
+                deps=[table_key(table.name) for table in derived if re.search(rf"\b{table.sql_name}\b", report.sql)],
                 description=report.description,
                 group_name="reports",
                 kinds={"duckdb", "deltalake", "gold"},
