@@ -132,9 +132,12 @@ class Retention:
             ConcurrentWriteError: the rows changed meanwhile; nothing was removed. The next run archives them again.
         """
         part, seen = due.table.part("ingest_date", due.day), _Seen()
-        found = self._counted(due, part, seen) if self._archive is None else None
-        kept = self._archived(due, part, seen) if self._archive else None
-        rows, checksum = (kept.manifest.rows, kept.manifest.checksum) if kept else found or (0, "")
+        if self._archive is None:
+            kept = None
+            rows, checksum = self._counted(due, part, seen)
+        else:
+            kept = self._archived(self._archive, due, part, seen)
+            rows, checksum = kept.manifest.rows, kept.manifest.checksum
         record = Record(
             table_name=due.table.name,
             ingest_date=due.day,
@@ -176,12 +179,11 @@ class Retention:
                     missing += 1
         return missing
 
-    def _archived(self, due: Due, part: Part, seen: _Seen) -> Archived:
-        assert self._archive is not None
-        archive, name = self._archive, due.table.name
+    def _archived(self, archive: Archive, due: Due, part: Part, seen: _Seen) -> Archived:
+        name = due.table.name
         archive.sweep(name, due.day)
         earlier = archive.manifests(name, due.day)
-        kept = self._same(due, part, seen, earlier) if earlier else None
+        kept = self._same(archive, due, part, seen, earlier) if earlier else None
         if kept is None:
             kept = archive.write(name, part, self._now(), seen.of(part.frames(), due.role))
             archive.verify(kept)
@@ -192,16 +194,17 @@ class Retention:
                 archive.discard(each)
         return kept
 
-    def _same(self, due: Due, part: Part, seen: _Seen, earlier: Sequence[Archived]) -> Archived | None:
+    def _same(
+        self, archive: Archive, due: Due, part: Part, seen: _Seen, earlier: Sequence[Archived]
+    ) -> Archived | None:
         """An intact archive of the same rows, of a run that was killed or of rows that were put back since."""
-        assert self._archive is not None
         counted = self._counted(due, part, seen)
         columns = {each: str(type_) for each, type_ in part.schema.items()}
         for each in earlier:
             found = each.manifest
             if (found.rows, found.checksum) == counted and found.columns == columns:
                 with suppress(ArchiveError):
-                    self._archive.verify(each)
+                    archive.verify(each)
                     return each
         return None
 

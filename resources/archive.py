@@ -15,7 +15,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class Archive:
         store: its root, and what opens it.
     """
 
-    store: Lake = field()
+    store: Lake
 
     @property
     def root(self) -> str:

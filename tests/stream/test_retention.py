@@ -554,3 +554,14 @@ def test_lake_and_archive_may_be_on_azure(on_azure: tuple[Lake, Archive], monkey
             restore(lake, archive, table_of(lake, layer), day, NOW)
     assert everything(lake) == before
     assert isinstance(records(lake)[0], Record)
+
+
+def test_a_session_that_commits_while_a_date_is_put_back_is_not_refused(tmp_path: Path) -> None:
+    lake, archive = lake_in(tmp_path), archive_in(tmp_path)
+    three_days(lake)
+    retire_all(lake, archive)
+    for layer in LAYERS:
+        table, row = table_of(lake, layer), stored(lake, layer, NEWEST).head(1)
+        late = Overtaken(table.table, table.uri, lake, partial(restore, lake, archive, table, OLD, NOW))
+        assert late.append(row, transactions={f"{CONTRACT.stream}/0": 10**6}) == 1
+        assert stored(lake, layer, OLD).height
