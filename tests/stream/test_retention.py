@@ -27,9 +27,10 @@ from resources.archive import Archive, ArchiveError
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.table import Table
 from tests.services.azurite import ACCOUNT, Azurite
-from tests.stream.hubs import MemoryHub, MemoryPublisher
-from tests.stream.scenarios import EAGER, NOON, body, lake_in, reading, run_session, ticking, troubled_bodies
+from tests.stream.hubs import MemoryHub
+from tests.stream.scenarios import NOON, body, lake_in, reading, run_session, ticking, troubled_bodies
 from tests.stream.tables import everything
+from tests.stream.test_outlet import NOT_WAITING, AwayPublisher
 
 DAY = timedelta(days=1)
 AFTER = (0, 1, 4)
@@ -457,16 +458,17 @@ def test_what_is_still_needed_stays(tmp_path: Path) -> None:
 
 def test_events_that_are_not_processed_and_alerts_that_wait_stay(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
-    publisher = MemoryPublisher()
     hub.send([body(reading(0, 300))], NOON)
-    run_session(lake, hub, publisher=publisher, limits=EAGER)
+    run_session(lake, hub, publisher=AwayPublisher(), limits=NOT_WAITING)
+    assert stored(lake, "alerts", OLD).height
+    assert (
+        retention(lake, None).held(Due(table_of(lake, "alerts"), "alerts", OLD, 1)) == "alerts wait for the alerts hub"
+    )
+    bronze = Due(table_of(lake, "bronze"), "bronze", OLD, 1)
+    assert retention(lake, None).held(bronze) is None
     silver = table_of(lake, "silver")
     silver.append(silver.scan().collect().clear(), transactions={f"{CONTRACT.stream}/0": -1})
-    store = StreamStore(CONTRACT, lake)
-    store.look()
-    assert store.is_behind()
-    due = Due(store.bronze, "bronze", OLD, 1)
-    assert "not processed yet" in str(retention(lake, None).held(due))
+    assert "not processed yet" in str(retention(lake, None).held(bronze))
 
 
 def test_a_rederive_that_begins_just_before_the_removal_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
