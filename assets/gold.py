@@ -18,6 +18,7 @@ from functools import partial
 
 import polars as pl
 
+from assets.archived import closed_event_dates, refuse_closed, refuse_renewal
 from assets.discretion import without_text
 from resources.lake import Lake, LakeTable
 from resources.table import Table
@@ -107,14 +108,17 @@ class DailyGold:
 
         Raises:
             ConcurrentWriteError: another refresh came first; nothing was written. Refresh what is pending then.
+            ArchivedError: silver rows of a date were archived; nothing was written.
         """
         gold, silver = lake.table(self.table).create(), lake.table(self.source).create()
         if not gold.is_current():
+            refuse_renewal(gold, self._closed(lake))
             _renew(gold)
         standing = self._standing(lake, dates)
         # Read after the standing, so whatever another refresh wrote before is older, and what it writes now is noticed.
         version = silver.delta().version()
         assert standing is not None, "the source was just created"
+        refuse_closed(gold.name, self._closed(lake, version), dates)
         rows, back = silver.scan(version), timedelta(days=self.days_back)
         frames = (
             _computed(self.table, self.compute, rows.filter(pl.col("event_date").is_between(day - back, day)), [day])
@@ -159,10 +163,16 @@ class DailyGold:
         elif (base := known.get(_base(mark), -1)) >= known[mark]:
             touched = dict.fromkeys(_event_dates(silver) | {*gold.dates("event_date")}, base) | touched
         touched = self._with_followers(touched, silver)
+        if touched:
+            closed = self._closed(lake)
+            touched = {day: last for day, last in touched.items() if day not in closed}
         found = _Standing(mark, version, known, is_usable, touched)
         reflected = gold.transactions([found.reflects(day) for day in {*touched, *dates}])
         pending = {day: last for day, last in sorted(touched.items()) if reflected.get(found.reflects(day), -1) < last}
         return replace(found, known=known | reflected, pending=pending)
+
+    def _closed(self, lake: Lake, version: int | None = None) -> set[date]:
+        return closed_event_dates(lake, self.source, self.days_back, version)
 
     def _with_followers(self, touched: dict[date, int], silver: LakeTable) -> dict[date, int]:
         if not self.days_back or not touched:

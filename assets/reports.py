@@ -19,6 +19,8 @@ def report_assets(
 
     One that fails keeps no other from being built.
     """
+    # What house-keeping records is no asset.
+    derived = [table for table in tables if table.layer != "audit"]
     keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(
@@ -26,7 +28,7 @@ def report_assets(
         specs=[
             dg.AssetSpec(
                 keys[report.name],
-                deps=[table_key(table.name) for table in report.sources(tables, unions)],
+                deps=[table_key(table.name) for table in report.sources(derived, unions)],
                 description=report.description,
                 group_name="reports",
                 kinds={"duckdb", "deltalake", "gold"},

@@ -238,6 +238,70 @@ def rederive(
         out.print(f"{found.name}: silver, quarantine, alerts and gold are made anew from bronze.")
 
 
+@app.command()
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be archived and removed.")] = False,
+) -> None:
+    """Archive and remove ingest dates that are older than PULSELAKE_KEEP_DAYS says."""
+    from orchestration.retention import retire
+    from resources.signals import DeferredSignals
+
+    settings = _settings()
+    with _explained(), DeferredSignals() as signals:
+        run = retire(settings, progress, is_dry=dry_run, should_stop=lambda: signals.is_noted)
+        progress("")
+        for due in run.due:
+            out.print(f"{due.table.name}: {due.day} would be archived and removed, {due.rows:,} rows")
+        for each in run.retired:
+            where = f"archived in {each.manifest}" if each.manifest else "not archived"
+            out.print(f"{each.table}: {each.day} removed, {each.rows:,} rows, {where}", highlight=False)
+        for due, reason in run.held:
+            err.print(f"{due.table.name}: {due.day} stays for now: {reason}", highlight=False)
+        if not settings.keep_days:
+            out.print("PULSELAKE_KEEP_DAYS is not set: everything is kept.")
+        elif not (run.due or run.retired or run.held):
+            out.print("No ingest date has expired.")
+        if signals.is_noted:
+            err.print("Stopped: what was removed is archived and recorded; `pulselake retention` goes on from here.")
+            raise typer.Exit(130)
+
+
+archive = typer.Typer(help="Rows that retention archived.", no_args_is_help=True)
+app.add_typer(archive, name="archive")
+
+
+@archive.command()
+def verify() -> None:
+    """Read every archive of removed rows and compare it with what was recorded; exits with 1 if one is not intact."""
+    from orchestration.retention import verify as look_through
+
+    intact = broken = 0
+    with _explained():
+        for each in look_through(_settings()):
+            progress(f"{each.record.table_name} of {each.record.ingest_date} …")
+            intact, broken = intact + (not each.problem), broken + bool(each.problem)
+            if each.problem:
+                progress("")
+                name = f"{each.record.table_name} of {each.record.ingest_date}"
+                err.print(f"[red]{escape(f'{name}: {each.problem}')}[/]", highlight=False)
+        progress("")
+    out.print(f"{intact:,} archives are intact, {broken:,} are not.")
+    raise typer.Exit(1 if broken else 0)
+
+
+@archive.command()
+def restore(
+    table: Annotated[str, typer.Argument(help="Such as bronze/glucose_readings.")],
+    day: Annotated[datetime, typer.Argument(help="The ingest date.", formats=["%Y-%m-%d"])],
+) -> None:
+    """Put archived rows of an ingest date back into their table; they stay for two weeks."""
+    from orchestration.retention import restore as put_back
+
+    with _explained():
+        record = put_back(_settings(), table, day.date(), datetime.now(UTC))
+    out.print(f"{table}: {record.rows:,} rows of {record.ingest_date} are back.")
+
+
 hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)
 app.add_typer(hubs, name="hubs")
 
@@ -412,6 +476,7 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None:
             return
+        from assets.archived import ArchivedError
         from assets.gold import GoldError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
@@ -419,7 +484,9 @@ class _explained:
         from generator.publisher import PublishError
         from orchestration.home import HomeInUseError
         from orchestration.processes import ChildError, StoppedError
+        from orchestration.retention import RetentionError
         from orchestration.system import LakeUnavailableError
+        from resources.archive import ArchiveError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError, SchemaError
         from resources.reports import ReportsError
@@ -430,6 +497,9 @@ class _explained:
             ClockError,
             ProcessingError,
             GoldError,
+            ArchivedError,
+            ArchiveError,
+            RetentionError,
             ConcurrentWriteError,
             SchemaError,
             ReportsError,

@@ -9,7 +9,7 @@ from assets.gold_asset import daily_gold_asset, derived_gold_asset
 from assets.reports import report_assets
 from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets
 from orchestration.jobs import gold_job, rederive_job, replay_job, reports_job, session_job
-from orchestration.schedules import housekeeping, schedules
+from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, session_sensor
 from orchestration.system import HUBS, SQL, STREAMS, tables, unions
 from resources.dagster_resources import HubsResource, LakeResource
@@ -59,6 +59,7 @@ defs = dg.Definitions(
         *(rederive_job(stream) for stream in STREAMS),
         reports_of_lake,
         housekeeping,
+        retention,
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),

@@ -1,4 +1,4 @@
-"""What runs by the clock: house-keeping of run records and tables, and the reports."""
+"""What runs by the clock: house-keeping of run records and tables, retention, and the reports."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,14 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
-from orchestration.jobs import Job
+from orchestration.jobs import MAX_RUNTIME_TAG, Job
+from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
+from resources.signals import DeferredSignals
 
+RETENTION_MAX_RUNTIME_S = 12 * 3600
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -83,10 +86,34 @@ def housekeeping() -> None:
     maintain_gold()
 
 
+@dg.op(pool="retention")
+def retire_expired_dates(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+    """Archives and removes ingest dates that are older than PULSELAKE_KEEP_DAYS says; without it, nothing."""
+    with DeferredSignals() as signals:
+        try:
+            run = retire(hubs.settings(), context.log.info, should_stop=lambda: signals.is_noted)
+        except RetentionError as error:
+            raise dg.Failure(str(error)) from error
+    for due, reason in run.held:
+        context.log.warning("%s of %s stays for now: %s", due.table.name, due.day, reason)
+    context.log.info("Removed %d rows of %d dates", sum(each.rows for each in run.retired), len(run.retired))
+    signals.deliver()
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={MAX_RUNTIME_TAG: str(RETENTION_MAX_RUNTIME_S)},
+    description="Archives and removes rows that are older than PULSELAKE_KEEP_DAYS says.",
+)
+def retention() -> None:
+    retire_expired_dates()
+
+
 def schedules(reports: Job) -> list[dg.ScheduleDefinition]:
-    """House-keeping every hour, reports every quarter of an hour."""
+    """House-keeping every hour, retention every night, reports every quarter of an hour."""
     running = dg.DefaultScheduleStatus.RUNNING
     return [
         dg.ScheduleDefinition(job=housekeeping, cron_schedule="17 * * * *", default_status=running),
+        dg.ScheduleDefinition(job=retention, cron_schedule="43 2 * * *", default_status=running),
         dg.ScheduleDefinition(job=reports, cron_schedule="*/15 * * * *", default_status=running),
     ]

@@ -50,6 +50,11 @@ def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[Las
         )
     out.print(rows)
     for each in streams:
+        if each.archived:
+            gone = (
+                f"{role} {count:,} rows of {dates:,} ingest dates" for role, (dates, count) in each.archived.items()
+            )
+            out.print(f"{each.stream.name}: archived: {', '.join(gone)}", highlight=False)
         _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
 

@@ -1,12 +1,13 @@
 """What `pulselake status` shows: lag, last session and micro-batch, quarantine by reason and alerts. Counts only."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
+from assets.archived import archived
 from assets.stream.asset import table_key
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
@@ -31,6 +32,7 @@ class StreamStatus:
         quarantine: rows of the asked days by reason.
         alerts: rows of the asked days by rule.
         duplicates: dropped repeats of the asked days.
+        archived: by role of the table how many ingest dates retention removed, and how many rows they had.
     """
 
     stream: Stream
@@ -41,6 +43,7 @@ class StreamStatus:
     quarantine: Mapping[str, int]
     alerts: Mapping[str, int]
     duplicates: int
+    archived: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
     quarantine: dict[str, int] = {}
     alerts: dict[str, int] = {}
     store = StreamStore(stream.contract, lake)
+    gone = {role: archived(lake, table).values() for role, table in store.tables.items()}
     try:
         lag = backlog(stream.contract, lake, sources.source(settings, stream.name))
     except (HubUnavailableError, HubRecreatedError) as error:
@@ -88,6 +92,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
         quarantine=quarantine,
         alerts=alerts,
         duplicates=sum(store.duplicates(day) for day in asked),
+        archived={role: (len(each), sum(record.rows for record in each)) for role, each in gone.items() if each},
     )
 
 

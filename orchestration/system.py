@@ -9,6 +9,7 @@ from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
+from assets.archived import RETENTION
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
@@ -83,7 +84,8 @@ def stream(name: str) -> Stream:
 
 def tables() -> list[Table]:
     """All tables of the lake."""
-    return [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+    of_streams = [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+    return [*of_streams, RETENTION]
 
 
 def unions() -> list[Union]:

@@ -20,6 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from resources.copies import Copies, remove_folder
 from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
+from resources.parts import Part, part_of
 from resources.schema import Difference, arrow_schema, delta_schema, difference, remedy
 from resources.table import Table
 
@@ -196,10 +197,10 @@ class LakeTable:
         rows = pl.scan_delta(delta, storage_options=self.lake.polars_options() or None)
         return rows.with_columns(absent).select(self._schema.names())
 
-    def dates(self, column: str) -> list[date]:
+    def dates(self, column: str, version: int | None = None) -> list[date]:
         """The dates of a partition column that have rows, in order; the log alone is read."""
         try:
-            partitions = self.delta().partitions()
+            partitions = self.delta(version).partitions()
         except TableNotFoundError:
             return []
         return sorted({date.fromisoformat(partition[column]) for partition in partitions})
@@ -406,6 +407,44 @@ class LakeTable:
                 list(self.table.partition_by),
                 [(partition[0], "=", partition[1])] if partition else None,
                 commit_properties=_commit(transactions, event_dates),
+                post_commithook_properties=HOOKS,
+            )
+
+    def part(self, column: str, day: date) -> Part:
+        """The rows of one date of a partition column as they stand now, with the columns that the table has.
+
+        Raises:
+            TableNotFoundError: the table was not created yet.
+        """
+        options = self.lake.options()
+        return part_of(self.delta(), column, day, options)
+
+    def remove(
+        self, part: Part, *, transactions: Mapping[str, int], expected: Mapping[str, int | None] | None = None
+    ) -> None:
+        """Removes the rows of a date in one commit. Appends of others go on; the contract is not looked at.
+
+        Args:
+            part: the rows, as `part` gave them.
+            transactions, expected: as for `replace`.
+
+        Raises:
+            ConcurrentWriteError: the date has other rows by now, or as for `append`; nothing was removed.
+        """
+        delta = self.delta()
+        self._compare(delta, expected or {})
+        if not part.is_in(delta):
+            raise ConcurrentWriteError(
+                f"{self.name}: the rows of {part.column} {part.day} are not those of version {part.version} any more. "
+                "Nothing was removed; try again."
+            )
+        with self._refused():
+            delta.create_write_transaction(
+                [*part.removals()],
+                "append",
+                delta.schema(),
+                delta.metadata().partition_columns,
+                commit_properties=_commit(transactions, ()),
                 post_commithook_properties=HOOKS,
             )
 

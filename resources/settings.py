@@ -14,6 +14,10 @@ from resources.lake import Lake
 from resources.leases import Lease
 
 PREFIX = "PULSELAKE_"
+EXPIRING_LAYERS = ("bronze", "silver", "quarantine", "alerts")
+MIN_KEEP_DAYS = 7
+"""Gold of an event date is closed with the ingest dates around it, and today's must never be."""
+NO_ARCHIVE = "none"
 DEFAULT_CONSUMER_GROUP = "$Default"
 LEASES = "_leases"
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
@@ -84,6 +88,10 @@ class Settings(BaseSettings):
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
         sql_memory: how much a statement of ``pulselake sql`` may hold, as ``2GB`` (PULSELAKE_SQL_MEMORY).
         sql_timeout_s: how long one may take (PULSELAKE_SQL_TIMEOUT_S).
+        keep_days: for how many days rows are kept, by layer or by table, ``layer=days,layer/table=days,…``
+            (PULSELAKE_KEEP_DAYS); what is not named is kept for ever.
+        archive: where rows go before they are removed (PULSELAKE_ARCHIVE): a folder, an ``abfss://`` URI, or ``none``;
+            default ``<home>/archive``.
     """
 
     model_config = SettingsConfigDict(
@@ -105,6 +113,8 @@ class Settings(BaseSettings):
     late_alert_after_s: float = Field(default=7200.0, gt=0)
     sql_memory: str = Field(default="1GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
     sql_timeout_s: float = Field(default=300.0, gt=0)
+    keep_days: Annotated[dict[str, int], NoDecode] = {}
+    archive: str | None = None
 
     @field_validator("event_hubs")
     @classmethod
@@ -129,6 +139,20 @@ class Settings(BaseSettings):
         if any(not stream.strip() or not hub.strip() for stream, _, hub in pairs):
             raise ValueError("must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
         return {stream.strip(): hub.strip() for stream, _, hub in pairs}
+
+    @field_validator("keep_days", mode="before")
+    @classmethod
+    def _parse_keep_days(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [[part.strip() for part in pair.split("=")] for pair in value.split(",") if pair.strip()]
+        if not all(len(pair) == 2 and pair[1].isdigit() and _expires(pair[0]) for pair in pairs):
+            raise ValueError(
+                f"must be like 'bronze=400,silver/glucose_readings=90'; rows expire in {', '.join(EXPIRING_LAYERS)}"
+            )
+        if any(int(days) < MIN_KEEP_DAYS for _, days in pairs):
+            raise ValueError(f"must keep at least {MIN_KEEP_DAYS} days")
+        return dict(pairs)
 
     @cached_property
     def root(self) -> Path:
@@ -165,10 +189,11 @@ class Settings(BaseSettings):
 
     def open_lake(self) -> Lake:
         """The lake."""
-        if self.lake and "://" in self.lake:
-            storage = AzureStorage()
-            return Lake(self.lake, storage.options(), None if storage.has_secret else _azure_token())
-        return Lake(str(Path(self.lake).expanduser().resolve() if self.lake else self.root / "lake"))
+        return _store(self.lake or str(self.root / "lake"))
+
+    def open_archive(self) -> Lake | None:
+        """Where rows are archived before they are removed; None if they shall not be."""
+        return None if self.archive == NO_ARCHIVE else _store(self.archive or str(self.root / "archive"))
 
     def lease(self, stream: str, name: str) -> Lease:
         """A process's part in the work on a stream; a folder of the lake holds the locks, or of the home on Azure."""
@@ -178,3 +203,14 @@ class Settings(BaseSettings):
     def hub(self, stream: str) -> str:
         """The name of a stream's hub."""
         return self.hubs.get(stream, stream)
+
+
+def _store(root: str) -> Lake:
+    if "://" in root:
+        storage = AzureStorage()
+        return Lake(root, storage.options(), None if storage.has_secret else _azure_token())
+    return Lake(str(Path(root).expanduser().resolve()))
+
+
+def _expires(name: str) -> bool:
+    return name.partition("/")[0] in EXPIRING_LAYERS

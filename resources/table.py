@@ -36,7 +36,7 @@ class Table:
 
     @property
     def layer(self) -> str:
-        """``bronze``, ``silver``, ``quarantine``, ``alerts`` or ``gold``."""
+        """``bronze``, ``silver``, ``quarantine``, ``alerts``, ``gold`` or ``audit``."""
         return self.name.split("/")[0]
 
     @property

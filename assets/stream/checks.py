@@ -6,9 +6,11 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from assets.archived import archived
 from assets.stream.log import HubPartition, Offsets, hub_epoch, is_beyond
 from assets.stream.slices import slices
 from assets.stream.store import StreamStore
+from resources.lake import LakeTable
 
 MAX_QUARANTINE_SHARE = 0.05
 MAX_SILENCE = timedelta(minutes=15)
@@ -16,6 +18,9 @@ SLICE_ROWS = 2_000_000
 """How many rows are compared at once, and those of a minute more."""
 RECENT = timedelta(minutes=30)
 """Some sessions long: one that was killed is made up for."""
+
+
+PER_ROW = pl.len()
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,12 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
             the other; it costs much less than the whole day.
     """
     of_day = pl.col("ingest_date") == day
-    bronze, silver, quarantine = (
-        table.scan().filter(of_day) for table in (store.bronze, store.silver, store.quarantine)
-    )
+    silver = store.silver.scan().filter(of_day)
     since = now - RECENT if recent else None
-    readings, quarantined = _total(bronze, pl.col("reading_count").sum()), _total(quarantine, pl.len())
+    readings = _readings(store.bronze, day, pl.col("reading_count").sum())
+    quarantined = _readings(store.quarantine, day)
     findings = [
-        _reconcile(readings, _total(silver, pl.len()), quarantined, store.duplicates(day)),
+        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day)),
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
@@ -83,6 +87,13 @@ def _total(rows: pl.LazyFrame, what: pl.Expr) -> int:
     return int(rows.select(what).collect(engine="streaming").item())
 
 
+def _readings(table: LakeTable, day: date, what: pl.Expr = PER_ROW) -> int:
+    """The readings of a day in a table or, where retention removed them, as they were counted then."""
+    if record := archived(table.lake, table).get(day):
+        return record.rows if record.readings is None else record.readings
+    return _total(table.scan().filter(pl.col("ingest_date") == day), what)
+
+
 def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int) -> Finding:
     difference = readings - in_silver - in_quarantine - duplicates
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
@@ -108,7 +119,10 @@ def _continuity(store: StreamStore, day: date, since: datetime | None) -> Findin
     number, pulled_at = pl.col("sequence_number"), pl.col("pulled_at")
     of_day = bronze.filter(pl.col("ingest_date") == day)
     last: Offsets = {}
-    if earlier := [each for each in store.bronze.dates("ingest_date") if each < day]:
+    earlier = [each for each in store.bronze.dates("ingest_date") if each < day]
+    gone = archived(store.bronze.lake, store.bronze)
+    # Where a day between the two was archived, the numbers do not follow on one another.
+    if earlier and not any(earlier[-1] < each < day for each in gone):
         last = _reached(bronze.filter(pl.col("ingest_date") == earlier[-1]), number.max())
     counts = {"missing": 0, "doubled": 0}
     if since is not None:

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from assets.archived import archived, refuse_archived
 from assets.stream.contract import Contract
 from assets.stream.decode import body_size
 from assets.stream.known import Known
@@ -142,6 +143,7 @@ def rebuild(
         LeaseError: another rebuild or the session did not make room in time.
         ConcurrentWriteError: a session wrote to the day meanwhile; nothing more was replaced.
         SchemaError: a table does not fit the contract; nothing was replaced.
+        ArchivedError: the day's rows of bronze were archived; nothing was replaced.
     """
     lease = lease or Lease()
     with lease.rebuilding():
@@ -152,6 +154,9 @@ def _rebuild(
     contract: Contract, lake: Lake, day: date, on_new_alerts: Callable[[pl.DataFrame], None], lease: Lease
 ) -> Rebuilt:
     store = _caught_up(contract, lake)
+    refuse_archived(lake, store.bronze, {day: "silver, quarantine and alerts of a day are made from them"})
+    # Where the day's alerts were archived, it is not known which of them were stored before: none is told of.
+    are_told = day not in archived(lake, store.alerts)
     folder = lake.below(f"{FOLDER}/{contract.stream}")
     folder.remove()
     rebuilt = _Rebuilt(store, folder, day)
@@ -169,7 +174,7 @@ def _rebuild(
             outcome = processor.process(events.positions, events.bodies)
             rebuilt.add(outcome)
             known.mark_stored()
-            new = _never_stored(store, outcome.alerts)
+            new = _never_stored(store, outcome.alerts) if are_told else outcome.alerts.clear()
             new_alerts += new.height
             if new.height:
                 on_new_alerts(new)
@@ -269,7 +274,10 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     """
     store = StreamStore(contract, lake)
     due = store.replay_due_from
-    before = (day for day in store.quarantine.dates("ingest_date") if due is None or day < due)
+    # A day whose events were archived cannot be rebuilt, so a fix does not reach it.
+    in_bronze = {*store.bronze.dates("ingest_date")}
+    quarantined = (day for day in store.quarantine.dates("ingest_date") if day in in_bronze)
+    before = (day for day in quarantined if due is None or day < due)
     first = next((day for day in before if _is_changed(store, day)), due)
     return [] if first is None else [day for day in store.bronze.dates("ingest_date") if day >= first]
 

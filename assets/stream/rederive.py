@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from assets.archived import refuse_archived
 from assets.stream.contract import Contract, Utc
 from assets.stream.log import PUBLISHED, REDERIVED, REPLAY
 from assets.stream.process import Processor
@@ -45,10 +46,13 @@ def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
     Raises:
         ProcessingError: events could not be processed.
         SchemaError: bronze does not fit; nothing was written.
+        ArchivedError: bronze of a day that other tables have was archived; nothing was written.
     """
     store = StreamStore(contract, lake)
     store.bronze.ensure()
     store.look()
+    days = {day for role in SWAPPED for day in store.tables[role].dates("ingest_date")}
+    refuse_archived(lake, store.bronze, dict.fromkeys(days, "a rederive makes the other tables' rows from them"))
     beside = _beside(contract, lake)
     if (code := _code_of(contract)) != store.log.of("bronze").get(store.log.id(REDERIVED)):
         _folder(contract, lake).remove()

@@ -10,6 +10,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from deltalake.schema import PrimitiveType
+from deltalake.transaction import RemoveAction
 
 from resources.copies import Copies, remove_folder
 
@@ -254,3 +255,45 @@ def test_files_of_another_table_are_copied_and_put_in_the_place_of_a_tables_own(
     remove_folder(str(new / "nothing"), {})
     assert not any(new.rglob("*.parquet"))
     assert pl.scan_delta(DeltaTable(old)).collect().height == other.height
+
+
+def removal(table: str, day: str, *, is_change: bool) -> Callable[[DeltaTable], object]:
+    """Removes the files that a day has now."""
+    files = pl.DataFrame(DeltaTable(table).get_add_actions(flatten=True)).filter(pl.col("partition.day") == day)
+    actions = [
+        RemoveAction(path, is_change, 0, size, {"day": day}) for path, size in files["path", "size_bytes"].iter_rows()
+    ]
+    return lambda delta: delta.create_write_transaction([*actions], "append", delta.schema(), ["day"])
+
+
+def test_files_are_removed_by_name_and_what_came_later_stays(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    remove, stale = removal(table, "a", is_change=False), DeltaTable(table)
+    write_deltalake(table, ROWS, mode="append")
+    remove(stale)
+    assert pl.scan_delta(table).collect()["day"].sort().to_list() == ["a", "b", "b"]
+    assert DeltaTable(table).transaction_version("stream/0") == 5
+
+
+@pytest.mark.parametrize("is_change", [True, False])
+def test_a_removal_refuses_an_append_that_began_before_it_only_where_it_changes_data(
+    tmp_path: Path, is_change: bool
+) -> None:
+    table = new_table(tmp_path)
+    stale = DeltaTable(table)
+    removal(table, "a", is_change=is_change)(DeltaTable(table))
+    if is_change:
+        with pytest.raises(CommitFailedError, match="deleted data this operation read"):
+            write_deltalake(stale, ROWS, mode="append")
+    else:
+        write_deltalake(stale, ROWS, mode="append")
+    assert DeltaTable(table).count() == (1 if is_change else 3)
+
+
+def test_a_removal_of_files_that_were_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
+    table = new_table(tmp_path)
+    remove, stale = removal(table, "a", is_change=False), DeltaTable(table)
+    write_deltalake(table, ROWS.head(1), mode="overwrite", predicate="day = 'a'")
+    with pytest.raises(CommitFailedError):
+        remove(stale)
+    assert DeltaTable(table).count() == 2

@@ -77,6 +77,7 @@ def test_jobs():
         "glucose_readings_session",
         "housekeeping",
         "reports",
+        "retention",
     ]
 
 
@@ -96,6 +97,7 @@ def test_schedules():
     assert {schedule.name: schedule.cron_schedule for schedule in schedules} == {
         "housekeeping_schedule": "17 * * * *",
         "reports_schedule": "*/15 * * * *",
+        "retention_schedule": "43 2 * * *",
     }
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.archived import RETENTION
 from assets.devices import tables as devices
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.contract import DeviceAlerts, DeviceReadings
@@ -38,7 +39,7 @@ UNIONS = layers([GLUCOSE, DEVICES])
 
 
 def empty_lake(folder: Path) -> Analytics:
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD), UNIONS)
+    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD, RETENTION), UNIONS)
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The reports: every file runs on an empty and on a filled lake and fits a Delta table."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from assets.archived import Record, add_record
 from resources.analytics import Analytics, QueryError
 from resources.lake import ConcurrentWriteError, Lake
 from resources.reports import Report, build_report, reason, report_table, reports, stored_reports, write_report
@@ -101,6 +103,22 @@ def test_data_quality_accounts_for_every_reading(analytics):
     )
     found = build_report(analytics, REPORTS["data_quality"]).filter(stream="glucose_readings", ingest_date=day(23))
     assert found.select(columns).rows() == [(2, 9, 5, 3, 1, pytest.approx(100 / 3))]
+
+
+def test_data_quality_counts_what_retention_removed_and_what_was_put_back_once(tmp_path):
+    counts = ("event_count", "reading_count", "silver_count", "quarantined_count", "duplicate_count")
+    analytics, stream = filled_lake(tmp_path), "glucose_readings"
+    record = Record(f"bronze/{stream}", day(21), "deleted", NOON, "id", 1, rows=4, checksum="", readings=9)
+    for each in (
+        record,
+        replace(record, table_name=f"silver/{stream}", rows=6, readings=None),
+        replace(record, table_name=f"quarantine/{stream}", rows=2, readings=None),
+        replace(record, table_name=f"alerts/{stream}", rows=7, readings=None),
+        replace(record, ingest_date=day(23), rows=100, readings=100),
+    ):
+        add_record(analytics.lake, each)
+    found = build_report(analytics, REPORTS["data_quality"]).filter(stream=stream)
+    assert found.select("ingest_date", *counts).head(2).rows() == [(day(21), 4, 9, 6, 2, 1), (day(23), 2, 9, 5, 3, 1)]
 
 
 def test_device_attention_judges_the_newest_day(analytics):
