@@ -411,7 +411,7 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None:
             return
-        from assets.gold import GoldError
+        from assets.slots import GoldError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError

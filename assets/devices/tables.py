@@ -19,10 +19,10 @@ def _sum() -> dy.Int64:
 
 
 class DeviceSlots(dy.Schema):
-    """What the reports of one device in a quarter of an hour of one event date come to. Key: device_id, event_date, slot.
+    """What the reports of one device in a quarter of an hour of one event date come to.
 
-    Sums of levels are in millionths of a percent, those of times in microseconds since the slot began. Sums in two
-    columns are `…_high` x 2^32 + `…_low`.
+    Key: device_id, event_date, slot. Sums of levels are in millionths of a percent, those of times in microseconds
+    since the slot began. Sums in two columns are `…_high` x 2^32 + `…_low`.
     """
 
     device_id = dy.Int64(primary_key=True)

@@ -1,0 +1,109 @@
+"""A lake whose silver holds one long day of readings, written as fast as it can be, and what comes in afterwards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+from deltalake import CommitProperties, write_deltalake
+
+from assets.day import slot
+from assets.glucose.assets import CONTRACT
+from benchmarks.report import say
+from resources.lake import EVENT_DATES, Lake, LakeTable
+from resources.maintenance import HOOKS, row_properties
+from resources.schema import delta_schema
+
+PATIENTS = 1000
+FULL_DAY = PATIENTS * 86_400
+DAY = datetime(2026, 11, 23, tzinfo=UTC)
+_FILE_ROWS = 3_600_000
+_COMMIT_S = 2
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A lake with some readings of one event date: 1,000 patients, each second, up to `end`."""
+
+    folder: Path
+    readings: int
+
+    @property
+    def lake(self) -> Lake:
+        """The lake itself."""
+        return Lake(str(self.folder))
+
+    @property
+    def silver(self) -> LakeTable:
+        """Its silver table."""
+        return self.lake.table(CONTRACT.tables.silver)
+
+    def write(self) -> "Grown":
+        """Writes the readings in the files that compaction would have made."""
+        silver, began = self.silver.create(), datetime.now(UTC)
+        properties = row_properties(delta_schema(silver.table), level=4, max_row_group_size=131_072)
+        for first in range(0, self.readings, _FILE_ROWS):
+            rows = _readings(first, min(_FILE_ROWS, self.readings - first))
+            write_deltalake(
+                silver.delta(),
+                rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+                mode="append",
+                writer_properties=properties,
+                post_commithook_properties=HOOKS,
+                commit_properties=CommitProperties(custom_metadata={EVENT_DATES: DAY.date().isoformat()}),
+            )
+        say(f"  {self.readings:,} readings were written in {(datetime.now(UTC) - began).total_seconds():.0f} s")
+        return self
+
+    def arrive(self, seconds: int = 30, late: int = 0) -> int:
+        """Commits what comes in during some seconds, every two seconds, as a session does.
+
+        Args:
+            seconds: for how long.
+            late: how many readings of each commit were measured up to two hours before.
+        """
+        count = self.readings
+        for rows in self._commits(seconds, late):
+            slots = dict(rows.select("event_date", slot()).unique().group_by("event_date").agg("slot").iter_rows())
+            self.silver.append(rows, transactions={}, event_dates=slots, event_slots=slots)
+            count += rows.height
+        return count - self.readings
+
+    def _commits(self, seconds: int, late: int) -> Iterator[pl.DataFrame]:
+        for second in range(0, seconds, _COMMIT_S):
+            rows = _readings(self.readings + second * PATIENTS, _COMMIT_S * PATIENTS)
+            behind = pl.when(pl.int_range(pl.len()) < late).then(pl.int_range(pl.len()) % 7200 * 1_000_000 + 500_000)
+            yield rows.with_columns(pl.col("measured_at") - pl.duration(microseconds=behind.otherwise(0)))
+
+
+def _readings(first: int, count: int) -> pl.DataFrame:
+    """Readings in the order of time; the values wander, so that files compress as those of real ones do."""
+    number = pl.int_range(first, first + count, eager=True).alias("number")
+    patient, second = number % PATIENTS, number // PATIENTS
+    at = DAY + pl.select(pl.duration(seconds=second, microseconds=patient * 700)).to_series()
+    wave = (second / 3600 + patient).sin() * 60 + 120
+    value = (wave + (number.hash(7) % 9).cast(pl.Float64) - 4).round()
+    silver = CONTRACT.tables.silver.schema
+    columns = {
+        "patient_id": patient,
+        "device_id": patient + PATIENTS,
+        "measured_at": at.cast(silver["measured_at"]),
+        "glucose_mg_dl": value,
+        "location": pl.lit("home"),
+        "received_at": (at + timedelta(seconds=1)).cast(silver["received_at"]),
+        "partition": patient % 4,
+        "sequence_number": number // 4,
+        "event_index": pl.lit(0),
+        "event_date": pl.lit(DAY.date()),
+        "ingest_date": pl.lit(DAY.date()),
+        "hub_epoch": pl.lit(0),
+        "reported_value": value,
+        "reported_unit": pl.lit("mg/dL"),
+    }
+    return pl.select(
+        (pl.lit(columns[name]) if isinstance(columns.get(name), pl.Series) else columns.get(name, pl.lit(None)))
+        .cast(dtype)
+        .alias(name)
+        for name, dtype in silver.items()
+    )
