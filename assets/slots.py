@@ -151,9 +151,10 @@ class Prepared:
 
     def of(self, dates: Collection[date]) -> pl.DataFrame:
         """The slots of some dates that are done."""
-        kept = _on(self.stored, [day for day in dates if day in self.is_stored])
-        others = _on(self.silver, [day for day in dates if day not in self.is_stored])
-        return pl.concat([kept.select(self.columns).collect(), self.sums(others)])
+        kept = [day for day in dates if day in self.is_stored]
+        others = [day for day in dates if day not in self.is_stored and self.counts.get(day)]
+        frames = [_on(self.stored, kept).select(self.columns).collect()]
+        return pl.concat([*frames, self.sums(_on(self.silver, others))] if others else frames)
 
 
 class _Refresh:
@@ -257,7 +258,7 @@ class _Refresh:
         columns = self._slots.table.schema.names()
         frames = [kept.select(columns).collect()] if (day, part) in self._parts else []
         for batch in _batches(slots, counts):
-            for rows in self._shares(day, batch, sum(counts[number] for number in batch)):
+            for rows in self._shares(day, batch, sum(counts.get(number, 0) for number in batch)):
                 sums = self._slots.sums(rows)
                 frames.append(sums.with_columns(part=pl.lit(part, pl.Int64), reflects=pl.lit(0, pl.Int64)))
         frame = pl.concat(frames).select(columns).with_columns(reflects=pl.lit(self._version, pl.Int64))
@@ -316,14 +317,16 @@ def _counts(rows: pl.LazyFrame, column: str) -> dict[Any, int]:
 
 
 def _batches(slots: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
-    """Slots that hold rows, in batches of consecutive ones; one that has too many rows for a batch is one by itself."""
+    """Slots in batches of consecutive ones that hold rows; one that has too many for a batch is one by itself."""
     batch: list[int] = []
     rows = 0
-    for number in (each for each in slots if counts.get(each)):
-        if batch and (number != batch[-1] + 1 or rows + counts[number] > MAX_ROWS):
-            yield batch
+    for number in slots:
+        more = counts.get(number, 0)
+        if batch and (number != batch[-1] + 1 or rows + more > MAX_ROWS):
+            if rows:
+                yield batch
             batch, rows = [], 0
         batch.append(number)
-        rows += counts[number]
-    if batch:
+        rows += more
+    if rows:
         yield batch

@@ -1,4 +1,7 @@
-"""`python -m benchmarks [engine|drain|latency|memory|growth] [--quick] [--rows 1000000]`: measures, prints tables, writes `results/`."""
+"""Measures, prints tables, writes `results/`.
+
+`python -m benchmarks [engine|drain|latency|memory|growth] [--quick] [--rows 1000000 …]`
+"""
 
 import argparse
 from importlib import import_module

@@ -20,6 +20,7 @@ FULL_DAY = PATIENTS * 86_400
 DAY = datetime(2026, 11, 23, tzinfo=UTC)
 _FILE_ROWS = 3_600_000
 _COMMIT_S = 2
+_LATE_US = 7200 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Grown:
 
         Args:
             seconds: for how long.
-            late: how many readings of each commit were measured up to two hours before.
+            late: how many readings of each commit were measured earlier, up to two hours.
         """
         count = self.readings
         for rows in self._commits(seconds, late):
@@ -73,7 +74,9 @@ class Grown:
     def _commits(self, seconds: int, late: int) -> Iterator[pl.DataFrame]:
         for second in range(0, seconds, _COMMIT_S):
             rows = _readings(self.readings + second * PATIENTS, _COMMIT_S * PATIENTS)
-            behind = pl.when(pl.int_range(pl.len()) < late).then(pl.int_range(pl.len()) % 7200 * 1_000_000 + 500_000)
+            behind = pl.when(pl.int_range(pl.len()) < late).then(
+                (pl.int_range(pl.len()) + 1) * _LATE_US // max(late, 1) + 500_000
+            )
             yield rows.with_columns(pl.col("measured_at") - pl.duration(microseconds=behind.otherwise(0)))
 
 
