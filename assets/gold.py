@@ -272,7 +272,7 @@ def _computed(table: Table, compute: Callable[..., pl.DataFrame], *arguments: ob
     return without_text(partial(GoldError.of, table.name), lambda: compute(*arguments))
 
 
-def pieces(dates: Collection[date]) -> list[list[date]]:
+def pieces(dates: Collection[date], max_dates: int = MAX_DATES) -> list[list[date]]:
     """Dates in pieces that are made one after the other, each in one commit and in bounded time, the newest first.
 
     The first piece holds the newest date, and the one before it if that is due too: today must not wait for dates of
@@ -281,7 +281,7 @@ def pieces(dates: Collection[date]) -> list[list[date]]:
     found: list[list[date]] = []
     for day in sorted(dates, reverse=True):
         piece = found[-1] if found else []
-        most = 2 if len(found) == 1 else MAX_DATES
+        most = 2 if len(found) == 1 else max_dates
         span = timedelta(days=1) if len(found) == 1 else MAX_SPAN
         if piece and len(piece) < most and piece[0] - day <= span:
             piece.append(day)

@@ -21,6 +21,8 @@ PENDING_ONLY_TAG = "pulselake/pending_only"
 
 PENDING_S = 30.0
 """After how long such a run begins nothing more; what it leaves is pending, and the next one goes on there."""
+MAX_ANEW = 7
+"""How many dates a backfill makes in one commit: it reads all of their readings again."""
 
 
 def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
@@ -55,12 +57,13 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
         def should_stop() -> bool:
             return not is_anew and monotonic() > end
 
-        due = pieces(dates)
-        rows = sum(
-            gold.refresh(opened, piece, is_anew=is_anew, should_stop=should_stop)
-            for place, piece in enumerate(due)
-            if not place or not should_stop()
-        )
+        rows = 0
+        for place, piece in enumerate(pieces(dates, MAX_ANEW) if is_anew else pieces(dates)):
+            if place and should_stop():
+                break
+            rows += gold.refresh(opened, piece, is_anew=is_anew, should_stop=should_stop)
+            if is_anew:
+                context.log.info("Made %s to %s; a killed run has made what it said last.", piece[-1], piece[0])
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
     return daily_gold

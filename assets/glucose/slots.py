@@ -50,9 +50,13 @@ def glucose_slots(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     """
     columns = ("patient_id", "device_id", "event_date", "measured_at", "glucose_mg_dl")
     rows = silver.lazy().select(*columns).with_columns(slot()).collect()
-    by_device = _by_device(rows).with_columns(is_first=is_same(*_SLOT).not_().fill_null(True))
+    # Silver lies nearly in the order of time. One key after the other costs a fifth of sorting by all keys at once.
+    by_time = rows.sort("measured_at", "glucose_mg_dl").sort("patient_id", maintain_order=True)
+    by_device = _by_device(by_time.sort("device_id", maintain_order=True)).with_columns(
+        is_first=is_same(*_SLOT).not_().fill_null(True)
+    )
     return GlucoseSlots.validate(
-        by_device.join(_by_time(rows), on=_SLOT, how="left", maintain_order="left")
+        by_device.join(_by_time(by_time), on=_SLOT, how="left", maintain_order="left")
         # One of the patient's devices, the first, carries what is the patient's.
         .with_columns(pl.when("is_first").then(pl.col("^standing_.*$")))
         .select(GlucoseSlots.column_names())
@@ -61,10 +65,10 @@ def glucose_slots(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_device(rows: pl.DataFrame) -> pl.LazyFrame:
+    """The sums of each device, from rows in the order of device, patient and time."""
     is_repeat = is_same(*_DEVICE) & is_near(_at.shift(1), _glucose.shift(1), _at, _glucose)
     return (
         rows.lazy()
-        .sort(*_DEVICE, "measured_at", "glucose_mg_dl")
         .with_columns(is_repeat=is_repeat, value=millionths("glucose_mg_dl"))
         .group_by(_DEVICE, maintain_order=True)
         .agg(
@@ -80,16 +84,20 @@ def _by_device(rows: pl.DataFrame) -> pl.LazyFrame:
             _at.last().alias("last_at"),
             _glucose.last().alias("last_mg_dl"),
         )
+        .sort(_DEVICE)
     )
 
 
 def _by_time(rows: pl.DataFrame) -> pl.LazyFrame:
-    """How long readings stand, but for the last one of the slot: it stands until a reading of a later slot."""
+    """How long readings stand, but for the last one of the slot: it stands until a reading of a later slot.
+
+    Args:
+        rows: in the order of patient and time.
+    """
     since_us = _at.dt.epoch("us").diff()
     return (
         rows.lazy()
         .select(*_SLOT, "measured_at", "glucose_mg_dl")
-        .sort(*_SLOT, "measured_at", "glucose_mg_dl")
         .filter(is_same(*_SLOT, "measured_at").not_().fill_null(True))
         .with_columns(since_us=pl.when(is_same(*_SLOT)).then(since_us))
         # Where no reading of the slot follows, there is no time since the one before, so this is null.
