@@ -49,14 +49,15 @@ def glucose_slots(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
         Rows of `GlucoseSlots`, sorted by key.
     """
     columns = ("patient_id", "device_id", "event_date", "measured_at", "glucose_mg_dl")
-    rows = silver.lazy().select(*columns).with_columns(slot()).collect()
     # Silver lies nearly in the order of time. One key after the other costs a fifth of sorting by all keys at once.
-    by_time = rows.sort("measured_at", "glucose_mg_dl").sort("patient_id", maintain_order=True)
-    by_device = _by_device(by_time.sort("device_id", maintain_order=True)).with_columns(
-        is_first=is_same(*_SLOT).not_().fill_null(True)
-    )
+    rows = silver.lazy().select(*columns).with_columns(slot()).collect().sort("measured_at", "glucose_mg_dl")
+    rows = rows.sort("patient_id", maintain_order=True)
+    by_time = _by_time(rows).collect(engine="in-memory")
+    rows = rows.sort("device_id", maintain_order=True)
+    by_device = _by_device(rows).collect(engine="in-memory").lazy()
     return GlucoseSlots.validate(
-        by_device.join(_by_time(by_time), on=_SLOT, how="left", maintain_order="left")
+        by_device.with_columns(is_first=is_same(*_SLOT).not_().fill_null(True))
+        .join(by_time.lazy(), on=_SLOT, how="left", maintain_order="left")
         # One of the patient's devices, the first, carries what is the patient's.
         .with_columns(pl.when("is_first").then(pl.col("^standing_.*$")))
         .select(GlucoseSlots.column_names())

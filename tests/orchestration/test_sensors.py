@@ -219,6 +219,18 @@ def test_dates_of_dead_clocks_do_not_hold_up_today(offline):
 
 
 @pytest.mark.service
+def test_a_gold_run_that_lasts_long_leaves_older_dates_to_the_next_one(offline, monkeypatch):
+    monkeypatch.setattr("assets.gold_asset.PENDING_S", -1.0)
+    stream_in(offline, MemoryHub(), at(1), at(5), at(9))
+    made = []
+    for _ in range(3):
+        assert refresh(offline, "2026-03-01", "2026-03-10").success
+        dates = offline.lake.table(GLUCOSE_DAILY).scan().select("event_date").collect().to_series()
+        made.append(sorted(dates.dt.day()))
+    assert made == [[9], [5, 9], [1, 5, 9]]
+
+
+@pytest.mark.service
 def test_only_what_is_still_due_is_requested_again(offline):
     hub = MemoryHub()
     stream_in(offline, hub, at(1), at(9), at(20))
