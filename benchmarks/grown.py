@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -77,36 +77,33 @@ class Grown:
             behind = pl.when(pl.int_range(pl.len()) < late).then(
                 (pl.int_range(pl.len()) + 1) * _LATE_US // max(late, 1) + 500_000
             )
-            yield rows.with_columns(pl.col("measured_at") - pl.duration(microseconds=behind.otherwise(0)))
+            measured = rows.with_columns(pl.col("measured_at") - pl.duration(microseconds=behind.otherwise(0)))
+            yield measured.with_columns(event_date=pl.col("measured_at").dt.date())
 
 
 def _readings(first: int, count: int) -> pl.DataFrame:
     """Readings in the order of time; the values wander, so that files compress as those of real ones do."""
-    number = pl.int_range(first, first + count, eager=True).alias("number")
-    patient, second = number % PATIENTS, number // PATIENTS
-    at = DAY + pl.select(pl.duration(seconds=second, microseconds=patient * 700)).to_series()
+    number, patient, second = pl.col("number"), pl.col("patient_id"), pl.col("second")
     wave = (second / 3600 + patient).sin() * 60 + 120
-    value = (wave + (number.hash(7) % 9).cast(pl.Float64) - 4).round()
-    silver = CONTRACT.tables.silver.schema
-    columns = {
-        "patient_id": patient,
-        "device_id": patient + PATIENTS,
-        "measured_at": at.cast(silver["measured_at"]),
-        "glucose_mg_dl": value,
-        "location": pl.lit("home"),
-        "received_at": (at + timedelta(seconds=1)).cast(silver["received_at"]),
-        "partition": patient % 4,
-        "sequence_number": number // 4,
-        "event_index": pl.lit(0),
-        "event_date": pl.lit(DAY.date()),
-        "ingest_date": pl.lit(DAY.date()),
-        "hub_epoch": pl.lit(0),
-        "reported_value": value,
-        "reported_unit": pl.lit("mg/dL"),
-    }
-    return pl.select(
-        (pl.lit(columns[name]) if isinstance(columns.get(name), pl.Series) else columns.get(name, pl.lit(None)))
-        .cast(dtype)
-        .alias(name)
-        for name, dtype in silver.items()
+    rows = (
+        pl.LazyFrame({"number": pl.int_range(first, first + count, eager=True)})
+        .with_columns(patient_id=number % PATIENTS, second=number // PATIENTS)
+        .with_columns(
+            device_id=patient + PATIENTS,
+            measured_at=pl.lit(DAY) + pl.duration(seconds=second, microseconds=patient * 700),
+            glucose_mg_dl=(wave + (number.hash(7) % 9).cast(pl.Float64) - 4).round(),
+            location=pl.lit("home"),
+            partition=patient % 4,
+            sequence_number=number // 4,
+            event_index=0,
+            event_date=pl.lit(DAY.date()),
+            ingest_date=pl.lit(DAY.date()),
+            hub_epoch=0,
+            reported_unit=pl.lit("mg/dL"),
+        )
+        .with_columns(
+            received_at=pl.col("measured_at") + pl.duration(seconds=1), reported_value=pl.col("glucose_mg_dl")
+        )
+        .with_columns(range_flag=None)
     )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in CONTRACT.tables.silver.schema.items()).collect()
