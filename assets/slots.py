@@ -24,7 +24,7 @@ import polars as pl
 
 from assets.day import SLOT_US, SLOTS_PER_DAY, slot
 from assets.discretion import without_text
-from resources.lake import Lake
+from resources.lake import ConcurrentWriteError, Lake
 from resources.table import Table
 
 SLOTS_PER_PART = 16
@@ -183,11 +183,31 @@ class _Refresh:
             done.append(day)
         if self._parts and (self._mark is None or self._version - self._mark > MARK_EVERY):
             self.settle()
-        stored = self._table.scan() if self._parts else pl.LazyFrame(schema=self._slots.table.schema)
-        columns = list(self._slots.rows.column_names())
+        is_stored = self._dates() & {*done}
         return Prepared(
-            frozenset(done), self._silver, stored, counts, self._dates() & {*done}, self._slots.sums, columns
+            frozenset(done),
+            self._silver,
+            self._scan(is_stored),
+            counts,
+            is_stored,
+            self._slots.sums,
+            list(self._slots.rows.column_names()),
         )
+
+    def _scan(self, dates: Collection[date]) -> pl.LazyFrame:
+        """The table as it is now, where it still has all parts of some dates.
+
+        Raises:
+            ConcurrentWriteError: house-keeping has forgotten some meanwhile.
+        """
+        if not dates:
+            return pl.LazyFrame(schema=self._slots.table.schema)
+        version = self._table.version()
+        if {each for each in self._parts if each[0] in dates} - self._stored_parts(version).keys():
+            raise ConcurrentWriteError(
+                f"{self._table.name}: slots were forgotten while they were wanted. No gold was written; try again."
+            )
+        return self._table.scan(version)
 
     def settle(self, kept: timedelta | None = None) -> None:
         """Sets the mark to what all parts reflect; those of which silver's log no longer tells are forgotten.
@@ -211,9 +231,9 @@ class _Refresh:
     def _dates(self) -> set[date]:
         return {day for day, _ in self._parts}
 
-    def _stored_parts(self) -> dict[tuple[date, int], int]:
+    def _stored_parts(self, version: int | None = None) -> dict[tuple[date, int], int]:
         found: dict[tuple[date, int], int] = {}
-        for file in self._table.files().iter_rows(named=True):
+        for file in self._table.files(version).iter_rows(named=True):
             part = date.fromisoformat(str(file["event_date"])), int(file["part"])
             found[part] = min(file["min.reflects"], found.get(part, file["min.reflects"]))
         return found

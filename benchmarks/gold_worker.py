@@ -17,21 +17,25 @@ def work(lake: str, how: str, seconds: float = 0.0) -> dict[str, Any]:
 
     Args:
         lake: its folder.
-        how: ``refresh`` as the sensor's runs do, or ``compute`` from all readings in memory.
+        how: ``refresh`` as the sensor's runs do, or ``compute`` from all readings in memory and compare the two.
         seconds: of a refresh; what is not done by then is left. 0 for no limit.
     """
     opened, start = Lake(lake), peak_rss_mb()
     wall, cpu = time.perf_counter(), time.process_time()
-    rows = 0
+    rows, is_exact = 0, True
     for gold in DAILY:
         if how == "compute":
-            rows += gold.compute(opened.table(gold.source).scan(), [DAY.date()]).height
+            right = gold.compute(opened.table(gold.source).scan(), [DAY.date()]).filter(event_date=DAY.date())
+            rows += right.height
+            found = opened.table(gold.table).scan().filter(event_date=DAY.date()).sort("patient_id").collect()
+            is_exact = is_exact and found.equals(right)
         elif due := list(gold.pending(opened)):
             rows += gold.refresh(
                 opened, due, should_stop=lambda: bool(seconds) and time.perf_counter() - wall > seconds
             )
     return {
         "rows": rows,
+        "is_exact": is_exact,
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - wall,
         "start_rss_mb": start,

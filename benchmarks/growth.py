@@ -48,6 +48,8 @@ def _gold(lake: Grown) -> dict[str, Any]:
     late = measure("gold_worker", lake=str(lake.folder), how="refresh")
     fits = lake.readings <= COMPUTED
     computed = measure("gold_worker", lake=str(lake.folder), how="compute") if fits else None
+    if computed and not computed["is_exact"]:
+        raise RuntimeError("Refreshed gold differs from gold of all readings at once.")
     return {"first": first, "refreshed": refreshed, "with_late": late, "computed": computed}
 
 

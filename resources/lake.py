@@ -245,9 +245,9 @@ class LakeTable:
             return rows.select(pl.col(column).max()).collect(engine="streaming").item()
         return None if statistics is None else statistics.max()
 
-    def files(self) -> pl.DataFrame:
-        """One row a file: the partition columns, ``min.<column>``, ``max.<column>`` and more, by its statistics."""
-        return _files(self.delta())
+    def files(self, version: int | None = None) -> pl.DataFrame:
+        """One row a file of the newest or the given version: the partition columns, ``min.<column>`` and more."""
+        return _files(self.delta(version))
 
     def count(self) -> int:
         """How many rows the table has, by the statistics of its files; its contract is not looked at."""

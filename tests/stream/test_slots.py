@@ -19,7 +19,7 @@ from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.assets import GOLD as DEVICE_GOLD
 from assets.glucose.assets import CONTRACT, GOLD, SLOTS
 from assets.gold import DailyGold
-from assets.slots import PARTS, GoldError, Slots
+from assets.slots import PARTS, GoldError, Slots, _Refresh
 from assets.stream.contract import Contract
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from tests.stream.scenarios import lake_in
@@ -394,6 +394,28 @@ def test_slots_of_old_dates_are_forgotten_and_made_again_when_they_are_touched(t
     DAILY.settle(lake)
     assert stored(lake).dates("event_date") == [MONDAY]
     add(lake, *at(7, on=old))
+    refresh(lake)
+    assert_exact(lake)
+
+
+def test_gold_is_not_made_of_slots_that_are_forgotten_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, old, settle = lake_in(tmp_path), MONDAY - timedelta(days=40), _Refresh.settle
+    add(lake, *at(0, 5, on=old), *at(0, 5))
+    refresh(lake)
+    before = lake.table(DAILY.table).version()
+
+    def forget(self: _Refresh, kept: timedelta | None = None) -> None:
+        monkeypatch.setattr(_Refresh, "settle", settle)
+        STORING.settle(lake)
+
+    monkeypatch.setattr("assets.slots.MARK_EVERY", -1)
+    monkeypatch.setattr(_Refresh, "settle", forget)
+    add(lake, *at(7, on=old))
+    with pytest.raises(ConcurrentWriteError, match="No gold was written"):
+        refresh(lake)
+    assert lake.table(DAILY.table).version() == before
     refresh(lake)
     assert_exact(lake)
 
