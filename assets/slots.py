@@ -183,13 +183,13 @@ class _Refresh:
             done.append(day)
         if self._parts and (self._mark is None or self._version - self._mark > MARK_EVERY):
             self.settle()
-        is_stored = self._dates() & {*done}
+        stored = self._dates() & {*done}
         return Prepared(
             frozenset(done),
             self._silver,
-            self._scan(is_stored),
+            self._scan(stored),
             counts,
-            is_stored,
+            stored,
             self._slots.sums,
             list(self._slots.rows.column_names()),
         )
