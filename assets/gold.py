@@ -1,7 +1,8 @@
 """Gold by event date: which dates new silver rows touch, and how a date is made anew. The figures are the domains'.
 
-A gold table's log says which version of silver each of its dates reflects, so what is pending is known after any crash
-and without a cursor. Its app transactions, all named after the silver table's id, since another table counts anew:
+A date is added up from slots, which are summed up again only where silver touched them (`assets.slots`). A gold
+table's log says which version of silver each of its dates reflects, so what is pending is known after any crash and
+without a cursor. Its app transactions, all named after the silver table's id, since another table counts anew:
 
 - ``silver/<id>/<date>``: the silver version that the date was made from.
 - ``silver/<id>``, the mark: every date reflects all that touched it up to this version; later commits are looked up.
@@ -11,7 +12,7 @@ and without a cursor. Its app transactions, all named after the silver table's i
   so with other columns every date is pending: what stands in a new column of an old row is no figure.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
@@ -20,25 +21,16 @@ import polars as pl
 
 from assets.archived import closed_event_dates, refuse_closed, refuse_renewal
 from assets.discretion import without_text
+from assets.slots import GoldError, Prepared, Slots
 from resources.lake import Lake, LakeTable
 from resources.table import Table
 
-MAX_DATES, MAX_SPAN = 31, timedelta(days=365)
+MAX_DATES, MAX_SPAN = 100, timedelta(days=365)
 """How many dates are made in one commit, and how far apart the oldest and the newest of them may be."""
+MAX_ROWS = 1_000_000
+"""How many rows dates have that are computed together: a device with a dead clock names thousands with a row each."""
 
 _COLUMNS = "columns"
-
-
-class GoldError(RuntimeError):
-    """A gold table could not be computed; its rows stay as they are."""
-
-    @classmethod
-    def of(cls, table: str, told: str) -> "GoldError":
-        """With what may be told of the original error."""
-        return cls(
-            f"{table}: computing it failed with {told}. Its rows stay as they are; the text of the error is left out, "
-            "since it may quote a reading. Mend the code; the sensor, or `pulselake drain`, then makes it anew."
-        )
 
 
 @dataclass(frozen=True)
@@ -85,23 +77,46 @@ class DailyGold:
 
     Attributes:
         table: partitioned by ``event_date``.
-        source: the silver table.
-        compute: silver rows of the dates (and of the days before, see `days_back`) and the dates, to gold rows.
-        days_back: how many earlier days of silver a date needs.
+        slots: what it is added up from.
+        combine: slots of the dates (and of the days before, see `days_back`) and the dates, to gold rows.
+        days_back: how many earlier days a date needs.
     """
 
     table: Table
-    source: Table
-    compute: Callable[[pl.LazyFrame, Sequence[date]], pl.DataFrame]
+    slots: Slots
+    combine: Callable[[pl.DataFrame, Collection[date]], pl.DataFrame]
     days_back: int = 0
+
+    @property
+    def source(self) -> Table:
+        """The silver table."""
+        return self.slots.source
+
+    def compute(self, silver: pl.LazyFrame, dates: Collection[date]) -> pl.DataFrame:
+        """The gold rows of some dates from all of their silver rows at once; a refresh comes to the same."""
+        return self.combine(self.slots.summarise(silver), dates)
 
     def pending(self, lake: Lake) -> dict[date, int]:
         """The dates to make anew, each with the silver version that touched it last."""
         standing = self._standing(lake)
         return dict(standing.pending) if standing else {}
 
-    def refresh(self, lake: Lake, dates: Sequence[date]) -> int:
-        """Replaces the rows of the given dates, and those only, in one commit and in memory bounded by a date.
+    def refresh(
+        self,
+        lake: Lake,
+        dates: Sequence[date],
+        *,
+        is_anew: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Replaces the rows of the given dates, and those only, in one commit and in bounded memory.
+
+        Args:
+            lake: the lake.
+            dates: any number; the newest are summed up first.
+            is_anew: whether all of their silver rows are read again, also where their sums are kept.
+            should_stop: asked now and then; True leaves dates that are not summed up yet as they are. What was done of
+                them is kept.
 
         Returns:
             The number of rows written.
@@ -119,20 +134,43 @@ class DailyGold:
         version = silver.delta().version()
         assert standing is not None, "the source was just created"
         refuse_closed(gold.name, self._closed(lake, version), dates)
-        rows, back = silver.scan(version), timedelta(days=self.days_back)
+        needed = self._needed(sorted(dates, reverse=True))
+        prepared = self.slots.prepare(lake, version, needed, anew=needed if is_anew else (), should_stop=should_stop)
+        done = [day for day in sorted(dates) if prepared.dates.issuperset(self._needed([day]))]
+        if not done:
+            return 0
         frames = (
-            _computed(self.table, self.compute, rows.filter(pl.col("event_date").is_between(day - back, day)), [day])
-            for day in sorted(dates)
+            _computed(self.table, self.combine, prepared.of(self._needed(some)), some)
+            for some in self._together(done, prepared)
         )
-        done = {standing.reflects(day): version for day in dates} | standing.marks(set(dates))
-        listed = ", ".join(f"'{day.isoformat()}'" for day in dates)
+        transactions = {standing.reflects(day): version for day in done} | standing.marks(set(done))
+        listed = ", ".join(f"'{day.isoformat()}'" for day in done)
         return gold.replace(
             frames,
             f"event_date IN ({listed})",
-            transactions=done,
-            expected=standing.expected(done),
-            event_dates=dates,
+            transactions=transactions,
+            expected=standing.expected(transactions),
+            event_dates=done,
         )
+
+    def _needed(self, dates: Iterable[date]) -> list[date]:
+        """Dates and the days before them that they need, each once and in that order."""
+        backs = [timedelta(days=back) for back in range(self.days_back + 1)]
+        return list(dict.fromkeys(day - back for day in dates for back in backs))
+
+    def _together(self, dates: Sequence[date], prepared: Prepared) -> Iterator[list[date]]:
+        """Dates in the runs that are computed together: one, or several that have few rows."""
+        some: list[date] = []
+        rows = 0
+        for day in dates:
+            more = sum(prepared.weight(each) for each in self._needed([day]))
+            if some and rows + more > MAX_ROWS:
+                yield some
+                some, rows = [], 0
+            some.append(day)
+            rows += more
+        if some:
+            yield some
 
     def settle(self, lake: Lake) -> None:
         """Moves the mark on without new rows: silver's house-keeping commits too, and its log is kept for hours only.
@@ -140,6 +178,7 @@ class DailyGold:
         Raises:
             ConcurrentWriteError: a refresh came first, and did the same.
         """
+        self.slots.settle(lake)
         standing, gold = self._standing(lake), lake.table(self.table)
         if standing and gold.exists() and gold.is_current():
             _set(gold, standing.marks(), standing.known)
@@ -243,7 +282,7 @@ def _computed(table: Table, compute: Callable[..., pl.DataFrame], *arguments: ob
     return without_text(partial(GoldError.of, table.name), lambda: compute(*arguments))
 
 
-def pieces(dates: Collection[date]) -> list[list[date]]:
+def pieces(dates: Collection[date], max_dates: int = MAX_DATES) -> list[list[date]]:
     """Dates in pieces that are made one after the other, each in one commit and in bounded time, the newest first.
 
     The first piece holds the newest date, and the one before it if that is due too: today must not wait for dates of
@@ -252,7 +291,7 @@ def pieces(dates: Collection[date]) -> list[list[date]]:
     found: list[list[date]] = []
     for day in sorted(dates, reverse=True):
         piece = found[-1] if found else []
-        most = 2 if len(found) == 1 else MAX_DATES
+        most = 2 if len(found) == 1 else max_dates
         span = timedelta(days=1) if len(found) == 1 else MAX_SPAN
         if piece and len(piece) < most and piece[0] - day <= span:
             piece.append(day)

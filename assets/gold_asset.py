@@ -1,11 +1,12 @@
 """The Dagster side of gold tables: thin assets around `DailyGold`, partitioned by event date."""
 
 from datetime import date
+from time import monotonic
 from typing import Any
 
 import dagster as dg
 
-from assets.gold import DailyGold, DerivedGold
+from assets.gold import DailyGold, DerivedGold, pieces
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 
@@ -17,6 +18,11 @@ EVENT_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DATE, end_offs
 """Partitions of what is derived by the day on which it was measured."""
 PENDING_ONLY_TAG = "pulselake/pending_only"
 """Of the dates of a run with this tag those are made that are pending: scattered dates need not be a run each."""
+
+PENDING_S = 30.0
+"""After how long such a run begins nothing more; what it leaves is pending, and the next one goes on there."""
+MAX_ANEW = 7
+"""How many dates a backfill makes in one commit: it reads all of their readings again."""
 
 
 def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
@@ -37,14 +43,27 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
         ],
         partitions_def=EVENT_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=key.to_python_identifier(),
+        # All gold of a stream by event date writes the same table of slots.
+        pool=f"gold__{group}",
     )
     def daily_gold(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+        opened, end = lake.open(), monotonic() + PENDING_S
         dates = [date.fromisoformat(each) for each in context.partition_keys]
-        if PENDING_ONLY_TAG in context.run.tags:
-            pending = gold.pending(lake.open())
+        if not (is_anew := PENDING_ONLY_TAG not in context.run.tags):
+            pending = gold.pending(opened)
             dates = [day for day in dates if day in pending]
-        rows = gold.refresh(lake.open(), dates) if dates else 0
+
+        # A backfill is bounded by what was asked for. A run of the sensor ends soon: it holds up today's next one.
+        def should_stop() -> bool:
+            return not is_anew and monotonic() > end
+
+        rows = 0
+        for place, piece in enumerate(pieces(dates, MAX_ANEW) if is_anew else pieces(dates)):
+            if place and should_stop():
+                break
+            rows += gold.refresh(opened, piece, is_anew=is_anew, should_stop=should_stop)
+            if is_anew:
+                context.log.info("Made %s to %s; a killed run has made what it said last.", piece[-1], piece[0])
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
     return daily_gold

@@ -2,10 +2,11 @@
 
 import argparse
 from importlib import import_module
+from typing import Any
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "latency", "memory", "standing", "reports")
+PARTS = ("engine", "drain", "latency", "memory", "standing", "growth", "reports")
 
 
 def main() -> None:
@@ -15,10 +16,12 @@ def main() -> None:
     parser.add_argument("--days", type=int, help="of how many days they are")
     parser.add_argument("--gold-days", type=int, help="how many days its gold has")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
+    parser.add_argument("--rows", type=int, nargs="+", default=(), help="sizes of the lakes of `growth`, in readings")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
-    options: dict[str, dict[str, int]] = {part: {} for part in PARTS}
+    options: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    options["growth"]["rows"] = arguments.rows
     for name in ("readings", "days", "gold_days"):
         if (value := getattr(arguments, name)) is not None:
             options["reports"][name] = int(value)

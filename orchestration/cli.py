@@ -477,7 +477,7 @@ class _explained:
         if error is None or kind is None:
             return
         from assets.archived import ArchivedError
-        from assets.gold import GoldError
+        from assets.slots import GoldError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError

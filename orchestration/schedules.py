@@ -52,15 +52,17 @@ def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> Non
 
 @dg.op(pool="housekeeping")
 def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
-    """Expires replaced files and old log entries of gold tables; sessions do it for the tables that they write.
+    """Expires replaced files and old log entries of gold tables and of the slots that they are added up from.
 
-    Before that gold notes how far it has read the logs of its sources, which are kept for hours only.
+    Sessions do it for the tables that they write. Before that gold notes how far it has read the logs of its sources,
+    which are kept for hours only.
     """
     opened = lake.open()
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
+    slots = [opened.table(table) for stream in STREAMS for table in stream.kept_slots]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [
         *((table, partial(gold.settle, opened)) for gold, table in all_gold),
-        *((table, table.maintain) for _, table in all_gold),
+        *((table, table.maintain) for table in (*(table for _, table in all_gold), *slots)),
     ]
     failures: dict[str, str] = {}
     for table, step in steps:

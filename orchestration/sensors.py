@@ -25,7 +25,8 @@ SESSION_INTERVAL_S = 5
 TICK_TIMEOUT_S = 9.0
 """How long a tick waits for the outside; a look at a hub alone ends before that."""
 GOLD_INTERVAL_S = 30
-MAX_PIECES = 3
+MAX_PIECES = 2
+"""How many runs a tick starts: today's, and one for dates of before. Today's next one waits for both to end."""
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -37,7 +38,8 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 # A session is ended by its successor, and the locks tell when it is gone; this is for a run that hangs.
 SESSION_MAX_RUNTIME_S = 24 * 3600
-GOLD_MAX_RUNTIME_S = 1800
+# A run whose machine went down is in flight until its time limit, and no other is started.
+GOLD_MAX_RUNTIME_S = 600
 
 _Found = TypeVar("_Found")
 Requests = Iterator[dg.RunRequest | dg.SkipReason]

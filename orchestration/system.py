@@ -59,6 +59,11 @@ class Stream:
         """Gold by event date."""
         return [gold for gold in self.gold if isinstance(gold, DailyGold)]
 
+    @property
+    def kept_slots(self) -> list[Table]:
+        """The tables from which daily gold is added up. They are not for SQL: not every date is in them."""
+        return list(dict.fromkeys(gold.slots.table for gold in self.daily_gold))
+
 
 STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),

@@ -5,7 +5,7 @@ a replayed transaction, hence the caller compares `offsets()` with what it is ab
 opened the same version is refused by Delta itself. What the rows mean belongs to `assets`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -25,6 +25,10 @@ from resources.schema import Difference, arrow_schema, delta_schema, difference,
 from resources.table import Table
 
 EVENT_DATES = "event_dates"
+# The name says how long a slot is: whoever reads it with slots of another length must not take it for theirs.
+EVENT_SLOTS = "event_slots_of_15_min"
+# A commit that touches more slots names its dates only: its metadata is read with the log.
+_MAX_SLOTS = 500
 _SWEPT = "maintenance/swept_on"
 _BATCH_ROWS = 16_384
 # How often the columns of a table are compared again, when other writers commit at the same moment.
@@ -37,6 +41,19 @@ class ConcurrentWriteError(RuntimeError):
 
 class SchemaError(ValueError):
     """Columns or types differ: of a frame and its contract, or of a table and its contract. Nothing was written."""
+
+
+@dataclass(frozen=True)
+class Touch:
+    """What a commit says that it touches.
+
+    Attributes:
+        version: of the commit.
+        slots: the event dates, each with its slots by number (see `assets.day`); None where it may be any of them.
+    """
+
+    version: int
+    slots: Mapping[date, Collection[int] | None]
 
 
 @dataclass(frozen=True)
@@ -222,12 +239,16 @@ class LakeTable:
         except TableNotFoundError:
             return None
         where = pl.lit(True) if where is None else where
-        files = data_files(delta).rename(lambda name: name.removeprefix("partition.")).filter(where)
+        files = _files(delta).filter(where)
         statistics = files.get_column(f"max.{column}", default=None)
         if files.height and (statistics is None or statistics.null_count()):
             rows = self.scan(delta.version()).filter(where)
             return rows.select(pl.col(column).max()).collect(engine="streaming").item()
         return None if statistics is None else statistics.max()
+
+    def files(self, version: int | None = None) -> pl.DataFrame:
+        """One row a file of the newest or the given version: the partition columns, ``min.<column>`` and more."""
+        return _files(self.delta(version))
 
     def count(self) -> int:
         """How many rows the table has, by the statistics of its files; its contract is not looked at."""
@@ -266,6 +287,7 @@ class LakeTable:
         transactions: Mapping[str, int],
         expected: Mapping[str, int] | None = None,
         event_dates: Iterable[date] = (),
+        event_slots: Mapping[date, Collection[int]] | None = None,
     ) -> int:
         """Appends rows and sets app transactions in one commit.
 
@@ -274,6 +296,7 @@ class LakeTable:
             transactions: app id to version, for instance ``{"glucose_readings/0": 41}``.
             expected: what the table's log must hold for each app id now; an absent id must be unknown to the log.
             event_dates: the dates that the rows touch, for those who derive tables by event date.
+            event_slots: the slots of these dates that the rows touch; all of them where it is left out.
 
         Returns:
             The number of rows written.
@@ -293,7 +316,7 @@ class LakeTable:
             # deltalake copies each batch that it is given: small ones stay in the processor's cache.
             frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_reader(max_chunksize=_BATCH_ROWS),
             mode="append",
-            commit_properties=_commit(transactions, event_dates),
+            commit_properties=_commit(transactions, event_dates, event_slots),
         )
         return frame.height
 
@@ -467,14 +490,22 @@ class LakeTable:
         newest = delta.version()
         if version is None or version > newest:
             return None
-        commits = delta.history(newest - version) if newest > version else []
-        if len(commits) < newest - version:
+        reaches, touches = self.touches_since(version)
+        if reaches > version:
             return None
-        touched: dict[date, int] = {}
-        for commit in sorted(commits, key=lambda each: each["version"]):
-            for day in filter(None, commit.get(EVENT_DATES, "").split(",")):
-                touched[date.fromisoformat(day)] = commit["version"]
-        return touched
+        return {day: touch.version for touch in touches for day in touch.slots}
+
+    def touches_since(self, version: int) -> tuple[int, list[Touch]]:
+        """What commits after `version` touch, in order, as far back as the log reaches.
+
+        Returns:
+            The version after which all commits are known, and what they touch.
+        """
+        delta = self.delta()
+        newest = delta.version()
+        commits = delta.history(newest - version) if newest > version else []
+        known = sorted(commits, key=lambda each: each["version"])
+        return newest - len(commits), [Touch(each["version"], _touched(each)) for each in known]
 
     def maintain(
         self, compact: list[tuple[str, str, str]] | None = None, *, small_files: int = 20, today: date | None = None
@@ -584,12 +615,34 @@ class _LocalDeltaTable(DeltaTable):
         return [unquote(uri) for uri in super().file_uris(*arguments, **options)]
 
 
-def _commit(transactions: Mapping[str, int], event_dates: Iterable[date]) -> CommitProperties:
-    days = ",".join(sorted(day.isoformat() for day in event_dates))
+def _files(delta: DeltaTable) -> pl.DataFrame:
+    return data_files(delta).rename(lambda name: name.removeprefix("partition."))
+
+
+def _commit(
+    transactions: Mapping[str, int],
+    event_dates: Iterable[date],
+    event_slots: Mapping[date, Collection[int]] | None = None,
+) -> CommitProperties:
+    days, slots = sorted({day.isoformat() for day in event_dates}), event_slots or {}
+    metadata = {EVENT_DATES: ",".join(days)} if days else {}
+    if slots and sum(map(len, slots.values())) <= _MAX_SLOTS:
+        metadata[EVENT_SLOTS] = ",".join(
+            f"{day.isoformat()}/{'+'.join(map(str, sorted(of_day)))}" for day, of_day in sorted(slots.items())
+        )
     return CommitProperties(
         app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
-        custom_metadata={EVENT_DATES: days} if days else None,
+        custom_metadata=metadata or None,
     )
+
+
+def _touched(commit: Mapping[str, Any]) -> dict[date, Collection[int] | None]:
+    named: dict[str, Collection[int]] = {}
+    for each in filter(None, commit.get(EVENT_SLOTS, "").split(",")):
+        day, _, slots = each.partition("/")
+        named[day] = frozenset(map(int, slots.split("+")))
+    days = filter(None, commit.get(EVENT_DATES, "").split(","))
+    return {date.fromisoformat(day): named.get(day) for day in days}
 
 
 def _types(found: Difference) -> str:

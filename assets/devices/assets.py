@@ -2,8 +2,10 @@
 
 from assets.devices import gold, rules, silver
 from assets.devices.contract import STREAM, DeviceAlerts, DevicePayload, DeviceReadings
-from assets.devices.tables import DEVICE_HEALTH
+from assets.devices.slots import device_slots
+from assets.devices.tables import DEVICE_HEALTH, DeviceSlots
 from assets.gold import DailyGold
+from assets.slots import Slots
 from assets.stream.contract import Contract
 
 CONTRACT = Contract(
@@ -20,4 +22,5 @@ CONTRACT = Contract(
     phi=False,
 )
 
-GOLD = (DailyGold(DEVICE_HEALTH, CONTRACT.tables.silver, lambda rows, _: gold.device_health(rows)),)
+SLOTS = Slots(CONTRACT.tables.silver, DeviceSlots, device_slots, entity="device_id")
+GOLD = (DailyGold(DEVICE_HEALTH, SLOTS, lambda slots, _: gold.device_health_of(slots)),)

@@ -1,14 +1,15 @@
 """What silver self-reports say about a device's day. Pure Polars.
 
-The same rows give the same bytes, in whatever order, chunks and company of other dates they come: rows are sorted
-before floating-point sums, and the sums run on the in-memory engine, since the streaming engine adds up in an order
-that differs from run to run.
+Days are added up from slots (`assets.devices.slots`), in integers, so the same reports give the same bytes in whatever
+order, batches and company of other dates they come. The divisions are the last step.
 """
 
 from datetime import timedelta
 
 import polars as pl
 
+from assets.day import MICRO, SLOT_US, whole, wide
+from assets.devices.slots import device_slots
 from assets.devices.tables import DeviceHealth
 
 SILENT_GAP = timedelta(minutes=30)
@@ -19,8 +20,8 @@ MINUTES_PER_US = 1 / 60e6
 US_PER_DAY = 86_400e6
 
 _DAY = ("device_id", "event_date")
-_REPORT = ("measured_at", "battery_level", "connectivity_status", "error_codes")
-_at, _battery = pl.col("measured_at"), pl.col("battery_level")
+_STATUSES = ("connected", "poor_connection", "disconnected")
+_count = pl.col("reading_count")
 _gap = pl.col("gap")
 
 
@@ -40,42 +41,54 @@ def device_health(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     Returns:
         Rows of `DeviceHealth`, sorted by key. `longest_silent_gap_minutes` is null where no gap is silent.
     """
-    reports = silver.lazy().select(*_DAY, *_REPORT).collect().sort(*_DAY, *_REPORT).lazy()
+    return device_health_of(device_slots(silver))
+
+
+def device_health_of(slots: pl.DataFrame) -> pl.DataFrame:
+    """The same from rows of `DeviceSlots`: all of the event dates wanted."""
     silent = _gap > SILENT_GAP
+    since_last = pl.col("first_at") - pl.col("last_at").shift(1)
     return DeviceHealth.validate(
-        reports.with_columns(gap=_at.diff().over(_DAY))
+        slots.lazy()
+        .sort(*_DAY, "slot")
+        .with_columns(gap=since_last.over(_DAY), **_since_midnight())
         .group_by(_DAY, maintain_order=True)
         .agg(
-            _count().alias("reading_count"),
-            _at.last().alias("last_seen_at"),
-            _battery.min().alias("battery_min_percent"),
-            _battery.last().alias("battery_last_percent"),
-            _slope_per_day().alias("battery_slope_percent_per_day"),
-            _percent("Connected").alias("connected_percent"),
-            _percent("Poor Connection").alias("poor_connection_percent"),
-            _percent("Disconnected").alias("disconnected_percent"),
-            _count(pl.col("error_codes") != "").alias("error_count"),
-            *(
-                _count(pl.col("error_codes") == code).alias(f"{code.lower()}_count")
-                for code in ("Err1", "Err2", "Err3")
-            ),
-            _count(silent).alias("silent_gap_count"),
+            _count.sum(),
+            pl.col("first_at").first(),
+            pl.col("last_at").last().alias("last_seen_at"),
+            pl.col("battery_min_percent").min(),
+            pl.col("battery_last_percent").last(),
+            pl.col("battery_sum", "time_sum", "time_square_sum", "time_battery_sum").sum(),
+            pl.col("^.*(connected|connection)_count$").sum(),
+            pl.col("^err.*_count$").sum(),
+            silent.sum().cast(pl.Int64).alias("silent_gap_count"),
             (_gap.filter(silent).max().dt.total_microseconds() * MINUTES_PER_US).alias("longest_silent_gap_minutes"),
         )
+        .with_columns(
+            *((100.0 * pl.col(f"{name}_count") / _count).alias(f"{name}_percent") for name in _STATUSES),
+            battery_slope_percent_per_day=_slope_per_day(),
+        )
+        .select(DeviceHealth.column_names())
         .collect(engine="in-memory")
     )
 
 
-def _count(condition: pl.Expr | None = None) -> pl.Expr:
-    return (pl.len() if condition is None else condition.sum()).cast(pl.Int64)
-
-
-def _percent(status: str) -> pl.Expr:
-    return 100.0 * (pl.col("connectivity_status") == status).sum() / pl.len()
+def _since_midnight() -> dict[str, pl.Expr]:
+    """The sums of a slot's times, counted from midnight instead of from its own beginning, in 128 bits."""
+    count, time, battery, begin = (wide(name) for name in ("reading_count", "time_sum", "battery_sum", "slot"))
+    begin = begin * SLOT_US
+    return {
+        "battery_sum": battery,
+        "time_sum": time + count * begin,
+        "time_square_sum": whole("time_square_sum") + 2 * begin * time + count * begin * begin,
+        "time_battery_sum": whole("time_battery_sum") + begin * battery,
+    }
 
 
 def _slope_per_day() -> pl.Expr:
-    since_first = (_at - _at.first()).dt.total_microseconds().cast(pl.Float64)
-    centred = since_first - since_first.mean()
-    slope = (centred * _battery).sum() / (centred * centred).sum()
-    return pl.when(_at.first() < _at.last()).then(slope * US_PER_DAY)
+    count, battery, time = wide("reading_count"), pl.col("battery_sum"), pl.col("time_sum")
+    above = count * pl.col("time_battery_sum") - time * battery
+    below = (count * pl.col("time_square_sum") - time * time) * MICRO
+    slope = above.cast(pl.Float64) / below.cast(pl.Float64)
+    return pl.when(pl.col("first_at") < pl.col("last_seen_at")).then(slope * US_PER_DAY)

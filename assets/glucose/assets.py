@@ -2,8 +2,10 @@
 
 from assets.glucose import gold, rules, silver
 from assets.glucose.contract import STREAM, GlucoseAlerts, GlucosePayload, GlucoseReadings
-from assets.glucose.tables import GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON
+from assets.glucose.slots import glucose_slots
+from assets.glucose.tables import GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON, GlucoseSlots
 from assets.gold import DailyGold, DerivedGold
+from assets.slots import Slots
 from assets.stream.contract import Contract
 
 CONTRACT = Contract(
@@ -20,8 +22,9 @@ CONTRACT = Contract(
     rules=rules.RULES,
 )
 
+SLOTS = Slots(CONTRACT.tables.silver, GlucoseSlots, glucose_slots, entity="patient_id")
 GOLD = (
-    DailyGold(GLUCOSE_DAILY, CONTRACT.tables.silver, lambda rows, _: gold.glucose_daily(rows)),
-    DailyGold(GLUCOSE_MOVING_AVERAGE, CONTRACT.tables.silver, gold.glucose_moving_average, days_back=1),
+    DailyGold(GLUCOSE_DAILY, SLOTS, lambda slots, _: gold.glucose_daily_of(slots)),
+    DailyGold(GLUCOSE_MOVING_AVERAGE, SLOTS, gold.glucose_moving_average_of, days_back=1),
     DerivedGold(PATIENT_COMPARISON, GLUCOSE_DAILY, gold.patient_comparison),
 )

@@ -1,43 +1,28 @@
 """What silver readings say about a patient's day: consensus metrics, moving averages, a ranking. Pure Polars.
 
-Every function gives the same bytes for the same rows, in whatever order, chunks and company of other dates they come:
-rows are sorted before floating-point sums, and the sums run on the in-memory engine, since the streaming engine adds
-up in an order that differs from run to run.
+Days are added up from slots (`assets.glucose.slots`), in integers, so the same readings give the same bytes in
+whatever order, batches and company of other dates they come. The divisions are the last step.
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
-from assets.glucose.tables import GlucoseDaily, GlucoseMovingAverage, PatientComparison
+from assets.day import MICRO, US_PER_DAY, whole, wide
+from assets.glucose.slots import LONGEST_STAND_US, conditions, glucose_slots, is_near, is_same
+from assets.glucose.tables import SHARES, GlucoseDaily, GlucoseMovingAverage, PatientComparison
 
 GMI_INTERCEPT, GMI_PER_MG_DL = 3.31, 0.02392
 """Percent, and percent per mg/dL: Bergenstal et al. 2018, doi:10.2337/dc18-1581."""
 
-TARGET_RANGE_MG_DL = (70, 180)
-"""Both ends are in range: Battelino et al. 2019, doi:10.2337/dci19-0028."""
-
-LONGEST_STAND_US = 15 * 60 * 1_000_000
-"""How long a reading may stand: monitors measure at least every 15 minutes."""
-NEAR_US, NEAR_MG_DL = 60 * 1_000_000, 10
-"""How close two readings of a device are that may be one sample which came by two ways."""
-US_PER_DAY = 86_400 * 1_000_000
 PERCENT_PER_US = 100 / US_PER_DAY
 """Polars divides many rows by a number in another way than one row, so the last bit differs; products are the same."""
 
 _DAY = ("patient_id", "event_date")
-_glucose = pl.col("glucose_mg_dl")
 _mean, _sd, _count = pl.col("mean_mg_dl"), pl.col("sd_mg_dl"), pl.col("reading_count")
-_at_us, _stand_us = pl.col("measured_at").dt.epoch("us"), pl.col("stand_us")
-_low, _high = TARGET_RANGE_MG_DL
-_SHARES = {
-    "tir": _glucose.is_between(_low, _high),
-    "tbr_below_70": _glucose < _low,
-    "tbr_below_54": _glucose < 54,
-    "tar_above_180": _glucose > _high,
-    "tar_above_250": _glucose > 250,
-}
+_sum = pl.col("sum_millionths")
+_last_at_us = pl.col("standing_last_at").dt.epoch("us")
 _OTHERS_BY_TIME = ("mean_time_mg_dl", "active_percent", "near_duplicate_count")
 
 
@@ -65,60 +50,88 @@ def glucose_daily(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     Returns:
         Rows of `GlucoseDaily`, sorted by key. `sd_mg_dl` (n - 1) and `cv_percent` are null for a single reading.
     """
-    rows = silver.lazy().select(*_DAY, "measured_at", "device_id", "glucose_mg_dl").collect()
+    return glucose_daily_of(glucose_slots(silver))
+
+
+def glucose_daily_of(slots: pl.DataFrame) -> pl.DataFrame:
+    """The same from rows of `GlucoseSlots`: all of the event dates wanted."""
+    count, total = wide("reading_count"), wide("sum_millionths")
+    variance = _float(count * pl.col("square_sum") - total * total) / _float(count * (count - 1))
     by_value = (
-        rows.lazy()
-        .sort(*_DAY, "glucose_mg_dl")
+        slots.lazy()
+        .with_columns(whole("square_sum").alias("square_sum"))
+        .sort(_DAY)
         .group_by(_DAY, maintain_order=True)
         .agg(
-            pl.len().cast(pl.Int64).alias("reading_count"),
-            _glucose.mean().alias("mean_mg_dl"),
-            _glucose.std().alias("sd_mg_dl"),
-            _glucose.min().alias("min_mg_dl"),
-            _glucose.max().alias("max_mg_dl"),
-            *((100.0 * condition.sum() / pl.len()).alias(f"{name}_percent") for name, condition in _SHARES.items()),
+            _count.sum(),
+            _sum.sum(),
+            pl.col("square_sum").sum(),
+            pl.col("min_mg_dl").min(),
+            pl.col("max_mg_dl").max(),
+            *(pl.col(f"{name}_count").sum() for name in SHARES),
+        )
+        .with_columns(
+            *((100.0 * pl.col(f"{name}_count") / _count).alias(f"{name}_percent") for name in SHARES),
+            mean_mg_dl=_per_reading(_sum, _count),
+            sd_mg_dl=pl.when(_count > 1).then(variance.sqrt() * (1 / MICRO)),
         )
         .with_columns(cv_percent=100 * _sd / _mean, gmi_percent=GMI_INTERCEPT + GMI_PER_MG_DL * _mean)
     )
     return GlucoseDaily.validate(
-        by_value.join(_by_time(rows), on=_DAY, how="left", maintain_order="left")
-        .join(_near_duplicates(rows), on=_DAY, how="left", maintain_order="left")
+        by_value.join(_by_time(slots), on=_DAY, how="left", maintain_order="left")
+        .join(_near_duplicates(slots), on=_DAY, how="left", maintain_order="left")
         .select(GlucoseDaily.column_names())
         .collect(engine="in-memory")
     )
 
 
-def _by_time(rows: pl.DataFrame) -> pl.LazyFrame:
-    """Shares of time, mean and covered share of each day; durations are whole microseconds, so that sums are exact."""
-    until_next = (-_at_us.diff(-1)).over(_DAY)
-    until_midnight = pl.col("event_date").dt.offset_by("1d").cast(pl.Datetime("us")).dt.epoch("us") - _at_us
-    standing = (
-        rows.lazy()
-        .sort(*_DAY, "measured_at", "glucose_mg_dl")
-        .unique([*_DAY, "measured_at"], keep="first", maintain_order=True)
-        .with_columns(stand_us=until_next)
-        .with_columns(stand_us=pl.coalesce(_stand_us, _stand_us.shift(1).over(_DAY), LONGEST_STAND_US))
-        .with_columns(stand_us=pl.min_horizontal(_stand_us, LONGEST_STAND_US, until_midnight))
-    )
-    return standing.group_by(_DAY, maintain_order=True).agg(
-        *(
-            _percent(_stand_us.filter(condition).sum(), _stand_us.sum()).alias(f"{name}_time_percent")
-            for name, condition in _SHARES.items()
-        ),
-        ((_glucose * _stand_us).sum() / _stand_us.sum()).alias("mean_time_mg_dl"),
-        (_stand_us.sum() * PERCENT_PER_US).alias("active_percent"),
-    )
-
-
-def _near_duplicates(rows: pl.DataFrame) -> pl.LazyFrame:
-    device = [*_DAY, "device_id"]
-    is_near = (_at_us.diff() <= NEAR_US) & (_glucose.diff().abs() <= NEAR_MG_DL)
+def _by_time(slots: pl.DataFrame) -> pl.LazyFrame:
+    """Shares of time, mean and covered share of each day: the slots' sums, and their last readings' own times."""
+    is_same_day = is_same(*_DAY)
+    since_us = pl.when(is_same_day).then(pl.col("standing_first_at").dt.epoch("us") - _last_at_us.shift(1))
+    until_midnight = pl.col("event_date").dt.offset_by("1d").cast(pl.Datetime("us")).dt.epoch("us") - _last_at_us
+    last_us, total_us = pl.col("last_us"), pl.col("standing_us")
+    conditions_of_last = conditions(pl.col("standing_last_mg_dl"))
     return (
-        rows.lazy()
-        .sort(*device, "measured_at", "glucose_mg_dl")
-        .with_columns(is_near=is_near.over(device))
+        slots.lazy()
+        .filter(total_us.is_not_null())
+        .sort(*_DAY, "slot")
+        .with_columns(since_us=since_us)
+        .with_columns(
+            last_us=pl.coalesce(
+                pl.col("since_us").shift(-1), "standing_last_gap_us", "since_us", pl.lit(LONGEST_STAND_US)
+            )
+        )
+        .with_columns(last_us=pl.min_horizontal(last_us, LONGEST_STAND_US, until_midnight))
+        .with_columns(last_sum=(pl.col("standing_last_mg_dl") * MICRO).round().cast(pl.Int64) * last_us)
         .group_by(_DAY, maintain_order=True)
-        .agg(pl.col("is_near").sum().cast(pl.Int64).alias("near_duplicate_count"))
+        .agg(
+            (total_us + last_us).sum(),
+            (wide("standing_sum") + wide("last_sum")).sum().alias("standing_sum"),
+            *(
+                (pl.col(f"standing_{name}_us").sum() + last_us.filter(each).sum()).alias(f"{name}_us")
+                for name, each in conditions_of_last.items()
+            ),
+        )
+        .select(
+            *_DAY,
+            *(_percent(pl.col(f"{name}_us"), total_us).alias(f"{name}_time_percent") for name in SHARES),
+            _per_reading(pl.col("standing_sum"), total_us).alias("mean_time_mg_dl"),
+            (total_us * PERCENT_PER_US).alias("active_percent"),
+        )
+    )
+
+
+def _near_duplicates(slots: pl.DataFrame) -> pl.LazyFrame:
+    """Those within slots, and the first readings of slots that are near the last one of an earlier slot."""
+    last_at, last_mg_dl = pl.col("last_at").shift(1), pl.col("last_mg_dl").shift(1)
+    is_repeat = is_same(*_DAY, "device_id") & is_near(last_at, last_mg_dl, pl.col("first_at"), pl.col("first_mg_dl"))
+    return (
+        slots.lazy()
+        .sort(*_DAY, "device_id", "slot")
+        .with_columns(pl.col("near_duplicate_count") + is_repeat.fill_null(False).cast(pl.Int64))
+        .group_by(_DAY, maintain_order=True)
+        .agg(pl.col("near_duplicate_count").sum())
     )
 
 
@@ -135,25 +148,25 @@ def glucose_moving_average(silver: pl.LazyFrame | pl.DataFrame, dates: Iterable[
     Returns:
         Rows of `GlucoseMovingAverage` for `dates` only, sorted by key.
     """
+    return glucose_moving_average_of(glucose_slots(silver), dates)
+
+
+def glucose_moving_average_of(slots: pl.DataFrame, dates: Iterable[date]) -> pl.DataFrame:
+    """The same from rows of `GlucoseSlots` for each wanted date and the date before it."""
     wanted = sorted(set(dates))
-    needed = {day - back for day in wanted for back in (timedelta(0), timedelta(days=1))}
-    days = (
-        _sorted(silver.lazy().filter(pl.col("event_date").is_in(sorted(needed))))
-        .group_by(_DAY, maintain_order=True)
-        .agg(pl.len().cast(pl.Int64).alias("reading_count"), _glucose.sum().alias("sum_mg_dl"))
-    )
+    days = slots.lazy().sort(_DAY).group_by(_DAY, maintain_order=True).agg(_count.sum(), _sum.sum())
     before = days.with_columns(pl.col("event_date").dt.offset_by("1d"))
     both = days.join(before, on=_DAY, how="left", suffix="_before", maintain_order="left")
     two_day_count = _count + pl.col("reading_count_before").fill_null(0)
-    two_day_sum = pl.col("sum_mg_dl") + pl.col("sum_mg_dl_before").fill_null(0.0)
+    two_day_sum = _sum + pl.col("sum_millionths_before").fill_null(0)
     return GlucoseMovingAverage.validate(
         both.filter(pl.col("event_date").is_in(wanted))
         .select(
             *_DAY,
             _count,
-            (pl.col("sum_mg_dl") / _count).alias("mean_mg_dl"),
+            _per_reading(_sum, _count).alias("mean_mg_dl"),
             two_day_count.alias("two_day_reading_count"),
-            (two_day_sum / two_day_count).alias("two_day_mean_mg_dl"),
+            _per_reading(two_day_sum, two_day_count).alias("two_day_mean_mg_dl"),
         )
         .sort(_DAY)
         .collect(engine="in-memory")
@@ -178,7 +191,7 @@ def patient_comparison(daily: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     in_range = (pl.col("tir_percent") * _count / 100).round().sum()
     active_us = (pl.col("active_percent") * US_PER_DAY / 100).round()
     days_us = active_us.is_not_null().sum() * US_PER_DAY
-    by_time = [f"{name}_time_percent" for name in _SHARES]
+    by_time = [f"{name}_time_percent" for name in SHARES]
     return PatientComparison.validate(
         daily.lazy()
         .select(*_DAY, "reading_count", "mean_mg_dl", "tir_percent", *by_time, *_OTHERS_BY_TIME)
@@ -205,8 +218,13 @@ def patient_comparison(daily: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _sorted(silver: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
-    return silver.lazy().select(*_DAY, "glucose_mg_dl").collect().sort(*_DAY, "glucose_mg_dl").lazy()
+def _float(value: pl.Expr) -> pl.Expr:
+    return value.cast(pl.Float64)
+
+
+def _per_reading(millionths: pl.Expr, weight: pl.Expr) -> pl.Expr:
+    """A mean from a sum in millionths; one division, so that the mean of equal values is that value."""
+    return _float(millionths) / _float(weight.cast(pl.Int128) * MICRO)
 
 
 def _percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

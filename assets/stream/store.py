@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from assets.day import slot
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract, Output
 from assets.stream.decode import Body, body_size
@@ -180,8 +181,8 @@ class StreamStore:
         if role == "bronze" and created_at_ms is not None:
             new |= log.created(created_at_ms)
         new |= dict(marks) | log.next_commit(role)
-        dates = rows["event_date"].unique().to_list() if output.names_event_dates else []
-        self.tables[role].append(rows, transactions=new, expected=log.of(role), event_dates=dates)
+        slots = _event_slots(rows) if output.names_event_dates else {}
+        self.tables[role].append(rows, transactions=new, expected=log.of(role), event_dates=slots, event_slots=slots)
         log.note(role, new)
 
     def beyond(self, role: str, rows: pl.DataFrame) -> pl.DataFrame:
@@ -347,3 +348,8 @@ def _between(after: Offsets, to: Offsets) -> pl.Expr:
 def _last_by_partition(events: pl.DataFrame) -> Offsets:
     last = events.group_by(hub_epoch, "partition").agg(pl.col("sequence_number").max())
     return {HubPartition(epoch, number): sequence for epoch, number, sequence in last.iter_rows()}
+
+
+def _event_slots(rows: pl.DataFrame) -> dict[date, list[int]]:
+    """The slots in which rows were measured, by event date."""
+    return dict(rows.select("event_date", slot()).unique().group_by("event_date").agg("slot").iter_rows())

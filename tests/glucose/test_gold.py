@@ -65,7 +65,10 @@ days = st.lists(
     st.tuples(
         st.integers(1, 3),
         st.sampled_from([MONDAY, TUESDAY]),
-        st.one_of(st.sampled_from([53.9, 54.0, 69.9, 70.0, 180.0, 180.1, 250.0, 250.1]), st.floats(0.1, 1000)),
+        st.one_of(
+            st.sampled_from([53.9, 54.0, 69.9, 70.0, 180.0, 180.1, 250.0, 250.1]),
+            st.integers(100_000, 10**9).map(lambda value: value / 1e6),
+        ),
         times_of_day,
         st.integers(1, 2),
     ),

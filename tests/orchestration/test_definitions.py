@@ -10,6 +10,7 @@ from orchestration.system import ROOT, STREAMS
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
+ADDED_UP = {gold.table.name for stream in STREAMS for gold in stream.daily_gold}
 KINDS = {"alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
 
 
@@ -141,10 +142,19 @@ def test_every_job_runs_in_one_process():
 
 
 def test_two_writers_of_a_derived_table_share_a_pool():
-    # Those of a stream's tables wait for each other by locks, see `resources.leases`.
+    # All daily gold of a stream writes the table of slots that it is added up from. The writers of a stream's own
+    # tables wait for each other by locks, see `resources.leases`.
     pools = {name: set(GRAPH.get(dg.AssetKey(name.split("/"))).pools or ()) for name in names(EXECUTABLE)}
     assert pools == {
-        name: {"reports" if "report_" in name else name.replace("/", "__")} if name.startswith("gold/") else set()
+        name: {
+            "reports"
+            if "report_" in name
+            else f"gold__{GRAPH.get(dg.AssetKey(name.split('/'))).group_name}"
+            if name in ADDED_UP
+            else name.replace("/", "__")
+        }
+        if name.startswith("gold/")
+        else set()
         for name in pools
     }
 

@@ -224,13 +224,25 @@ def test_dates_of_dead_clocks_do_not_hold_up_today(offline):
     stream_in(offline, MemoryHub(), now, *old)
     due = requested(offline)
     assert due[0] == (now.date().isoformat(), now.date().isoformat())
-    assert len(due) == 3
+    assert len(due) == 2
     for each in due:
         assert refresh(offline, *each).success
     made = offline.lake.table(GLUCOSE_DAILY).scan().select("event_date").collect().to_series().to_list()
     assert now.date() in made
     assert 1 < len(made) <= 63
     assert requested(offline)
+
+
+@pytest.mark.service
+def test_a_gold_run_that_lasts_long_leaves_older_dates_to_the_next_one(offline, monkeypatch):
+    monkeypatch.setattr("assets.gold_asset.PENDING_S", -1.0)
+    stream_in(offline, MemoryHub(), at(1), at(5), at(9))
+    made = []
+    for _ in range(3):
+        assert refresh(offline, "2026-03-01", "2026-03-10").success
+        dates = offline.lake.table(GLUCOSE_DAILY).scan().select("event_date").collect().to_series()
+        made.append(sorted(dates.dt.day()))
+    assert made == [[9], [5, 9], [1, 5, 9]]
 
 
 @pytest.mark.service

@@ -1,6 +1,6 @@
 """A session that dies between any two commits: the next one leaves every table exact."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -66,9 +66,16 @@ class MortalTable(LakeTable):
         transactions: Mapping[str, int],
         expected: Mapping[str, int] | None = None,
         event_dates: Iterable[date] = (),
+        event_slots: Mapping[date, Collection[int]] | None = None,
     ) -> int:
         self.life.before()
-        written = super().append(frame, transactions=transactions, expected=expected, event_dates=event_dates)
+        written = super().append(
+            frame,
+            transactions=transactions,
+            expected=expected,
+            event_dates=event_dates,
+            event_slots=event_slots,
+        )
         self.life.after()
         return written
 

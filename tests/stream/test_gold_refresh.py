@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets.glucose.assets import CONTRACT, GOLD
-from assets.glucose.gold import glucose_daily, glucose_moving_average, patient_comparison
+from assets.glucose.gold import glucose_daily, glucose_daily_of, glucose_moving_average, patient_comparison
 from assets.gold import DailyGold, DerivedGold, pieces
 from orchestration.system import Stream
 from orchestration.work import refresh_gold
@@ -119,28 +120,32 @@ def test_a_date_that_is_touched_while_it_is_refreshed_stays_pending(tmp_path: Pa
     lake = lake_in(tmp_path)
     stream(lake, DATES)
 
-    def meanwhile(silver, dates):
-        if dates == [DATES[0]]:
-            elsewhere(lambda: stream(lake, [DATES[2]], value=300))
-        return glucose_daily(silver)
+    def meanwhile(slots, dates):
+        elsewhere(lambda: stream(lake, [DATES[2]], value=300))
+        return DAILY.combine(slots, dates)
 
-    DailyGold(DAILY.table, DAILY.source, meanwhile).refresh(lake, DATES)
+    replace(DAILY, combine=meanwhile).refresh(lake, DATES)
     assert list(DAILY.pending(lake)) == [DATES[2]]
     refresh(lake)
     assert_gold_follows_silver(lake)
 
 
-def test_a_refresh_holds_no_more_than_one_date_and_what_it_needs(tmp_path: Path) -> None:
+def test_a_refresh_holds_some_dates_and_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, seen = lake_in(tmp_path), list[tuple[list[date], list[date]]]()
 
-    def compute(silver, dates):
-        seen.append((dates, silver.select(pl.col("event_date").unique().sort()).collect().to_series().to_list()))
-        return glucose_moving_average(silver, dates)
+    def combine(slots, dates):
+        seen.append((dates, slots["event_date"].unique().sort().to_list()))
+        return MOVING.combine(slots, dates)
 
     stream(lake, DATES)
-    assert DailyGold(MOVING.table, MOVING.source, compute, days_back=1).refresh(lake, [DATES[3], *DATES[:2]]) == 3
+    monkeypatch.setattr("assets.gold.MAX_ROWS", 4)
+    assert replace(MOVING, combine=combine).refresh(lake, [DATES[3], *DATES[:2]]) == 3
     assert seen == [([DATES[0]], DATES[:1]), ([DATES[1]], DATES[:2]), ([DATES[3]], DATES[2:])]
+    monkeypatch.setattr("assets.gold.MAX_ROWS", 6)
+    seen.clear()
     MOVING.refresh(lake, [DATES[2]])
+    replace(MOVING, combine=combine).refresh(lake, DATES)
+    assert [dates for dates, _ in seen] == [DATES[:2], [DATES[2]], [DATES[3]]]
     assert_frame_equal(
         lake.table(MOVING.table).scan().collect(),
         glucose_moving_average(rows(lake, "silver"), DATES),
@@ -149,13 +154,13 @@ def test_a_refresh_holds_no_more_than_one_date_and_what_it_needs(tmp_path: Path)
 
 
 def test_a_refresh_that_dies_before_its_commit_leaves_everything_pending(tmp_path: Path) -> None:
-    def die(silver, dates):
+    def die(slots, dates):
         raise KeyboardInterrupt
 
     lake = lake_in(tmp_path)
     stream(lake, DATES)
     with pytest.raises(KeyboardInterrupt):
-        DailyGold(DAILY.table, DAILY.source, die).refresh(lake, DATES)
+        replace(DAILY, combine=die).refresh(lake, DATES)
     assert refresh(lake) == DATES
 
 
@@ -252,14 +257,14 @@ def interrupted(gold: DailyGold, lake: Lake) -> DailyGold:
         stream(lake, [DATES[0]], value=200)
         gold.refresh(lake, list(gold.pending(lake)))
 
-    def compute(silver, dates):
-        result = gold.compute(silver, dates).clone()
+    def combine(slots, dates):
+        result = gold.combine(slots, dates)
         calls.append(dates)
         if len(calls) == 1:
             elsewhere(overtake)
         return result
 
-    return DailyGold(gold.table, gold.source, compute, gold.days_back)
+    return replace(gold, combine=combine)
 
 
 def test_an_older_refresh_does_not_overwrite_a_newer_one(tmp_path: Path) -> None:
@@ -409,8 +414,8 @@ def test_the_newest_date_comes_first_and_alone_and_the_others_in_bounded_pieces(
     found = pieces({today, *scattered})
     assert found[0] == [today]
     assert [day for piece in found for day in piece] == [today, *scattered]
-    assert all(len(piece) <= 31 and piece[0] - piece[-1] <= timedelta(days=365) for piece in found)
-    assert len(found) == 1 + -(-399 // 31)
+    assert all(len(piece) <= 100 and piece[0] - piece[-1] <= timedelta(days=365) for piece in found)
+    assert len(found) == 1 + -(-399 // 100)
     assert pieces([today, today - timedelta(days=1), today - timedelta(days=2)]) == [
         [today, today - timedelta(days=1)],
         [today - timedelta(days=2)],
@@ -425,15 +430,15 @@ def changed(table: Table, **columns: dy.Column) -> Table:
 
 
 SPREAD = pl.col("max_mg_dl") - pl.col("min_mg_dl")
-WITH_SPREAD = DailyGold(
-    changed(DAILY.table, spread_mg_dl=dy.Float64(nullable=False)),
-    DAILY.source,
-    lambda silver, _: glucose_daily(silver).with_columns(spread_mg_dl=SPREAD),
+WITH_SPREAD = replace(
+    DAILY,
+    table=changed(DAILY.table, spread_mg_dl=dy.Float64(nullable=False)),
+    combine=lambda slots, _: glucose_daily_of(slots).with_columns(spread_mg_dl=SPREAD),
 )
-WITH_EXACT_COUNTS = DailyGold(
-    changed(DAILY.table, reading_count=dy.Float64(nullable=False)),
-    DAILY.source,
-    lambda silver, _: glucose_daily(silver).with_columns(pl.col("reading_count").cast(pl.Float64)),
+WITH_EXACT_COUNTS = replace(
+    DAILY,
+    table=changed(DAILY.table, reading_count=dy.Float64(nullable=False)),
+    combine=lambda slots, _: glucose_daily_of(slots).with_columns(pl.col("reading_count").cast(pl.Float64)),
 )
 CHANGED = {"a column more": WITH_SPREAD, "another type": WITH_EXACT_COUNTS}
 

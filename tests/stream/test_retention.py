@@ -331,11 +331,11 @@ def widened(gold: DailyGold, *, is_retyped: bool = False) -> DailyGold:
     rows = type("Widened", (gold.table.rows,), columns)
     table = Table(gold.table.name, rows, gold.table.partition_by)
 
-    def compute(silver: pl.LazyFrame, dates: Any) -> pl.DataFrame:
-        made = gold.compute(silver, dates).with_columns(more=pl.lit(1, pl.Int64))
+    def combine(slots: pl.DataFrame, dates: Any) -> pl.DataFrame:
+        made = gold.combine(slots, dates).with_columns(more=pl.lit(1, pl.Int64))
         return made.cast({name: table.schema[name]}).select(table.schema.names())
 
-    return replace(gold, table=table, compute=compute)
+    return replace(gold, table=table, combine=combine)
 
 
 def test_new_columns_of_gold_are_null_in_archived_dates_and_other_changes_are_refused(tmp_path: Path) -> None:
