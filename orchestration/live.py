@@ -17,9 +17,19 @@ from generator.events import Event
 from generator.publisher import Published, PublishError, publish
 from generator.streams import events
 from orchestration.backlog import backlog
-from orchestration.processes import ChildError, Children, graphql, is_open, python, speaks_amqp
+from orchestration.processes import (
+    ChildError,
+    Children,
+    graphql,
+    interrupt,
+    is_open,
+    python,
+    speaks_amqp,
+    wait_or_kill,
+)
 from orchestration.sensors import IN_FLIGHT
 from orchestration.system import ROOT, STREAMS
+from orchestration.warm.files import FOLDER, RunFiles
 from resources import sources
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
@@ -171,9 +181,27 @@ def start_dagster(children: Children, settings: Settings) -> None:
         )
     prepare_dagster_home(settings)
     cancel_runs(settings)
+    start_warm_server(children, settings)
     command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
+    # Runs and Dagster are asked to end at the same moment, so that no sensor starts the next session meanwhile.
+    children.at_end(lambda: interrupt(warm_runs(settings).processes()))
     children.wait_until(lambda: is_loaded(graphql(port, LOCATIONS)), "Dagster", DAGSTER_READY_S)
+
+
+def start_warm_server(children: Children, settings: Settings) -> None:
+    """Starts the process that runs are forked from; without it they start in fresh processes, which takes seconds."""
+    if not settings.warm_runs:
+        return
+    command = python("-m", "orchestration.warm", str(settings.dagster_home))
+    children.start("warm", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+    # Runs of a server that died are nobody's children.
+    children.at_end(lambda: wait_or_kill(warm_runs(settings).processes()))
+
+
+def warm_runs(settings: Settings) -> RunFiles:
+    """The files of runs that were started warm."""
+    return RunFiles(settings.dagster_home / FOLDER)
 
 
 def is_loaded(answer: Mapping[str, Any] | None) -> bool:
@@ -233,6 +261,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_HUB_PORT": str(settings.hub_port),
         "PULSELAKE_FAST_AMQP": str(settings.fast_amqp),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
+        "PULSELAKE_WARM_RUNS": str(settings.warm_runs),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s),
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         max_session_s, idle_timeout_s: when a session ends (PULSELAKE_MAX_SESSION_S, PULSELAKE_IDLE_TIMEOUT_S).
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
+        warm_runs: whether `dev` and `demo` start a process that runs are forked from (PULSELAKE_WARM_RUNS).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
     """
 
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     fast_amqp: bool = True
     max_session_s: float = Field(default=300.0, gt=0)
     idle_timeout_s: float = Field(default=15.0, gt=0)
+    warm_runs: bool = True
     keep_runs_days: float = Field(default=3.0, ge=0)
     late_alert_after_s: float = Field(default=7200.0, gt=0)
 

@@ -1,0 +1,26 @@
+"""`python -m orchestration.warm DAGSTER_HOME`: the warm server of a Dagster home."""
+
+import argparse
+from pathlib import Path
+
+from orchestration.warm.files import FOLDER, RunFiles
+from orchestration.warm.server import WarmServer
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("assets", "orchestration", "resources", "sql")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m orchestration.warm", description="Forks runs of Dagster.")
+    parser.add_argument("home", type=Path, help="Dagster's home")
+    parser.add_argument("--module", default="orchestration.definitions", help="where the definitions are")
+    parser.add_argument("--working-directory", type=Path, default=ROOT)
+    parser.add_argument("--watch", type=Path, action="append", help="folders with the code; default: the project's")
+    given = parser.parse_args()
+    home = given.home.resolve()
+    watched = given.watch or [ROOT / name for name in CODE]
+    WarmServer(home, RunFiles(home / FOLDER), given.module, str(given.working_directory), watched).serve()
+
+
+if __name__ == "__main__":
+    main()
