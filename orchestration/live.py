@@ -182,10 +182,12 @@ def start_dagster(children: Children, settings: Settings) -> None:
     prepare_dagster_home(settings)
     cancel_runs(settings)
     start_warm_server(children, settings)
+    runs = WarmRuns(RunFiles(settings.dagster_home / FOLDER))
+    children.at_end(runs.end)
     command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
-    # Runs and Dagster are asked to end at the same moment, so that no sensor starts the next session meanwhile.
-    children.at_end(lambda: interrupt(warm_runs(settings).processes()))
+    # Dagster is asked right afterwards, so that its sensors start no other session.
+    children.at_end(runs.interrupt)
     children.wait_until(lambda: is_loaded(graphql(port, LOCATIONS)), "Dagster", DAGSTER_READY_S)
 
 
@@ -195,13 +197,25 @@ def start_warm_server(children: Children, settings: Settings) -> None:
         return
     command = python("-m", "orchestration.warm", str(settings.dagster_home))
     children.start("warm", command, cwd=ROOT, env=environment(settings), is_restarted=True)
-    # Runs of a server that died are nobody's children.
-    children.at_end(lambda: wait_or_kill(warm_runs(settings).processes()))
 
 
-def warm_runs(settings: Settings) -> RunFiles:
-    """The files of runs that were started warm."""
-    return RunFiles(settings.dagster_home / FOLDER)
+@dataclass
+class WarmRuns:
+    """The runs that were started warm, wherever they are: those of a server that died are nobody's children."""
+
+    files: RunFiles
+    interrupted: set[int] = field(default_factory=set)
+
+    def interrupt(self) -> None:
+        """Asks all to end. Nobody is asked twice, since a second interrupt makes a session drop its work."""
+        running = set(self.files.processes()) - self.interrupted
+        interrupt(running)
+        self.interrupted |= running
+
+    def end(self) -> None:
+        """Waits for the ends of all, also of those that were started meanwhile."""
+        self.interrupt()
+        wait_or_kill(self.interrupted)
 
 
 def is_loaded(answer: Mapping[str, Any] | None) -> bool:

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
-from orchestration.jobs import Job
+from orchestration.jobs import BACKGROUND, Job
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
@@ -76,6 +76,7 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
 @dg.job(
     executor_def=dg.in_process_executor,
+    tags=BACKGROUND,
     description="Deletes old run records and keeps the files of gold tables few.",
 )
 def housekeeping() -> None:

@@ -1,10 +1,10 @@
 """`python -m orchestration.warm DAGSTER_HOME`: the warm server of a Dagster home."""
 
 import argparse
+import os
 from pathlib import Path
 
 from orchestration.warm.files import FOLDER, RunFiles
-from orchestration.warm.server import WarmServer
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("assets", "orchestration", "resources", "sql")
@@ -19,6 +19,10 @@ def main() -> None:
     given = parser.parse_args()
     home = given.home.resolve()
     watched = given.watch or [ROOT / name for name in CODE]
+    # OpenBLAS starts threads when numpy is imported, which a fork would lack. Nothing here does linear algebra.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    from orchestration.warm.server import WarmServer  # noqa: PLC0415
+
     WarmServer(home, RunFiles(home / FOLDER), given.module, str(given.working_directory), watched).serve()
 
 

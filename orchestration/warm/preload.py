@@ -4,7 +4,6 @@ import gc
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def preload(module: str, working_directory: str, home: Path) -> list[Contract]:
     Returns:
         The contracts that have not been proved yet: a proof starts the engine of Polars.
     """
-    with postponed() as contracts, _one_thread_for_numpy():
+    with postponed() as contracts:
         for name in (*MODULES, *_modules_of_instance(home)):
             importlib.import_module(name)
         pointer = CodePointer.from_module(module, "defs", working_directory)
@@ -88,18 +87,3 @@ def _modules_of_instance(home: Path) -> list[str]:
     """Where the storages, the launcher and the rest of an instance are defined, by its dagster.yaml."""
     parts: Iterable[Any] = InstanceRef.from_dir(str(home))._asdict().values()
     return [part.module_name for part in parts if isinstance(part, ConfigurableClassData)]
-
-
-@contextmanager
-def _one_thread_for_numpy() -> Iterator[None]:
-    """Keeps OpenBLAS from starting threads when numpy is imported; nothing here does linear algebra."""
-    name = "OPENBLAS_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
