@@ -8,6 +8,8 @@ from orchestration.warm.files import FOLDER, RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("assets", "orchestration", "resources", "sql")
+KILL_AFTER_S = 180.0
+"""After that time Dagster itself takes a run that is being cancelled for cancelled."""
 
 
 def main() -> None:
@@ -16,6 +18,9 @@ def main() -> None:
     parser.add_argument("--module", default="orchestration.definitions", help="where the definitions are")
     parser.add_argument("--working-directory", type=Path, default=ROOT)
     parser.add_argument("--watch", type=Path, action="append", help="folders with the code; default: the project's")
+    parser.add_argument(
+        "--kill-after", type=float, default=KILL_AFTER_S, help="seconds that an interrupted run may go on"
+    )
     given = parser.parse_args()
     home = given.home.resolve()
     watched = given.watch or [ROOT / name for name in CODE]
@@ -23,7 +28,8 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from orchestration.warm.server import WarmServer  # noqa: PLC0415
 
-    WarmServer(home, RunFiles(home / FOLDER), given.module, str(given.working_directory), watched).serve()
+    files, folder = RunFiles(home / FOLDER), str(given.working_directory)
+    WarmServer(home, files, given.module, folder, watched, given.kill_after).serve()
 
 
 if __name__ == "__main__":

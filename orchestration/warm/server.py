@@ -32,8 +32,6 @@ LOOK_EVERY_S = 2.0
 """How often the server looks for changed code and for runs whose process died but is not its child."""
 REQUEST_S = 1.0
 BURY_AGAIN_S = 10.0
-KILL_AFTER_S = 180.0
-"""After that time Dagster itself takes a run that is being cancelled for cancelled."""
 READY = "Ready"
 
 
@@ -50,6 +48,7 @@ class WarmServer:
         files: of the runs.
         module, working_directory: the definitions.
         watched: folders whose files are the project's code.
+        kill_after_s: how long an interrupted run may go on.
     """
 
     home: Path
@@ -57,6 +56,7 @@ class WarmServer:
     module: str
     working_directory: str
     watched: Sequence[Path]
+    kill_after_s: float
     _loaded: Stamps = field(default_factory=dict)
     _obstacle: str | None = None
     _codes: dict[int, int] = field(default_factory=dict)
@@ -88,6 +88,8 @@ class WarmServer:
             self._say(f"{READY}." if self._obstacle is None else f"Runs are refused: {self._obstacle}.")
             while not self._is_ending:
                 self._turn(woken, listener)
+        self._sockets.clear()
+        self._say(f"Waits for the ends of {len(self.files.warm_runs())} runs.")
         while self.files.warm_runs():
             self._turn(woken, None)
 
@@ -140,7 +142,7 @@ class WarmServer:
     def _handle(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         run_id = request["run_id"]
         if request.get("is_interrupted"):
-            self._kill_at[run_id] = time.monotonic() + KILL_AFTER_S
+            self._kill_at[run_id] = time.monotonic() + self.kill_after_s
             return {}
         if self._is_changed():
             raise RefusedError("the code has changed and is being imported")
@@ -225,7 +227,7 @@ class WarmServer:
                 del self._kill_at[run_id]
             elif time.monotonic() > at:
                 del self._kill_at[run_id]
-                self._say(f"Kills run {run_id}: it was interrupted {KILL_AFTER_S:.0f} s ago and goes on.")
+                self._say(f"Kills run {run_id}: it was interrupted {self.kill_after_s:.0f} s ago and goes on.")
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

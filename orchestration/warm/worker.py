@@ -10,6 +10,7 @@ from dagster._cli.api import _execute_run_command_body
 from dagster._core.instance.ref import InstanceRef
 from dagster._utils import get_run_crash_explanation
 from dagster._utils.interrupts import capture_interrupts
+from polars._plr import config_reload_env_vars
 
 from orchestration.warm.files import RunFiles
 
@@ -61,5 +62,6 @@ def _adjust(request: Mapping[str, Any]) -> None:
     if niceness := request.get("nice"):
         os.nice(niceness)
     if threads := request.get("threads"):
-        # Polars reads it when it is used for the first time.
+        # Polars starts its threads when it is used for the first time, but has read its variables when it was imported.
         os.environ["POLARS_MAX_THREADS"] = str(threads)
+        config_reload_env_vars()

@@ -1,4 +1,4 @@
-"""A Dagster home with the project's settings, a code server, a warm server if it is started, and runs that are launched."""
+"""A Dagster home with the project's settings, a code server, a warm server if it is started, and runs of all kinds."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import psutil
 from dagster._cli.job import _create_run
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 
@@ -32,8 +33,9 @@ class LaunchSite:
 
     Attributes:
         module: where the definitions are, below `folder` or the project.
-        watched: the folders whose code the warm server watches.
+        folder: where the code is, which the warm server watches.
         variables: of the warm server's environment.
+        options: of the warm server.
     """
 
     home: Path
@@ -42,6 +44,7 @@ class LaunchSite:
     module: str
     folder: Path
     variables: Mapping[str, str]
+    options: Sequence[str]
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -55,7 +58,7 @@ class LaunchSite:
     def start_server(self, says: str = READY) -> subprocess.Popen[bytes]:
         """Starts a warm server and waits for what it says when it serves."""
         command = [sys.executable, "-m", "orchestration.warm", str(self.home), "--module", self.module]
-        command += ["--working-directory", str(self.folder)]
+        command += ["--working-directory", str(self.folder), *self.options]
         if self.folder != ROOT:
             command += ["--watch", str(self.folder)]
         before = self.said(says)
@@ -80,7 +83,7 @@ class LaunchSite:
         workspace = self.context.create_request_context()
         location = workspace.get_code_location("launched")
         [repository] = location.get_repositories().values()
-        return _create_run(
+        run: dg.DagsterRun = _create_run(
             instance=self.instance,
             code_location=location,
             remote_repo=repository,
@@ -90,6 +93,7 @@ class LaunchSite:
             op_selection=None,
             run_id=None,
         )
+        return run
 
     def launch(self, job: str, config: Mapping[str, Any] | None = None, **tags: str) -> str:
         """Launches a run past the queue."""
@@ -118,17 +122,11 @@ class LaunchSite:
     def captured(self, run_id: str) -> str:
         """What a run's steps wrote to stdout, as the web page shows it."""
         manager = self.instance.compute_log_manager
-        keys = manager.get_log_keys_for_log_key_prefix([run_id, "compute_logs"], io_type=dg_stdout())
+        keys = manager.get_log_keys_for_log_key_prefix([run_id, "compute_logs"], io_type=ComputeIOType.STDOUT)
         return "".join((manager.get_log_data(key).stdout or b"").decode() for key in keys)
 
 
-def dg_stdout() -> Any:
-    from dagster._core.storage.compute_log_manager import ComputeIOType  # noqa: PLC0415
-
-    return ComputeIOType.STDOUT
-
-
-def wait_until(is_so: Any, what: str, log: Path | None = None) -> None:
+def wait_until(is_so: Callable[[], Any], what: str, log: Path | None = None) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         if time.monotonic() > deadline:
@@ -139,27 +137,34 @@ def wait_until(is_so: Any, what: str, log: Path | None = None) -> None:
 
 @contextmanager
 def launch_site(
-    folder: Path, module: str = JOBS, code: Path = ROOT, variables: Mapping[str, str] | None = None
+    folder: Path,
+    module: str = JOBS,
+    code: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[LaunchSite]:
     """A home below a folder. When the block ends no process is left of what was started here."""
     home = folder / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ROOT / "dagster.yaml", home / "dagster.yaml")
+    before = psutil.Process().children()
     target = ModuleTarget(module, None, str(code), "launched")
     with (
         dg.DagsterInstance.from_config(str(home)) as instance,
         WorkspaceProcessContext(instance, target) as context,
     ):
-        site = LaunchSite(home, instance, context, module, code, variables or {})
+        code_servers = [each for each in psutil.Process().children() if each not in before]
+        site = LaunchSite(home, instance, context, module, code, variables or {}, options)
         try:
             yield site
         finally:
             for pid in site.files.processes():
                 os.kill(pid, signal.SIGKILL)
-            for server in site.servers:
+            for server in (*site.servers, *code_servers):
                 server.kill()
                 server.wait()
 
 
 def children_of(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return found
