@@ -1,11 +1,11 @@
-"""`python -m benchmarks [engine|drain|latency|memory] [--quick]`: measures, prints tables, writes `results/`."""
+"""`python -m benchmarks [engine|drain|latency|memory|runs] [--quick]`: measures, prints tables, writes `results/`."""
 
 import argparse
 from importlib import import_module
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "latency", "memory")
+PARTS = ("engine", "drain", "latency", "memory", "runs")
 
 
 def main() -> None:

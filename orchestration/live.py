@@ -181,6 +181,8 @@ def start_dagster(children: Children, settings: Settings) -> None:
         )
     prepare_dagster_home(settings)
     cancel_runs(settings)
+    # A sensor may have launched a run between the announcement of the end and the end.
+    children.at_end(lambda: cancel_runs(settings))
     start_warm_server(children, settings)
     runs = WarmRuns(RunFiles(settings.dagster_home / FOLDER))
     children.at_end(runs.end)

@@ -161,8 +161,8 @@ def test_a_child_that_may_be_restarted_is(tmp_path, monkeypatch):
     with Children(tmp_path) as children:
         first = children.start("sleeper", SLEEP, is_restarted=True)
         psutil.Process(first).kill()
-        wait_until(lambda: children.wait(0) or not started(first), "the end of the first")
-        children.wait(0.1)
+        psutil.wait_procs([psutil.Process(first)], 10)
+        children.wait(0)
         (second,) = psutil.Process().children()
         assert second.pid != first
     assert not started(second.pid)
