@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +19,8 @@ from orchestration.warm import launcher
 from orchestration.warm.files import RunFiles
 from orchestration.warm.launcher import priority
 from tests.orchestration.launching import LaunchSite, children_of, launch_site, wait_until
+from tests.orchestration.site import SESSION, readings, today
+from tests.stream.tables import assert_follows_bronze
 
 pytestmark = [
     pytest.mark.service,
@@ -331,3 +334,34 @@ def test_prompt_runs_pass_the_queue(launched):
         launched.instance.submit_run(run.run_id, workspace)
     launched.wait_for(prompt.run_id, STATUS.SUCCESS)
     assert launched.status(patient.run_id) is STATUS.QUEUED
+
+
+@pytest.mark.slow
+def test_a_terminated_session_commits_what_it_pulled(site, tmp_path):
+    site.set(PULSELAKE_IDLE_TIMEOUT_S="600")
+    stop = threading.Event()
+
+    def feed() -> None:
+        minute = 0
+        while not stop.wait(0.1):
+            minute += 5
+            site.send(readings(5, first=datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=minute), value=120.0))
+
+    feeder = threading.Thread(target=feed)
+    with launch_site(tmp_path, "orchestration.definitions") as launched:
+        launched.start_server()
+        feeder.start()
+        try:
+            run_id = launched.launch(SESSION, dagster__partition=today().isoformat())
+            wait_until(lambda: site.store.silver.exists() and site.rows("silver").height > 0, "the first commit")
+            assert launched.instance.run_launcher.terminate(run_id)
+            launched.wait_for(run_id, STATUS.CANCELED)
+        finally:
+            stop.set()
+            feeder.join()
+        logged = [entry.asset_materialization for entry in launched.instance.all_logs(run_id)]
+        assert not launched.is_cold(run_id)
+        wait_until(lambda: not launched.files.runs(), "the end of the run's process")
+    events = {each.asset_key.path[0]: each.metadata for each in logged if each}["bronze"]["events"].value
+    assert events == site.rows("bronze").height
+    assert_follows_bronze(site.lake)
