@@ -35,6 +35,7 @@ from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 
 HUB_CONFIG = ROOT / "hubs.json"
+HUB_RETENTION_HOURS = 72.0
 HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
 AGAIN_AFTER_S = 1.0
 """How long a generator without an end waits after its hub was away, before it sends again."""
@@ -135,9 +136,18 @@ def start_hub(children: Children, settings: Settings) -> None:
     elif is_open(settings.hub_port):
         _check_local_hub(settings)
     else:
-        children.start("hub", python("-m", "orchestration.cli", "hub"), env=environment(settings))
+        # Not by `pulselake hub`: without the rest of the system the process is a tenth as large.
+        command = python("-m", "emulator", *hub_arguments(settings, settings.hub_port))
+        children.start("hub", command, env=environment(settings))
         children.wait_until(lambda: is_open(settings.hub_port), "The local hub", HUB_READY_S)
         check_hubs(settings)
+
+
+def hub_arguments(settings: Settings, port: int, retention_hours: float = HUB_RETENTION_HOURS) -> list[str]:
+    """How the local hub of a home is started; its folder is made."""
+    settings.hub_data.mkdir(parents=True, exist_ok=True)
+    arguments = ["--config", str(HUB_CONFIG), "--data", str(settings.hub_data), "--port", str(port)]
+    return [*arguments, "--retention-hours", str(retention_hours)]
 
 
 def check_hubs(settings: Settings) -> None:

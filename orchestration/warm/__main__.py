@@ -30,6 +30,8 @@ def main() -> None:
 
     files, folder = RunFiles(home / FOLDER), str(given.working_directory)
     WarmServer(home, files, given.module, folder, watched, given.kill_after).serve()
+    # Nothing is left to be done, and libraries complain about what they see when an interpreter is taken apart.
+    os._exit(0)
 
 
 if __name__ == "__main__":
