@@ -90,6 +90,11 @@ class RunFiles:
         """Runs that a server has started and whose end nobody has taken note of."""
         return [run_id for run_id in self.runs() if self.is_warm(run_id)]
 
+    def forget_cold(self) -> None:
+        """Removes the files of runs that were started cold."""
+        for run_id in set(self.runs()) - set(self.warm_runs()):
+            self.remove(run_id)
+
     def last_process(self, run_id: str) -> int | None:
         """The id of the process that works at a run, or did."""
         text = self._text(run_id) or ""

@@ -87,8 +87,8 @@ class WarmRunLauncher(DefaultRunLauncher):
         files = self.files
         if not files.is_warm(run.run_id):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        if (pid := files.process(run.run_id)) is not None:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
+        if files.is_locked(run.run_id):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(files.last_process(run.run_id)))
         return CheckRunHealthResult(WorkerStatus.FAILED, "The run's process died.")
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:

@@ -83,6 +83,8 @@ class WarmServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, self._end)
         self._load()
+        # Nobody can ask for these runs any more: who did has lost the connection.
+        self.files.forget_cold()
         with listening(self.files.folder) as listener:
             self._sockets.append(listener)
             self._say(f"{READY}." if self._obstacle is None else f"Runs are refused: {self._obstacle}.")
@@ -154,8 +156,8 @@ class WarmServer:
             raise RefusedError(f"the server has threads that a fork would lack ({', '.join(threads)})")
         try:
             lock = self.files.take(run_id)
-        except TakenError as error:
-            raise RefusedError(str(error)) from error
+        except TakenError:  # Whoever asks a second time must not start it in another way.
+            return {}
         try:
             pid = self._fork(lambda: worker.execute(self.files, self._instance_ref, request))
         except OSError as error:
@@ -217,7 +219,8 @@ class WarmServer:
             code = self._codes.get(self.files.last_process(run_id) or 0)
             self._say(worker.explanation(run_id, code))
             self._bury_at[run_id] = now + BURY_AGAIN_S
-            self._wait(self._fork(lambda: worker.bury(self.files, run_id, self._instance_ref, code)))  # noqa: B023
+            if not self._wait(self._fork(lambda: worker.bury(self.files, run_id, self._instance_ref, code))):  # noqa: B023
+                del self._bury_at[run_id]
         self._codes.clear()
 
     def _kill(self) -> None:

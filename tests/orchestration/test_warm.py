@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.launcher import LaunchRunContext
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from orchestration.coordinator import PROMPT_TAG
@@ -291,6 +292,16 @@ def test_a_run_that_a_silent_server_was_asked_for_is_not_started_twice(launched,
     assert sum("Started process for run" in message for message in launched.messages(run_id)) == 1
 
 
+def test_a_run_that_is_launched_twice_is_started_once(launched):
+    launched.start_server()
+    run_id = launched.launch("endless")
+    launched.wait_for(run_id, STATUS.STARTED)
+    run = launched.instance.get_run_by_id(run_id)
+    launched.instance.run_launcher.launch_run(LaunchRunContext(run, launched.context.create_request_context()))
+    assert not launched.is_cold(run_id)
+    assert sum("Started process for run" in message for message in launched.messages(run_id)) == 1
+
+
 def test_what_a_server_has_begun_is_not_started_cold_though_its_answer_was_lost(tmp_path):
     files = RunFiles(tmp_path)
     lock = files.take("run")
@@ -305,6 +316,8 @@ def test_a_run_that_is_marked_cold_is_nothing_to_a_server(tmp_path):
     files = RunFiles(tmp_path)
     assert files.mark_cold("run")
     assert (files.is_warm("run"), files.dead(), files.runs()) == (False, [], ["run"])
+    files.forget_cold()
+    assert files.runs() == []
 
 
 def test_two_that_look_at_a_dead_run_do_not_take_each_other_for_it(tmp_path):
