@@ -72,6 +72,7 @@ class WarmServer:
         Raises:
             BlockingIOError: another server works in this home.
         """
+        self._instance_ref = InstanceRef.from_dir(str(self.home))
         self.files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.files.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,7 +103,6 @@ class WarmServer:
         self._loaded = self._stamps()
         try:
             contracts = preload(self.module, self.working_directory, self.home)
-            self._instance_ref = InstanceRef.from_dir(str(self.home))
         except Exception as error:
             traceback.print_exc()
             self._obstacle = f"the definitions cannot be imported ({type(error).__name__})"
