@@ -76,6 +76,17 @@ class LaunchSite:
         wait_until(lambda: self.said(says) > before, f"the warm server's {says!r}", self.log)
         return server
 
+    def clear(self) -> None:
+        """Ends the warm servers and their runs."""
+        for server in self.servers:
+            server.kill()
+            server.wait()
+        self.servers.clear()
+        for pid in self.files.processes():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.files.folder, ignore_errors=True)
+        self.log.unlink(missing_ok=True)
+
     def said(self, text: str) -> int:
         return self.log.read_text().count(text) if self.log.exists() else 0
 
@@ -158,9 +169,8 @@ def launch_site(
         try:
             yield site
         finally:
-            for pid in site.files.processes():
-                os.kill(pid, signal.SIGKILL)
-            for server in (*site.servers, *code_servers):
+            site.clear()
+            for server in code_servers:
                 server.kill()
                 server.wait()
 

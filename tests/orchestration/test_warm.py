@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -46,10 +45,17 @@ defs = dg.Definitions(jobs=[speak])
 WITH_ENGINE = NO_ENGINE + "import polars as pl\npl.DataFrame({{'a': [1]}}).lazy().select('a').collect()\n"
 
 
-@pytest.fixture
-def launched(tmp_path: Path) -> Iterator[LaunchSite]:
-    with launch_site(tmp_path) as site:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchSite]:
+    """One home and code server for all tests: to start one costs more than most of the tests."""
+    with launch_site(tmp_path_factory.mktemp("warm")) as site:
         yield site
+
+
+@pytest.fixture
+def launched(home: LaunchSite) -> Iterator[LaunchSite]:
+    yield home
+    home.clear()
 
 
 def monitor(site: LaunchSite) -> None:
