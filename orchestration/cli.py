@@ -54,12 +54,12 @@ def hub(
 ) -> None:
     """Start the local Event Hubs until Ctrl-C; its log survives restarts and crashes."""
     from emulator.__main__ import main as serve
-    from orchestration.live import HUB_CONFIG
+    from orchestration.live import hub_arguments
 
     settings = _settings()
-    settings.hub_data.mkdir(parents=True, exist_ok=True)
-    arguments = ["--config", str(config or HUB_CONFIG), "--data", str(settings.hub_data)]
-    arguments += ["--port", str(settings.hub_port if port is None else port), "--retention-hours", str(retention_hours)]
+    arguments = hub_arguments(settings, settings.hub_port if port is None else port, retention_hours)
+    if config is not None:
+        arguments += ["--config", str(config)]
     if retention_bytes_per_partition is not None:
         arguments += ["--retention-bytes-per-partition", str(retention_bytes_per_partition)]
     raise typer.Exit(serve(arguments))

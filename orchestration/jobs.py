@@ -6,14 +6,19 @@ import dagster as dg
 
 from assets.stream.asset import table_key
 from assets.stream.rebuild import Rebuilt
+from orchestration.coordinator import PROMPT_TAG
 from orchestration.system import Stream
+from orchestration.warm.launcher import BACKGROUND_NICE, NICE_TAG
 from orchestration.work import finish_rederived, prepare_rederived, replay
 from resources.dagster_resources import HubsResource
 
 STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 # Dagster's monitoring fails a run that lasts longer; dagster.yaml has the limit of runs without this tag.
 MAX_RUNTIME_TAG = "dagster/max_runtime"
+PRIORITY_TAG = "dagster/priority"
 REPLAY_MAX_RUNTIME_S = 24 * 3600
+BACKGROUND = {NICE_TAG: str(BACKGROUND_NICE)}
+"""Tags of what may wait: sessions come first where both want a processor."""
 
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
@@ -29,7 +34,7 @@ def session_job(stream: Stream) -> Job:
         session_job_name(stream),
         selection=dg.AssetSelection.assets(*(table_key(table.name) for table in stream.contract.tables)),
         executor_def=dg.in_process_executor,
-        tags={STREAM_TAG: stream.name},
+        tags={STREAM_TAG: stream.name, PROMPT_TAG: "true", PRIORITY_TAG: "10"},
         description=f"Pulls what {stream.name} has in its hub through bronze, silver, quarantine and alerts.",
     )
 
@@ -81,7 +86,7 @@ def rederive_job(stream: Stream) -> dg.JobDefinition:
     @dg.job(
         name=rederive_job_name(stream),
         executor_def=dg.in_process_executor,
-        tags={STREAM_TAG: stream.name, MAX_RUNTIME_TAG: str(REPLAY_MAX_RUNTIME_S)},
+        tags={STREAM_TAG: stream.name, MAX_RUNTIME_TAG: str(REPLAY_MAX_RUNTIME_S), **BACKGROUND},
         description=f"Makes silver, quarantine and alerts of {stream.name} anew, for a contract that changed.",
     )
     def job() -> None:
@@ -96,7 +101,7 @@ def gold_job(stream: Stream) -> Job:
         f"{stream.name}_gold",
         selection=dg.AssetSelection.assets(*(table_key(gold.table.name) for gold in stream.gold)),
         executor_def=dg.in_process_executor,
-        tags={STREAM_TAG: stream.name},
+        tags={STREAM_TAG: stream.name, **BACKGROUND},
         description=f"Makes gold of {stream.name} anew for the event dates that new silver rows touch.",
     )
 
@@ -107,5 +112,6 @@ def reports_job() -> Job:
         "reports",
         selection=dg.AssetSelection.groups("reports"),
         executor_def=dg.in_process_executor,
+        tags=BACKGROUND,
         description="Builds the reports' tables from sql/reports.",
     )

@@ -17,14 +17,25 @@ from generator.events import Event
 from generator.publisher import Published, PublishError, publish
 from generator.streams import events
 from orchestration.backlog import backlog
-from orchestration.processes import ChildError, Children, graphql, is_open, python, speaks_amqp
+from orchestration.processes import (
+    ChildError,
+    Children,
+    graphql,
+    interrupt,
+    is_open,
+    python,
+    speaks_amqp,
+    wait_or_kill,
+)
 from orchestration.sensors import IN_FLIGHT
 from orchestration.system import ROOT, STREAMS
+from orchestration.warm.files import FOLDER, RunFiles
 from resources import sources
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 
 HUB_CONFIG = ROOT / "hubs.json"
+HUB_RETENTION_HOURS = 72.0
 HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
 AGAIN_AFTER_S = 1.0
 """How long a generator without an end waits after its hub was away, before it sends again."""
@@ -125,9 +136,18 @@ def start_hub(children: Children, settings: Settings) -> None:
     elif is_open(settings.hub_port):
         _check_local_hub(settings)
     else:
-        children.start("hub", python("-m", "orchestration.cli", "hub"), env=environment(settings))
+        # Not by `pulselake hub`: without the rest of the system the process is a tenth as large.
+        command = python("-m", "emulator", *hub_arguments(settings, settings.hub_port))
+        children.start("hub", command, env=environment(settings))
         children.wait_until(lambda: is_open(settings.hub_port), "The local hub", HUB_READY_S)
         check_hubs(settings)
+
+
+def hub_arguments(settings: Settings, port: int, retention_hours: float = HUB_RETENTION_HOURS) -> list[str]:
+    """How the local hub of a home is started; its folder is made."""
+    settings.hub_data.mkdir(parents=True, exist_ok=True)
+    arguments = ["--config", str(HUB_CONFIG), "--data", str(settings.hub_data), "--port", str(port)]
+    return [*arguments, "--retention-hours", str(retention_hours)]
 
 
 def check_hubs(settings: Settings) -> None:
@@ -171,9 +191,43 @@ def start_dagster(children: Children, settings: Settings) -> None:
         )
     prepare_dagster_home(settings)
     cancel_runs(settings)
+    # A sensor may have launched a run between the announcement of the end and the end.
+    children.at_end(lambda: cancel_runs(settings))
+    start_warm_server(children, settings)
+    runs = WarmRuns(RunFiles(settings.dagster_home / FOLDER))
+    children.at_end(runs.end)
     command = python("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
     children.start("dagster", command, cwd=ROOT, env=environment(settings))
+    # Dagster is asked right afterwards, so that its sensors start no other session.
+    children.at_end(runs.interrupt)
     children.wait_until(lambda: is_loaded(graphql(port, LOCATIONS)), "Dagster", DAGSTER_READY_S)
+
+
+def start_warm_server(children: Children, settings: Settings) -> None:
+    """Starts the process that runs are forked from; without it they start in fresh processes, which takes seconds."""
+    if not settings.warm_runs:
+        return
+    command = python("-m", "orchestration.warm", str(settings.dagster_home))
+    children.start("warm", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+
+
+@dataclass
+class WarmRuns:
+    """The runs that were started warm, wherever they are: those of a server that died are nobody's children."""
+
+    files: RunFiles
+    interrupted: set[int] = field(default_factory=set)
+
+    def interrupt(self) -> None:
+        """Asks all to end. Nobody is asked twice, since a second interrupt makes a session drop its work."""
+        running = set(self.files.processes()) - self.interrupted
+        interrupt(running)
+        self.interrupted |= running
+
+    def end(self) -> None:
+        """Waits for the ends of all, also of those that were started meanwhile."""
+        self.interrupt()
+        wait_or_kill(self.interrupted)
 
 
 def is_loaded(answer: Mapping[str, Any] | None) -> bool:
@@ -233,6 +287,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_HUB_PORT": str(settings.hub_port),
         "PULSELAKE_FAST_AMQP": str(settings.fast_amqp),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
+        "PULSELAKE_WARM_RUNS": str(settings.warm_runs),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),

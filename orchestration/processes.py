@@ -10,8 +10,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,8 @@ import psutil
 
 STOP_AFTER_S = 20.0
 POLL_S = 0.2
+RESTART_AFTER_S = 5.0
+"""How long a child that may be started again has run at least before it is."""
 
 AMQP_SASL = b"AMQP\x03\x01\x00\x00"
 AMQP_ANSWER_S = 3.0
@@ -43,8 +46,24 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+@dataclass
+class _Child:
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+    is_restarted: bool
+    started_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.process = self.start()
+
+    def start_again(self) -> None:
+        """Starts it again if it has ended, but not without a pause."""
+        if time.monotonic() - self.started_at >= RESTART_AFTER_S:
+            self.process, self.started_at = self.start(), time.monotonic()
+
+
 class Children:
-    """A set of processes that end together with the block.
+    """A set of processes that end together with the block, the last one first.
 
     Args:
         logs: the folder that their output goes to.
@@ -55,7 +74,8 @@ class Children:
     def __init__(self, logs: Path, stop: threading.Event | None = None, lock: int | None = None) -> None:
         self._logs, self._stop = logs, stop or threading.Event()
         self._kept_open = () if lock is None else (lock,)
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._running: list[_Child] = []
+        self._ends = ExitStack()
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -64,33 +84,52 @@ class Children:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _, process in reversed(self._running):
-            _stop(process)
+        self._ends.close()
 
     def log(self, name: str) -> Path:
         """Where a child's output goes."""
         return self._logs / f"{name}.log"
 
     def start(
-        self, name: str, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        is_restarted: bool = False,
     ) -> int:
         """Starts a process of its own session, so that Ctrl-C reaches it through us and in order.
+
+        Args:
+            name: of its log.
+            command, cwd, env: what is run, where, with which variables besides our own.
+            is_restarted: whether it is started again when it has ended; else its end is an error.
 
         Returns:
             Its process id.
         """
-        with self.log(name).open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env={**os.environ, **(env or {})},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=self._kept_open,
-            )
-        self._running.append((name, process))
-        return process.pid
+
+        def start() -> subprocess.Popen[bytes]:
+            with self.log(name).open("ab") as log:
+                return subprocess.Popen(
+                    command,
+                    cwd=cwd,
+                    env={**os.environ, **(env or {})},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=self._kept_open,
+                )
+
+        child = _Child(name, start, is_restarted)
+        self._running.append(child)
+        self._ends.callback(lambda: _stop(child.process))
+        return child.process.pid
+
+    def at_end(self, do: Callable[[], object]) -> None:
+        """Has something done when the block ends, before the processes end that were started until now."""
+        self._ends.callback(do)
 
     def wait(self, seconds: float) -> None:
         """Waits while all children live.
@@ -122,11 +161,15 @@ class Children:
             self.wait(POLL_S)
 
     def _check(self) -> None:
-        for name, process in self._running:
-            if process.poll() is not None:
+        for child in self._running:
+            if child.process.poll() is None:
+                continue
+            if not child.is_restarted:
                 raise ChildError(
-                    f"{name} ended with code {process.returncode}. Its last words are in {self.log(name)}."
+                    f"{child.name} ended with code {child.process.returncode}. "
+                    f"Its last words are in {self.log(child.name)}."
                 )
+            child.start_again()
 
 
 def python(*arguments: str) -> list[str]:
@@ -171,6 +214,25 @@ def graphql(port: int, query: str) -> dict[str, Any] | None:
             return found
     except (urllib.error.URLError, OSError, ValueError):
         return None
+
+
+def interrupt(pids: Iterable[int]) -> None:
+    """Asks processes to end, those that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+
+
+def wait_or_kill(pids: Iterable[int]) -> None:
+    """Waits for the ends of processes, and kills those that go on regardless."""
+    processes = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    _, left = psutil.wait_procs(processes, STOP_AFTER_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
-from orchestration.jobs import MAX_RUNTIME_TAG, Job
+from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job
 from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
@@ -81,6 +81,7 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
 @dg.job(
     executor_def=dg.in_process_executor,
+    tags=BACKGROUND,
     description="Deletes old run records and keeps the files of gold tables few.",
 )
 def housekeeping() -> None:
@@ -104,7 +105,7 @@ def retire_expired_dates(context: dg.OpExecutionContext, hubs: HubsResource) -> 
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    tags={MAX_RUNTIME_TAG: str(RETENTION_MAX_RUNTIME_S)},
+    tags={MAX_RUNTIME_TAG: str(RETENTION_MAX_RUNTIME_S), **BACKGROUND},
     description="Archives and removes rows that are older than PULSELAKE_KEEP_DAYS says.",
 )
 def retention() -> None:

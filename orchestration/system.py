@@ -16,7 +16,7 @@ from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
-from assets.stream.proof import prove
+from orchestration.proofs import require_proof
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import reports, stored_reports
@@ -47,7 +47,7 @@ class Stream:
     gold: Sequence[DailyGold | DerivedGold]
 
     def __post_init__(self) -> None:
-        prove(self.contract)
+        require_proof(self.contract)
 
     @property
     def name(self) -> str:

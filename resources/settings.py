@@ -85,6 +85,7 @@ class Settings(BaseSettings):
             because an event that comes after a silence would wait for a new one.
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
+        warm_runs: whether `dev` and `demo` start a process that runs are forked from (PULSELAKE_WARM_RUNS).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
         sql_memory: how much a statement of ``pulselake sql`` may hold, as ``2GB`` (PULSELAKE_SQL_MEMORY).
         sql_timeout_s: how long one may take (PULSELAKE_SQL_TIMEOUT_S).
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
     fast_amqp: bool = True
     max_session_s: float = Field(default=900.0, gt=0)
     idle_timeout_s: float | None = Field(default=None, gt=0)
+    warm_runs: bool = True
     keep_runs_days: float = Field(default=3.0, ge=0)
     late_alert_after_s: float = Field(default=7200.0, gt=0)
     sql_memory: str = Field(default="1GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")

@@ -1,5 +1,6 @@
 """The whole system in child processes, as `pulselake dev` and `pulselake demo` run it."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from assets.glucose.assets import CONTRACT
 from orchestration.live import (
     Generators,
     Load,
+    WarmRuns,
     cancel_runs,
     environment,
     is_loaded,
@@ -24,6 +26,7 @@ from orchestration.live import (
 )
 from orchestration.processes import ChildError, Children, StoppedError, free_port, is_open, python
 from orchestration.sensors import IN_FLIGHT
+from orchestration.warm.files import FOLDER, RunFiles
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
@@ -152,6 +155,56 @@ def test_a_child_that_ended_is_told_with_its_log(tmp_path):
             children.wait(600)
 
 
+@pytest.mark.service
+def test_a_child_that_may_be_restarted_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestration.processes.RESTART_AFTER_S", 0.0)
+    with Children(tmp_path) as children:
+        first = children.start("sleeper", SLEEP, is_restarted=True)
+        psutil.Process(first).kill()
+        psutil.wait_procs([psutil.Process(first)], 10)
+        children.wait(0)
+        (second,) = psutil.Process().children()
+        assert second.pid != first
+    assert not started(second.pid)
+
+
+@pytest.mark.service
+def test_what_is_done_at_the_end_comes_before_the_ends_of_what_started_before(tmp_path):
+    seen: list[tuple[str, bool, bool]] = []
+    with Children(tmp_path) as children:
+        first = children.start("first", SLEEP)
+        children.at_end(lambda: seen.append(("middle", started(first), started(second))))
+        second = children.start("second", SLEEP)
+        children.at_end(lambda: seen.append(("last", started(first), started(second))))
+    assert seen == [("last", True, True), ("middle", True, False)]
+
+
+@pytest.mark.service
+def test_a_run_is_interrupted_once_and_waited_for(tmp_path):
+    noting = python(
+        "-c",
+        "import signal, time\n"
+        "def note(*_):\n"
+        "    print('noted', flush=True); signal.signal(signal.SIGINT, lambda *_: print('twice', flush=True))\n"
+        "    time.sleep(0.5); raise SystemExit\n"
+        "signal.signal(signal.SIGINT, note); print('up', flush=True); time.sleep(600)",
+    )
+    files = RunFiles(tmp_path)
+    lock = files.take("run")
+    with (tmp_path / "log").open("wb") as log:
+        run = subprocess.Popen(noting, stdout=log, pass_fds=[lock])
+    os.write(lock, str(run.pid).encode())
+    os.close(lock)
+    wait_until(lambda: "up" in (tmp_path / "log").read_text(), "the run's start")
+    runs = WarmRuns(files)
+    runs.interrupt()
+    reaper = threading.Thread(target=run.wait)
+    reaper.start()
+    runs.end()
+    reaper.join()
+    assert (tmp_path / "log").read_text().split() == ["up", "noted"]
+
+
 @pytest.mark.parametrize(
     ("entries", "loaded"),
     [
@@ -275,6 +328,38 @@ def test_the_system_runs_until_it_is_interrupted(command):
     assert not is_open(web_port)
     assert not is_open(command.port)
     assert runs_at_work(command) == []
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_runs_are_forked_and_go_on_when_the_process_they_come_from_dies(command):
+    web_port = port_for_a_command()
+    dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
+    files = RunFiles(settings_of(command).dagster_home / FOLDER)
+    try:
+        read_until(dev.stderr, "Ctrl-C ends")
+        wait_until(files.processes, "the first run")
+        (server,) = [each for each in processes_of(command) if is_warm_server(each, dev.pid)]
+        run = psutil.Process(files.processes()[0])
+        assert run.ppid() == server.pid
+        server.kill()
+        wait_until(
+            lambda: any(is_warm_server(each, dev.pid) and each != server for each in processes_of(command)),
+            "the next warm server",
+        )
+        finished = end(dev, signal.SIGINT)
+    finally:
+        dev.kill()
+    assert finished.code == 0
+    assert files.runs() == []
+    assert runs_at_work(command) == []
+
+
+def is_warm_server(process: psutil.Process, parent: int) -> bool:
+    try:
+        return process.ppid() == parent and "orchestration.warm" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 @pytest.mark.slow
