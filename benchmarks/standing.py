@@ -133,7 +133,7 @@ def _measured(settings: Settings, plan: Plan, days: list[date]) -> Figures:
     lease = settings.lease(CONTRACT.stream, "benchmark")
     assert isinstance(lease.active, FileLock)
     up_at = time.monotonic()
-    _wait_for(lease.active.is_wanted, "the first session")
+    _wait_for(lease.active.is_held_elsewhere, "the first session")
     first_session_s = time.monotonic() - up_at
     watch = Watch(lease.active)
     watching = threading.Thread(target=watch.run, daemon=True)

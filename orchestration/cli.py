@@ -193,7 +193,6 @@ def replay(
     """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
     from orchestration.work import replay as process_again
-    from resources.lake import ConcurrentWriteError
 
     def show(rebuilt: Rebuilt) -> None:
         before, after = rebuilt.before, rebuilt.after
@@ -206,10 +205,7 @@ def replay(
 
     found = _stream(stream)
     with _explained():
-        try:
-            changed = process_again(found, _settings(), show, progress)
-        except ConcurrentWriteError as error:
-            fail(f"{error} While Dagster runs sessions, start its job {found.name}_replay instead: it takes its turn.")
+        changed = process_again(found, _settings(), show, progress)
         progress("")
         if not changed:
             out.print(f"{found.name}: every quarantined reading would be quarantined again; nothing changed.")
@@ -224,16 +220,10 @@ def rederive(
     The new tables are made beside the old ones and swapped at the end. A run that was stopped goes on where it was.
     """
     from orchestration.work import rederive as make_anew
-    from resources.lake import ConcurrentWriteError
 
     found = _stream(stream)
     with _explained():
-        try:
-            make_anew(found, _settings(), progress)
-        except ConcurrentWriteError as error:
-            fail(
-                f"{error} While Dagster runs sessions, start its job {found.name}_rederive instead: it takes its turn."
-            )
+        make_anew(found, _settings(), progress)
         progress("")
         out.print(f"{found.name}: silver, quarantine, alerts and gold are made anew from bronze.")
 
@@ -489,6 +479,7 @@ class _explained:
         from resources.archive import ArchiveError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError, SchemaError
+        from resources.leases import LeaseError
         from resources.reports import ReportsError
 
         explained = (
@@ -501,6 +492,7 @@ class _explained:
             ArchiveError,
             RetentionError,
             ConcurrentWriteError,
+            LeaseError,
             SchemaError,
             ReportsError,
             NotCaughtUpError,

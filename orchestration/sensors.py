@@ -122,7 +122,7 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
 
 def shift_of(lease: Lease) -> Shift:
     """What a stream's locks say."""
-    return Shift(lease.active.last_holder(), lease.active.is_wanted(), lease.successor.is_wanted())
+    return Shift(lease.active.last_holder(), lease.active.is_held_elsewhere(), lease.successor.is_held_elsewhere())
 
 
 def sessions_in_flight(instance: dg.DagsterInstance, job_name: str) -> list[SessionRun]:

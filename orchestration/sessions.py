@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 FIRST_RETRY_AFTER = timedelta(seconds=5)
 LAST_RETRY_AFTER = timedelta(minutes=5)
-PREPARES_FOR = timedelta(seconds=60)
-"""A started session that is neither at work nor ready after so long is not waited for: its process may be gone."""
+PREPARES_FOR, SUCCEEDS_WITHIN = timedelta(seconds=60), timedelta(seconds=300)
+"""A started session that is not at work after so long is not waited for, as its process may be gone. A successor has
+more time, because a second one would take its connections."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,9 @@ def decide_session(
         stands: whether there is a session also while nothing waits.
     """
     waiting = f"{due:,} {what}"
+    patience = SUCCEEDS_WITHIN if shift.is_active else PREPARES_FOR
     coming = [
-        run
-        for run in in_flight
-        if run.run_id != shift.active and (not run.is_started or now - run.since < PREPARES_FOR)
+        run for run in in_flight if run.run_id != shift.active and (not run.is_started or now - run.since < patience)
     ]
     if coming or (shift.is_active and shift.has_successor):
         who = f"run {coming[0].run_id[:8]}" if coming else "another run"

@@ -15,12 +15,12 @@ from assets.stream.asset import ALERTS_HUB
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
-from assets.stream.rederive import derive, redate, swap
+from assets.stream.rederive import derive, is_ahead, redate, swap
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals, check_identity
 from assets.stream.store import StreamStore
 from orchestration.system import SQL, Stream, open_lake, tables, unions
 from resources import sources
-from resources.event_source import Tail
+from resources.event_source import EventSource, Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.leases import Lease, LeaseError, wait
 from resources.reports import ReportsError, reason, report_analytics, reports, write_report
@@ -84,29 +84,33 @@ def drain(
 
     with sources.publisher(settings, ALERTS_HUB) as publisher:
         while True:
-            if wait(lease.active, FREE_S):
+            if wait(lease.begin, FREE_S):
                 session = Session(
                     stream.contract,
                     lake,
                     source,
                     publisher,
-                    limits=replace(limits, until_caught_up=True),
+                    limits=replace(limits, until_caught_up=True, maintains_at_end=True),
                     on_progress=report,
                     should_stop=should_end,
                     lease=lease,
                 )
                 store = session.store
                 done = done.joined(session.run())
-                store.maintain(datetime.now(UTC).date())
             else:
-                _follow(store, lease, goal, say, lambda: should_stop() or is_caught_up())
+                _follow(store, lease, source, goal, say, should_stop)
             if should_stop() or is_caught_up():
                 return Drained(done, refresh_gold(stream, lake, say))
             current = source.state().tails
 
 
 def _follow(
-    store: StreamStore, lease: Lease, goal: Mapping[int, Tail], say: Say, should_end: Callable[[], bool]
+    store: StreamStore,
+    lease: Lease,
+    source: EventSource,
+    goal: Mapping[int, Tail],
+    say: Say,
+    should_stop: Callable[[], bool],
 ) -> None:
     """Waits while a session of another process is at work and gets on.
 
@@ -114,14 +118,20 @@ def _follow(
         LeaseError: it does not get on.
     """
     say(f"{store.contract.stream}: '{lease.active.last_holder()}' is at work on it; waiting until it has caught up …")
-    reached, since = None, time.monotonic()
+    reached, since, current = None, time.monotonic(), goal
     store.look(goal)
-    while lease.active.is_wanted() and not should_end():
+    while lease.active.is_held_elsewhere() and not should_stop():
+        if is_reached(goal, current, store.of_hub(store.offsets("silver"))):
+            return
         time.sleep(FREE_S)
         store.look(goal)
         if reached != (reached := store.offsets("silver")):
             since = time.monotonic()
         elif time.monotonic() - since > STUCK_AFTER_S:
+            # What has expired meanwhile is not waited for.
+            since, before, current = time.monotonic(), current, source.state().tails
+            if current != before:
+                continue
             raise LeaseError(
                 f"{store.contract.stream}: '{lease.active.last_holder()}' is at work on it and has stored nothing for "
                 f"{STUCK_AFTER_S:.0f} s, although its hub holds more. Nothing was drained; look at that run, end it, "
@@ -214,9 +224,10 @@ def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> 
     """The long part of `rederive`, which no session has to wait for."""
     lake, lease = open_lake(settings), _lease_of_rebuild(stream, settings)
     with lease.rebuilding():
-        with lease.turned():
-            moved = redate(stream.contract, lake, datetime.now(UTC))
-        if moved:
+        moved = 0
+        if is_ahead(stream.contract, lake, datetime.now(UTC)):
+            with lease.turned():
+                moved = redate(stream.contract, lake, datetime.now(UTC))
             say(f"{stream.name}: moved {moved:,} events that a clock had pulled in the future to today.")
         derive(stream.contract, lake, say)
 
@@ -224,7 +235,9 @@ def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> 
 def finish_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """The swap of `rederive`; gold follows by its own sensor, so that no session waits for it."""
     say(f"{stream.name}: swapping the tables …")
-    swap(stream.contract, open_lake(settings), say, _lease_of_rebuild(stream, settings))
+    lease = _lease_of_rebuild(stream, settings)
+    with lease.rebuilding():
+        swap(stream.contract, open_lake(settings), say, lease)
 
 
 def _lease_of_rebuild(stream: Stream, settings: Settings) -> Lease:

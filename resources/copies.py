@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import polars as pl
@@ -31,6 +32,7 @@ class Copies:
     """
 
     def __init__(self, source_uri: str, target_uri: str, options: dict[str, str]) -> None:
+        self._target_uri, self._options = target_uri, options
         self._reads, self._writes = (DeltaFileSystemHandler(uri, options) for uri in (source_uri, target_uri))
         self._copied: dict[str, AddAction] = {}
 
@@ -48,9 +50,14 @@ class Copies:
         self._copied = {}
 
     def discard(self) -> None:
-        """Removes all copies."""
+        """Removes all copies but those that a commit named after all, since its answer may have been lost."""
+        if not self._copied:
+            return
+        target = DeltaTable(self._target_uri, storage_options=self._options)
+        named = {unquote(path) for path in pl.DataFrame(target.get_add_actions(flatten=True))["path"]}
         for copy in self._copied.values():
-            self._writes.delete_file(copy.path)
+            if copy.path not in named:
+                self._writes.delete_file(copy.path)
         self._copied = {}
 
     def _copy(self, file: Mapping[str, Any]) -> AddAction:

@@ -6,7 +6,7 @@ opened the same version is refused by Delta itself. What the rows mean belongs t
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -37,6 +37,10 @@ _ATTEMPTS = 10
 
 class ConcurrentWriteError(RuntimeError):
     """Another writer moved the table since its offsets were read; nothing was written."""
+
+
+class OvertakenError(ConcurrentWriteError):
+    """Another writer committed between the comparison and the commit; nothing was written."""
 
 
 class SchemaError(ValueError):
@@ -306,17 +310,28 @@ class LakeTable:
             ConcurrentWriteError: the log holds other versions than expected, or another writer was faster.
         """
         self._check(frame)
+        properties = _commit(transactions, event_dates, event_slots)
+        compared = None if expected is None else {app_id: expected.get(app_id) for app_id in transactions}
+        for _ in range(_ATTEMPTS if compared else 0):
+            # Delta also refuses an append because rows of another partition were replaced at this moment. If the log
+            # still holds what is expected, the rows are new.
+            with suppress(OvertakenError):
+                return self._append(frame, compared, properties)
+        return self._append(frame, compared, properties)
+
+    def _append(
+        self, frame: pl.DataFrame, expected: Mapping[str, int | None] | None, properties: CommitProperties
+    ) -> int:
         delta = self.delta()
         if found := difference(delta, self.table):
             raise self._other_columns(found)
-        if expected is not None:
-            self._compare(delta, {app_id: expected.get(app_id) for app_id in transactions})
+        self._compare(delta, expected or {})
         self._write(
             delta,
             # deltalake copies each batch that it is given: small ones stay in the processor's cache.
             frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_reader(max_chunksize=_BATCH_ROWS),
             mode="append",
-            commit_properties=_commit(transactions, event_dates, event_slots),
+            commit_properties=properties,
         )
         return frame.height
 
@@ -584,13 +599,13 @@ class LakeTable:
         try:
             yield
         except CommitFailedError as error:
-            raise ConcurrentWriteError(
+            raise OvertakenError(
                 f"{self.name}: another writer was faster ({error}). Nothing was written; try again."
             ) from error
         except DeltaError as error:
             if not str(error).startswith("Invalid table version"):
                 raise
-            raise ConcurrentWriteError(
+            raise OvertakenError(
                 f"{self.name}: the commit took longer than the log is kept, so what others wrote meanwhile is not "
                 "known. Nothing was written; try again."
             ) from error

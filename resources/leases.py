@@ -35,7 +35,7 @@ class Lock(Protocol):
         """Gives the lock back if it is ours."""
         ...
 
-    def is_wanted(self) -> bool:
+    def is_held_elsewhere(self) -> bool:
         """Whether another holder has the lock."""
         ...
 
@@ -71,7 +71,7 @@ class FileLock:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
 
-    def is_wanted(self) -> bool:
+    def is_held_elsewhere(self) -> bool:
         """Whether another holder has the lock."""
         if self._descriptor is not None:
             return False
@@ -115,7 +115,7 @@ class NoLock:
     def release(self) -> None:
         """Nobody waits for it."""
 
-    def is_wanted(self) -> bool:
+    def is_held_elsewhere(self) -> bool:
         """Nobody wants it."""
         return False
 
@@ -131,8 +131,8 @@ class Lease:
     Attributes:
         active: whoever holds it may commit.
         successor: held by a session that waits for `active` and could begin at once. The active session ends then.
-        turn: held by a rebuild, a replay or a swap that waits for `active`. The active session commits, gives `active`
-            away, takes it again after the other one, and goes on.
+        turn: held by a rebuild, a replay or a swap that waits for `active` or has it. The active session commits, gives
+            `active` away, takes it again after the other one, and goes on.
         rebuild: held by whoever makes rows of the stream anew, as long as that takes.
     """
 
@@ -159,36 +159,40 @@ class Lease:
             lock.release()
 
     @contextmanager
-    def turned(self, seconds: float = TURN_S) -> Iterator[None]:
+    def turned(self, seconds: float = TURN_S, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Within the block the stream's tables are ours: a session that is active has committed, and waits.
 
         Raises:
-            LeaseError: the session did not give its place away within the time.
+            LeaseError: the session did not give its place away within the time, or the caller was asked to stop.
         """
-        if not (wait(self.turn, seconds) and wait(self.active, seconds)):
+        if not (wait(self.turn.take, seconds, should_stop) and wait(self.active.take, seconds, should_stop)):
             self.turn.release()
             raise LeaseError(
                 f"'{self.active.last_holder() or 'another process'}' works on the stream and did not give its place "
                 f"away within {seconds:.0f} s. Nothing was changed; look at what it does, and try again."
             )
-        # Only now, so that the session that waits for the end of the turn sees a lock that is held without a gap.
-        self.turn.release()
         try:
             yield
         finally:
+            # In this order nobody sees that the turn is over and the stream still taken.
             self.active.release()
+            self.turn.release()
+
+    def begin(self) -> bool:
+        """Takes `active` for a session, if it is free and nobody's turn, and says whether it is ours now."""
+        return not self.turn.is_held_elsewhere() and self.active.take()
 
     @contextmanager
-    def rebuilding(self, seconds: float = REBUILD_S) -> Iterator[None]:
+    def rebuilding(self, seconds: float = REBUILD_S, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Within the block no other process makes rows of the stream anew.
 
         Raises:
-            LeaseError: another one still does when the time is over.
+            LeaseError: another one still does when the time is over, or when the caller was asked to stop.
         """
-        if not wait(self.rebuild, seconds):
+        if not wait(self.rebuild.take, seconds, should_stop):
             raise LeaseError(
-                f"'{self.rebuild.last_holder()}' has been making rows of the stream anew for {seconds / 60:.0f} "
-                "minutes. Nothing was changed; try again when it has ended."
+                f"'{self.rebuild.last_holder()}' is still making rows of the stream anew. Nothing was changed; try "
+                "again when it has ended."
             )
         try:
             yield
@@ -196,10 +200,10 @@ class Lease:
             self.rebuild.release()
 
 
-def wait(lock: Lock, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> bool:
-    """Takes a lock as soon as it is free, and says whether it is ours when the time is over."""
+def wait(take: Callable[[], bool], seconds: float, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Tries to take a lock until it is ours, and says whether it is when the time is over."""
     end = time.monotonic() + seconds
-    while not lock.take():
+    while not take():
         if should_stop() or time.monotonic() > end:
             return False
         time.sleep(POLL_S)

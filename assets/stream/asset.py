@@ -17,12 +17,10 @@ import dagster as dg
 
 from assets.stream.checks import DESCRIPTIONS, evaluate
 from assets.stream.contract import Contract
-from assets.stream.process import ProcessingError
 from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import SchemaError
 from resources.settings import Settings
 from resources.signals import DeferredSignals
 
@@ -108,6 +106,7 @@ def limits_of(settings: Settings) -> SessionLimits:
     """When a session of the settings acts and ends."""
     return SessionLimits(
         idle_timeout_s=settings.idle_timeout_s or math.inf,
+        maintains_at_end=True,
         late_after=timedelta(seconds=settings.late_alert_after_s),
     )
 
@@ -132,14 +131,9 @@ def _session(
             limits=limits_of(settings),
             on_progress=live.report,
             should_stop=lambda: signals.is_noted,
-            lease=settings.lease(contract.stream, context.run_id),
+            lease=settings.lease(contract.stream, context.run.run_id),
         )
-        try:
-            totals = session.run()
-        except (ProcessingError, SchemaError):
-            # It may be long until the cause is mended, and bronze goes on meanwhile.
-            session.store.maintain(today)
-            raise
+        totals = session.run()
         if totals.alerts_withheld:
             context.log.warning(
                 f"{totals.alerts_withheld} All data and alerts are stored; a later session publishes what waits."
@@ -147,8 +141,6 @@ def _session(
         if session.is_handed_over:
             # The successor is at work: what is left to do here comes after it.
             os.nice(_AFTERWARDS)
-        elif not signals.is_noted:
-            session.store.maintain(today)
     yield from live.results(totals, requested)
     yield from _checks(context, session.store, requested, recent=True)
     # A run that was terminated has committed and reported what it pulled; only now it ends as cancelled.
@@ -158,10 +150,10 @@ def _session(
 def _rebuild(
     context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
 ) -> Outputs:
-    lease = hubs.settings().lease(contract.stream, context.run_id)
+    lease = hubs.settings().lease(contract.stream, context.run.run_id)
     for day in days:
         with DeferredSignals() as signals:
-            rebuilt = rebuild(contract, lake.open(), day, lease=lease)
+            rebuilt = rebuild(contract, lake.open(), day, lease=lease, should_stop=lambda: signals.is_noted)
             _log_rebuilt(context, contract, rebuilt)
         signals.deliver()
     yield from _checks(context, StreamStore(contract, lake.open()), days[-1])

@@ -182,11 +182,7 @@ class Pipeline:
         return Stored([], 0)
 
     def _maintain(self, day: date) -> Stored:
-        try:
-            self._store.maintain(day)
-        except Exception as error:
-            # Files and log entries that stay for some minutes longer are no reason to end a session.
-            _log.warning("%s: maintenance failed (%s)", self._store.contract.stream, type(error).__name__)
+        maintain(self._store, day)
         return Stored([], 0)
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:
@@ -202,6 +198,14 @@ class Pipeline:
             # Whoever sees the end of a commit may rely on it that none of its alerts is still being published.
             wait([each.delivery for each in micro_batches])
         return Stored(outcomes, sum(each.bronze.height for each in rest))
+
+
+def maintain(store: StreamStore, day: date) -> None:
+    """Makes the tables' files fewer; a failure is logged, for files that stay longer are no reason to end a session."""
+    try:
+        store.maintain(day)
+    except Exception as error:
+        _log.warning("%s: maintenance failed (%s)", store.contract.stream, type(error).__name__)
 
 
 def _joined(micro_batches: Sequence[_MicroBatch]) -> Callable[[], Delivery]:

@@ -6,6 +6,7 @@ the days whose quarantine a fix would change.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -15,10 +16,10 @@ from assets.archived import archived, refuse_archived
 from assets.stream.contract import Contract
 from assets.stream.decode import body_size
 from assets.stream.known import Known
-from assets.stream.log import hub_epoch, is_beyond
+from assets.stream.log import hub_epoch
 from assets.stream.process import Outcome, Processor
 from assets.stream.slices import slices
-from assets.stream.store import CHUNK_BYTES, StreamStore, events_of, read_events
+from assets.stream.store import CHUNK_BYTES, StreamStore, between, events_of, read_events
 from resources.lake import Lake
 from resources.leases import Lease
 
@@ -61,7 +62,7 @@ class Rebuilt:
     new_alerts: int
 
 
-class _Rebuilt:
+class _DayBeside:
     """The new rows of one ingest date, in tables beside the stream's: a day need not fit into memory.
 
     Args:
@@ -93,11 +94,9 @@ class _Rebuilt:
         for role, copies in self._copies.items():
             copies.of(self.tables[role].delta())
 
-    def event_dates(self, store: StreamStore, role: str) -> list[date]:
-        """The event dates of the rows that are replaced and of those that take their place."""
-        old = store.tables[role].scan().filter(pl.col("ingest_date") == self._day)
-        dates = pl.concat([old, self.tables[role].scan()]).select(pl.col("event_date").unique())
-        return dates.collect(engine="streaming").to_series().sort().to_list()
+    def event_dates(self, role: str) -> set[date]:
+        """The event dates of the new rows."""
+        return {*self.tables[role].distinct("event_date")}
 
     def replace(self, store: StreamStore, event_dates: Mapping[str, Sequence[date]], *, is_newest: bool) -> None:
         """Puts the rows into the place of the day's rows, one commit a table."""
@@ -126,6 +125,7 @@ def rebuild(
     day: date,
     on_new_alerts: Callable[[pl.DataFrame], None] = lambda _: None,
     lease: Lease | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Rebuilt:
     """Rebuilds one ingest date; running it twice changes nothing the second time.
 
@@ -137,6 +137,7 @@ def rebuild(
         day: the ingest date.
         on_new_alerts: called with the alerts that no day held before, some at a time, ahead of their commit.
         lease: the caller's part in the work on the stream; by default it is alone.
+        should_stop: asked while another rebuild or the session is waited for.
 
     Raises:
         NotCaughtUpError: bronze holds events of the stream that silver does not, and no session is at work on them.
@@ -146,12 +147,17 @@ def rebuild(
         ArchivedError: the day's rows of bronze were archived; nothing was replaced.
     """
     lease = lease or Lease()
-    with lease.rebuilding():
-        return _rebuild(contract, lake, day, on_new_alerts, lease)
+    with lease.rebuilding(should_stop=should_stop):
+        return _rebuild(contract, lake, day, on_new_alerts, lease, should_stop)
 
 
 def _rebuild(
-    contract: Contract, lake: Lake, day: date, on_new_alerts: Callable[[pl.DataFrame], None], lease: Lease
+    contract: Contract,
+    lake: Lake,
+    day: date,
+    on_new_alerts: Callable[[pl.DataFrame], None],
+    lease: Lease,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Rebuilt:
     store = _caught_up(contract, lake)
     refuse_archived(lake, store.bronze, {day: "silver, quarantine and alerts of a day are made from them"})
@@ -159,7 +165,7 @@ def _rebuild(
     are_told = day not in archived(lake, store.alerts)
     folder = lake.below(f"{FOLDER}/{contract.stream}")
     folder.remove()
-    rebuilt = _Rebuilt(store, folder, day)
+    rebuilt = _DayBeside(store, folder, day)
     known = Known(
         contract,
         silver=lambda: rebuilt.with_earlier(store, "silver"),
@@ -180,30 +186,33 @@ def _rebuild(
                 on_new_alerts(new)
         rebuilt.copy()
 
-    def put() -> tuple[dict[str, int], tuple[date, ...]]:
-        of_day = pl.col("ingest_date") == day
-        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
-        # A revision raises alerts on a date of which silver may have no row.
-        event_dates = {role: rebuilt.event_dates(store, role) for role in ("silver", "alerts")}
-        rebuilt.replace(store, event_dates, is_newest=store.is_newest(day))
-        return before, tuple(event_dates["silver"])
-
+    of_day = pl.col("ingest_date") == day
     try:
         process(store.complete(day))
-        if _is_remembered(store, day):
-            reached = store.offsets("silver")
-            with lease.turned():
-                # What a session has added meanwhile, in the little time that it waits for.
-                store = _caught_up(contract, lake)
-                process(store.complete(day).filter(is_beyond(reached)))
-                before, event_dates = put()
-        else:
-            before, event_dates = put()
+        # A revision raises alerts on a date of which silver may have no row.
+        dates = {role: _event_dates(store, role, of_day) for role in ("silver", "alerts")}
+        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
+        reached = store.offsets("silver")
+        with lease.turned(should_stop=should_stop) if _is_remembered(store, day) else nullcontext():
+            # What a session has added meanwhile, in the little time that it waits for.
+            store = _caught_up(contract, lake)
+            added = between(reached, store.offsets("silver"))
+            process(store.complete(day).filter(added))
+            for role in dates:
+                dates[role] |= _event_dates(store, role, of_day & added) | rebuilt.event_dates(role)
+            rebuilt.replace(
+                store, {role: sorted(found) for role, found in dates.items()}, is_newest=store.is_newest(day)
+            )
     finally:
         rebuilt.discard()
     after = {role: table.count() for role, table in rebuilt.tables.items()}
     folder.remove()
-    return Rebuilt(day, before, after, event_dates, new_alerts)
+    return Rebuilt(day, before, after, tuple(sorted(dates["silver"])), new_alerts)
+
+
+def _event_dates(store: StreamStore, role: str, where: pl.Expr) -> set[date]:
+    dates = store.tables[role].scan().filter(where).select(pl.col("event_date").unique())
+    return {*dates.collect(engine="streaming").to_series()}
 
 
 def _caught_up(contract: Contract, lake: Lake) -> StreamStore:

@@ -72,6 +72,7 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease
             tables stay for the next attempt.
     """
     beside, lease = _beside(contract, lake), lease or Lease()
+    mark, code = beside.log.id(REDERIVED), _code_of(contract)
     copies = {
         role: beside.tables[role].copies_for(StreamStore(contract, lake).tables[role].create()) for role in SWAPPED
     }
@@ -81,6 +82,11 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease
         for role in SWAPPED:
             copies[role].of(beside.tables[role].delta())
         with lease.turned():
+            if StreamStore(contract, lake).bronze.transactions([mark]).get(mark) != code:
+                raise ConcurrentWriteError(
+                    f"{contract.stream}: what was derived is gone or was derived by other code; nothing was swapped. "
+                    f"Run `pulselake rederive {contract.stream}` again."
+                )
             _swap_at_once(contract, lake, beside, copies, say)
     except BaseException:
         _discard(copies)
@@ -102,6 +108,12 @@ def _swap_at_once(contract: Contract, lake: Lake, beside: StreamStore, copies: M
         except ConcurrentWriteError:
             if attempt == ATTEMPTS:
                 raise
+
+
+def is_ahead(contract: Contract, lake: Lake, now: datetime) -> bool:
+    """Whether bronze holds events that were pulled in the future; file statistics tell."""
+    newest = StreamStore(contract, lake).last_pulled_at()
+    return newest is not None and newest > now
 
 
 def redate(contract: Contract, lake: Lake, now: datetime) -> int:
@@ -174,7 +186,8 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
         if role in ("silver", "alerts"):
             dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "silver":
-            new |= {store.log.duplicates_id(day): beside.duplicates(day) for day in days}
+            counted = beside.silver.transactions([beside.log.duplicates_id(day) for day in days])
+            new |= dict.fromkeys((store.log.duplicates_id(day) for day in days), 0) | counted
             new |= store.log.next_replacement()
         if role == "alerts":
             # Alerts that a session published and did not store yet count as waiting: twice is better than never.

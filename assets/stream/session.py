@@ -22,7 +22,7 @@ from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
 from assets.stream.known import Known
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
-from assets.stream.pipeline import Pipeline
+from assets.stream.pipeline import Pipeline, maintain
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Events, Remembered, StreamStore
 from resources.background import Background
@@ -37,7 +37,7 @@ from resources.event_source import (
     Tail,
 )
 from resources.lake import Lake, SchemaError
-from resources.leases import POLL_S, TURN_S, Lease, wait
+from resources.leases import TURN_S, Lease, wait
 
 Clock = Callable[[], datetime]
 
@@ -45,8 +45,10 @@ COMMIT_BYTES = 128 << 20
 """Processed bodies of this size are committed without waiting, whatever their number."""
 STALLED_AFTER_S = 30.0
 """After so long a silence the hub is asked; if it is ahead, it gets a new session, which connects anew."""
-OPEN_S, HAND_OVER_S = 15.0, 15.0
-"""How long a successor waits for its connections, and a session that was taken over for its successor."""
+OPEN_S, HAND_OVER_S = 15.0, 8.0
+"""How long a successor waits for its connections, and a session whose connections were taken for its successor."""
+THEFTS_APART_S = 60.0
+"""A session whose connections are taken again and again by another one, and no successor, ends."""
 MAINTAIN_EVERY_S = 120.0
 """How often a session makes the tables' files fewer: each commit adds one to most of them."""
 TRY_AGAIN_AFTER_S = 300.0
@@ -77,6 +79,7 @@ class SessionLimits:
         max_duration_s: ends the session after so long; by default only a successor ends it.
         until_caught_up: end as soon as all that the hub holds is committed, instead of waiting for the idle timeout.
         late_after: how old a reading may be when its alert is published; the alert of an older one says it is late.
+        maintains_at_end: make the tables' files fewer at the end too, unless a successor or a signal ends the session.
     """
 
     trigger_s: float = 0.2
@@ -86,6 +89,7 @@ class SessionLimits:
     max_duration_s: float = math.inf
     until_caught_up: bool = False
     late_after: timedelta = LATE_AFTER
+    maintains_at_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,8 +201,9 @@ class Session:
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
         self._tails: Mapping[int, Tail] = {}
+        self._is_at_work = False
         self.is_handed_over = False
-        """Whether a successor took this session's place."""
+        """Whether another session took this one's place."""
 
     def run(self) -> Totals:
         """Works until it ends. While another session works, it waits for its turn first.
@@ -214,17 +219,26 @@ class Session:
             SchemaError: a table does not fit the contract; events that were pulled are in bronze.
             ConcurrentWriteError: another session writes the stream; what was not committed is pulled again.
         """
-        hub = self._source.state()
-        self._tails = hub.tails
         try:
+            hub = self._source.state()
+            self._tails = hub.tails
             with ExitStack() as stack:
-                if self._lease.active.take():
+                if self._lease.begin():
                     self._work(hub, None, stack)
                 elif (prepared := self._prepare(hub, stack)) is not None:
                     self._work(hub, prepared, stack)
         finally:
-            self._lease.release()
+            self._end()
         return self._totals
+
+    def _end(self) -> None:
+        try:
+            # A successor does it in its time, and who was asked to end should not take longer.
+            if self._limits.maintains_at_end and self._is_at_work and not self._should_stop():
+                maintain(self.store, self._clock().date())
+        finally:
+            self._is_at_work = False
+            self._lease.release()
 
     def _prepare(self, hub: HubState, stack: ExitStack) -> "_Prepared | None":
         """Gets ready while another session works, and waits until that one has made room.
@@ -232,23 +246,37 @@ class Session:
         Returns:
             None if this session is not needed: another one waits already, or it was asked to stop.
         """
-        if self._lease.successor.is_wanted():
+        if self._lease.successor.is_held_elsewhere():
             return None
+        # What is remembered while rows are being replaced would be neither the old nor the new.
+        wait(lambda: not self._lease.turn.is_held_elsewhere(), TURN_S, self._should_stop)
         # Nothing is written before it is our turn, and nothing is created.
         self.store.look(hub.tails)
-        check_identity(self._source.name, self._contract.stream, hub, self.store)
-        remembered = None
+        identified(self._source, self._contract.stream, hub, self.store)
+        remembered, epoch = None, self.store.log.epoch
         with suppress(SchemaError):
             remembered = self.store.remembered()
         # It takes the hub's links away from the session at work, which goes on to its next commit and ends.
         receiver = stack.enter_context(self._source.receive(self._offsets()))
-        receiver.wait_until_open(OPEN_S)
-        if not wait(self._lease.successor, OPEN_S) or not wait(self._lease.active, math.inf, self._should_stop):
+        if not receiver.wait_until_open(OPEN_S):
+            receiver.take(timeout=0.0)
+            raise HubUnavailableError(
+                f"Hub '{self._source.name}' did not open all partitions within {OPEN_S:.0f} s, so this session did not "
+                "take over from the one at work, which connects again. Check the hub and the right to read it."
+            )
+        if not (
+            wait(self._lease.successor.take, OPEN_S, self._should_stop)
+            and wait(self._lease.begin, math.inf, self._should_stop)
+        ):
             return None
-        return _Prepared(remembered, receiver)
+        return _Prepared(remembered, receiver, epoch)
 
     def _work(self, hub: HubState, prepared: "_Prepared | None", stack: ExitStack) -> None:
+        self._is_at_work = True
         failure = self._open(hub)
+        if prepared is not None and prepared.epoch != self.store.log.epoch:
+            # Another hub was accepted meanwhile, and this one's events are none of its events.
+            return
         if failure is None:
             # Alerts that wait already are sent between micro-batches: those of this session need not wait for them.
             self.store.waiting.reopen()
@@ -256,7 +284,7 @@ class Session:
         processor = Processor(self._contract, Known.nothing(self._contract) if failure else self._known(prepared))
         failure = failure or self._catch_up(processor)
         if prepared is None:
-            check_identity(self._source.name, self._contract.stream, hub, self.store)
+            hub = identified(self._source, self._contract.stream, hub, self.store)
         self._pass_expired(hub)
         if prepared is None:
             receiver = stack.enter_context(self._source.receive(self._pulled))
@@ -266,7 +294,7 @@ class Session:
         self._lease.successor.release()
         with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure) as pipeline:
             try:
-                self.is_handed_over = self._stream(pipeline, receiver)
+                self.is_handed_over = self._stream(pipeline, receiver, stack)
             finally:
                 # On an error of the hub too: what was processed is complete.
                 self._commit_all(pipeline)
@@ -274,8 +302,10 @@ class Session:
                 self._send_the_rest(pipeline)
         if pipeline.failure is not None:
             raise pipeline.failure
-        # The mark comes last: a session that fails tells nobody the number, so the next one must tell it.
-        self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
+        if self._is_at_work:
+            # The mark comes last: a session that fails tells nobody the number, so the next one must tell it.
+            self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
+        self._is_at_work &= not self.is_handed_over
         self._totals = replace(self._totals, alerts_withheld=self._withheld())
 
     def _known(self, prepared: "_Prepared | None") -> Known:
@@ -324,27 +354,34 @@ class Session:
             self._on_progress(self._totals)
         return None
 
-    def _stream(self, pipeline: Pipeline, receiver: Receiver) -> bool:
+    def _stream(self, pipeline: Pipeline, receiver: Receiver, stack: ExitStack) -> bool:
         """Works through micro-batches.
 
         Returns:
-            Whether a successor waits for the end.
+            Whether a successor waits for the end, or another one is at work already.
         """
-        started = idle_since = self._committed_at = self._maintained_at = time.monotonic()
+        stolen_at, started = -math.inf, time.monotonic()
+        idle_since = self._committed_at = self._maintained_at = started
         was_failing = pipeline.failure is not None
         silence = _Silence(self._source)
         while not self._should_stop():
-            if self._lease.successor.is_wanted():
+            if self._lease.successor.is_held_elsewhere():
                 return True
-            if self._lease.turn.is_wanted() and not self._give_turn(pipeline):
-                break
+            if self._lease.turn.is_held_elsewhere() and not self._give_turn(pipeline):
+                return True
             taken_at = time.monotonic()
             try:
                 pulled = receiver.take(timeout=self._limits.trigger_s)
             except HubTakenOverError:
-                if not self._is_succeeded():
+                if self._is_succeeded():
+                    return True
+                if self._should_stop():
+                    break
+                if time.monotonic() - stolen_at < THEFTS_APART_S:
                     raise
-                return True
+                # Whoever took the connections did not follow: it died, or it does not know of the locks.
+                stolen_at, receiver = time.monotonic(), stack.enter_context(self._source.receive(self._pulled))
+                continue
             now = self._now()
             if pulled:
                 idle_since = time.monotonic()
@@ -364,23 +401,24 @@ class Session:
 
     def _is_succeeded(self) -> bool:
         """Whether the session that took the hub's links is ready; it holds its lock when all of them are open."""
-        end = time.monotonic() + HAND_OVER_S
-        while not (is_ready := self._lease.successor.is_wanted()) and time.monotonic() < end:
-            time.sleep(POLL_S)
-        return is_ready
+        return wait(self._lease.successor.is_held_elsewhere, HAND_OVER_S, self._should_stop)
 
     def _give_turn(self, pipeline: Pipeline) -> bool:
         """Lets a rebuild or a swap write, and goes on with what it has written.
 
         Returns:
-            Whether the session can go on: not where a successor came first, or another hub was accepted.
+            Whether the session is at work again: not where a successor is ready, or another hub was accepted.
         """
         self._commit_all(pipeline)
         epoch = self.store.log.epoch
+        # While it is ours no successor comes between the two.
+        if not self._lease.successor.take():
+            return False
+        self._is_at_work = False
         self._lease.active.release()
-        while self._lease.turn.is_wanted() and not self._should_stop():
-            time.sleep(POLL_S)
-        if not wait(self._lease.active, TURN_S, lambda: self._should_stop() or self._lease.successor.is_wanted()):
+        self._is_at_work = wait(self._lease.begin, TURN_S, self._should_stop)
+        self._lease.successor.release()
+        if not self._is_at_work:
             return False
         self.store.open(self._tails)
         if pipeline.failure is None:
@@ -501,10 +539,17 @@ class Session:
 
 
 class _Prepared(NamedTuple):
-    """What a successor has ready: what it remembers, None where a table could not be read, and its receiver."""
+    """What a successor has ready.
+
+    Attributes:
+        remembered: what it knows of the tables; None where one could not be read.
+        receiver: opened.
+        epoch: of the hub that the stream was read from then.
+    """
 
     remembered: Remembered | None
     receiver: Receiver
+    epoch: int
 
 
 class _Silence:
@@ -514,15 +559,19 @@ class _Silence:
         self._source = source
         self._look: Background[None, HubState] | None = None
         self._looked_after_s = 0.0
+        self._tails: Mapping[int, Tail] = {}
 
     def is_stalled(self, idle_s: float, pulled: Mapping[int, int]) -> bool:
         """Whether the hub held more than was pulled when it was last asked; it is asked again and again."""
+        # What the hub told at the last call has had time to arrive.
+        tails, self._tails = self._tails, {}
+        if idle_s > STALLED_AFTER_S and not _is_reached(tails, pulled):
+            return True
         if self._look is not None and not self._look.is_alive:
             look, self._look = self._look, None
             with suppress(HubUnavailableError, TimeoutError):
                 [hub] = look.results(0.0)
-                # What came during the look is no silence.
-                return idle_s > STALLED_AFTER_S and not _is_reached(hub.tails, pulled)
+                self._tails = hub.tails
         if idle_s < self._looked_after_s:
             self._looked_after_s = 0.0
         if self._look is None and idle_s - self._looked_after_s > STALLED_AFTER_S:
@@ -534,6 +583,22 @@ class _Silence:
 def _is_reached(tails: Mapping[int, Tail], pulled: Mapping[int, int]) -> bool:
     """Whether all is pulled that a hub held."""
     return all(tail.last < tail.first or pulled.get(partition, -1) >= tail.last for partition, tail in tails.items())
+
+
+def identified(source: EventSource, stream: str, hub: HubState, store: StreamStore) -> HubState:
+    """The hub, known to be the one that bronze was read from.
+
+    Raises:
+        HubRecreatedError: it is not.
+        HubUnavailableError: it cannot be asked.
+    """
+    try:
+        check_identity(source.name, stream, hub, store)
+    except HubRecreatedError:
+        # A session may have pulled and stored events since it was asked, so that it seems to be too short.
+        hub = source.state()
+        check_identity(source.name, stream, hub, store)
+    return hub
 
 
 def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:

@@ -115,7 +115,7 @@ class StreamStore:
             return self.remembered()
         reached = self.offsets("silver")
         if reached != before.reached:
-            is_new = _between(before.reached, reached)
+            is_new = between(before.reached, reached)
             before.known.add(*(self.tables[role].scan().filter(is_new).collect() for role in ("silver", "alerts")))
             before.known.mark_stored()
         return Remembered(before.known, reached, before.replacements)
@@ -123,7 +123,7 @@ class StreamStore:
     def behind(self) -> Iterator[Events]:
         """Events that are in bronze but not in silver yet, in processing order."""
         if self.is_behind():
-            missing = _between(self.offsets("silver"), self.offsets("bronze"))
+            missing = between(self.offsets("silver"), self.offsets("bronze"))
             yield from read_events(self.bronze.scan().filter(missing))
 
     def is_behind(self) -> bool:
@@ -138,7 +138,7 @@ class StreamStore:
 
     def complete(self, day: date) -> pl.LazyFrame:
         """Bronze of an ingest date as far as silver has come; what a session adds meanwhile is not in it."""
-        return self.bronze.scan().filter(pl.col("ingest_date") == day, _between({}, self.offsets("silver")))
+        return self.bronze.scan().filter(pl.col("ingest_date") == day, between({}, self.offsets("silver")))
 
     def commit(
         self,
@@ -237,7 +237,7 @@ class StreamStore:
         """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
         # moment; naming those of a table that moves on with a later day would set them back. The raised number of
-        # commits ends a running session, which remembers the rows that are replaced here.
+        # commits ends a session that does not know of turns, and remembers the rows that are replaced here.
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
         is_silver = role == "silver"
@@ -337,7 +337,7 @@ def _chunks(batches: pl.DataFrame) -> Iterator[tuple[datetime, datetime]]:
         yield held[0], held[-1]
 
 
-def _between(after: Offsets, to: Offsets) -> pl.Expr:
+def between(after: Offsets, to: Offsets) -> pl.Expr:
     """Whether a row's event lies behind the first offsets and not behind the second ones."""
     spans = ((partition, after.get(partition, -1), last) for partition, last in to.items())
     return pl.any_horizontal(

@@ -58,7 +58,7 @@ def main(connection_string: str, root: str, name: str, step: str = "") -> None:
         commit = session.store.commit
 
         def commit_or_die(*arguments: Any, **options: Any) -> None:
-            if step == "commit" and lease.successor.is_wanted():
+            if step == "commit" and lease.successor.is_held_elsewhere():
                 die()
             commit(*arguments, **options)
 

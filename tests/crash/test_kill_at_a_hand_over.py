@@ -51,7 +51,9 @@ def test_whoever_dies_at_a_hand_over_every_table_is_exact_and_no_two_write(tmp_p
             return started[-1]
 
         def is_at_work(worker: Worker) -> bool:
-            return looked.active.is_wanted() and looked.active.last_holder() == f"session {started.index(worker)}"
+            return (
+                looked.active.is_held_elsewhere() and looked.active.last_holder() == f"session {started.index(worker)}"
+            )
 
         def gets_on(worker: Worker) -> None:
             wait_until(lambda: is_at_work(worker), "its turn")

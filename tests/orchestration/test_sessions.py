@@ -109,7 +109,8 @@ def test_a_session_that_has_worked_for_its_time_gets_one_successor():
     assert not decided(old, session(NEW, 5), shift=shift).start
     assert not decided(old, session(NEW, 90), shift=replace(shift, has_successor=True)).start
     # The successor has died while it prepared.
-    assert decided(old, session(NEW, 90), shift=shift).start
+    assert not decided(old, session(NEW, 299), shift=shift).start
+    assert decided(old, session(NEW, 301), shift=shift).start
 
 
 def test_whoever_else_is_at_work_is_left_alone():

@@ -159,12 +159,14 @@ def test_a_second_session_takes_over_and_the_first_is_refused_without_doubling_a
     send(hub, "rivals", bodies[:1000])
     first.start()
     assert has_committed.wait(30)
-    send(hub, "rivals", bodies[1000:])
+    send(hub, "rivals", bodies[1000:1200])
     try:
         drain(lake, source)
     except ConcurrentWriteError as error:
         failures.append(error)
-    first.join(30)
+    # The first one takes its connections back, and its next commit finds that another one has written.
+    send(hub, "rivals", bodies[1200:])
+    first.join(60)
     assert len(failures) >= 1
     drain(lake, source)
     assert_exact(lake, source)

@@ -103,7 +103,7 @@ def has_more(lake: Lake, readings: int) -> bool:
 
 def is_active(lake: Lake, name: str) -> bool:
     looked = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "test")
-    return looked.active.is_wanted() and looked.active.last_holder() == name
+    return looked.active.is_held_elsewhere() and looked.active.last_holder() == name
 
 
 def test_sessions_follow_each_other_without_losing_or_doubling_anything(hub: RunningHub, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_a_successor_that_is_asked_to_stop_while_it_waits_ends(hub: RunningHub, 
     at_work = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "works")
     assert at_work.active.take()
     second = Running(lake, source, "second", publisher)
-    wait_until(at_work.successor.is_wanted, "the second session's preparation")
+    wait_until(at_work.successor.is_held_elsewhere, "the second session's preparation")
     second.end()
-    assert not at_work.successor.is_wanted()
+    assert not at_work.successor.is_held_elsewhere()
     at_work.release()
 
 

@@ -244,10 +244,10 @@ class InterruptedTable(LakeTable):
     layer: str
     event: object
 
-    def replace(self, *arguments, **options) -> int:
+    def adopt(self, *arguments, **options) -> None:
         if self.table.layer == self.layer and callable(self.event):
             self.event()
-        return super().replace(*arguments, **options)
+        super().adopt(*arguments, **options)
 
 
 class Killed(BaseException):

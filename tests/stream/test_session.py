@@ -127,7 +127,7 @@ def test_alerts_are_published_before_they_are_committed_and_keyed_by_patient(tmp
 
 def test_a_session_goes_on_over_midnight_and_each_micro_batch_gets_the_date_of_its_pull(tmp_path: Path) -> None:
     late_evening = datetime(2026, 11, 23, 23, 59, 58, tzinfo=UTC)
-    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(100), take=10)
+    lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(100), take=2)
     totals = run_session(lake, hub, clock=ticking(late_evening))
     assert totals.events == rows(lake, "bronze").height > 100
     assert_exact(lake, hub)
