@@ -8,6 +8,8 @@ import dagster as dg
 from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
+from resources.settings import Settings
+from resources.task_metrics import noted
 
 # Earlier than any reading, also in a lake of a version that took dates from 2000 on: a sensor cannot ask for a date
 # that is no partition.
@@ -44,7 +46,8 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
         if PENDING_ONLY_TAG in context.run.tags:
             pending = gold.pending(lake.open())
             dates = [day for day in dates if day in pending]
-        rows = gold.refresh(lake.open(), dates) if dates else 0
+        with noted(Settings().metrics, "gold", stream=group, part=gold.table.name) as note:
+            rows = note.rows = gold.refresh(lake.open(), dates) if dates else 0
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
     return daily_gold
@@ -62,6 +65,8 @@ def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
         pool=table_key(gold.table.name).to_python_identifier(),
     )
     def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(metadata={"rows": gold.refresh(lake.open())})
+        with noted(Settings().metrics, "gold", stream=group, part=gold.table.name) as note:
+            rows = note.rows = gold.refresh(lake.open())
+        return dg.MaterializeResult(metadata={"rows": rows})
 
     return derived_gold

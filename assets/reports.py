@@ -9,7 +9,9 @@ import dagster as dg
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 from resources.reports import Report, ReportsError, reason, write_report
+from resources.settings import Settings
 from resources.table import Table
+from resources.task_metrics import noted
 
 
 def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.AssetsDefinition:
@@ -36,7 +38,8 @@ def report_assets(reports: Sequence[Report], tables: Sequence[Table]) -> dg.Asse
         failures = {}
         for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
             try:
-                rows = write_report(lake.open(), tables, report)
+                with noted(Settings().metrics, "reports", part=report.table_name) as note:
+                    rows = note.rows = write_report(lake.open(), tables, report)
             except Exception as error:
                 failures[report.name] = reason(error)
                 context.log.error("Report %s was not built: %s", report.name, failures[report.name])

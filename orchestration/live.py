@@ -235,6 +235,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
+        "PULSELAKE_LOG": settings.log,
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -12,7 +12,9 @@ from deltalake.exceptions import DeltaError
 from orchestration.jobs import Job
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
+from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
+from resources.settings import Settings
+from resources.task_metrics import noted
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -44,7 +46,9 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
 def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
     """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS."""
     keep = timedelta(days=hubs.settings().keep_runs_days)
-    context.log.info("Deleted %d run records", purge_runs(context.instance, datetime.now(UTC) - keep))
+    with noted(hubs.settings().metrics, "housekeeping", part="run_records") as note:
+        note.rows = purge_runs(context.instance, datetime.now(UTC) - keep)
+    context.log.info("Deleted %d run records", note.rows)
 
 
 @dg.op(pool="housekeeping")
@@ -53,7 +57,11 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
     Before that gold notes how far it has read the logs of its sources, which are kept for hours only.
     """
-    opened = lake.open()
+    with noted(Settings().metrics, "housekeeping", part="gold"):
+        _maintain_gold(context, lake.open())
+
+
+def _maintain_gold(context: dg.OpExecutionContext, opened: Lake) -> None:
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [
         *((table, partial(gold.settle, opened)) for gold, table in all_gold),
