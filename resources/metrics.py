@@ -1,7 +1,7 @@
 """The figures of a session at work, as a file of Prometheus' text format that is written anew every few seconds.
 
-Figures are counts, durations and offsets; labels are names of streams, tables, rules and reasons. `metrics_endpoint` serves
-the files of all processes; `task_metrics` has the figures of whatever runs and ends.
+Figures are counts, durations and offsets; labels are names of streams, tables, rules and reasons. `metrics_endpoint`
+serves the files of all processes; `task_metrics` has the figures of whatever runs and ends.
 """
 
 import logging
@@ -30,7 +30,7 @@ WRITE_EVERY_S = 5.0
 STEPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LATENCIES_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 3600)
 MAX_REASONS = 200
-"""So many reasons have a series of their own; the reason of a failure names a type of error, of which there are many."""
+"""So many reasons have a series of their own: that of a failure names a type of error, of which there are many."""
 OTHER = "other"
 _LABEL = re.compile(r"[A-Za-z_][\w:.\- ]{0,79}", re.ASCII)
 
@@ -99,11 +99,11 @@ class SessionMetrics(Observer):
         self._published = counter("alerts_published", "Alerts that the alerts hub took when they were raised.")
         self._set_aside = counter("alerts_set_aside", "Alerts that no hub will ever take.")
         self._scans = counter("look_ups", "Scans of stored rows for late or repeated readings.")
-        self._scan_s = counter("look_ups_seconds", "How long these scans took.")
+        self._scan_s = counter("look_up_seconds", "How long these scans took.")
         self._failures = counter("maintenance_failures", "How often making the tables' files fewer failed.")
         self._turns = counter("turns", "How often a rebuild or a swap had the session's place.")
         self._delay = self._histogram(
-            "pull_delay_seconds", "Age of the oldest event of a micro-batch when it was pulled."
+            "pull_delay_seconds", "How old the oldest event of a micro-batch was when pulled."
         )
         self._step = self._histogram("step_duration_seconds", "How long a step of a session took.", "step")
         self._latency = Latencies(
@@ -118,9 +118,7 @@ class SessionMetrics(Observer):
         self._looked_at = gauge("session_last_look_timestamp_seconds", "When the session last looked for events.")
         self._committed_at = gauge("session_last_commit_timestamp_seconds", "When a commit last ended; 0 for never.")
         self._opened_s = gauge("session_opening_seconds", "How long the session took from its turn to its first look.")
-        self._is_hub_up = gauge(
-            "alerts_hub_up", "1 if the alerts hub took what it was last given, or was given nothing."
-        )
+        self._is_hub_up = gauge("alerts_hub_up", "1 unless the alerts hub refused what it was last given.")
         self._memory = gauge("session_resident_memory_bytes", "Resident memory of the session's process.")
         self._is_hub_up.set(1)
         for layer in ("bronze", "silver", "quarantine", "alerts"):
@@ -198,7 +196,7 @@ class SessionMetrics(Observer):
         began = time()
         self._memory.set(self._process.memory_info().rss)
         write(self._folder, f"session.{self.stream}", self._registry)
-        self.took("write metrics", max(0.0, time() - began))
+        self.took("write_metrics", max(0.0, time() - began))
 
     def _reason(self, reason: str) -> str:
         found = label(reason)

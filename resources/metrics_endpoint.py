@@ -1,4 +1,4 @@
-"""The endpoint that Prometheus scrapes: the files of all processes as one answer, each family with one HELP and TYPE."""
+"""The endpoint that Prometheus scrapes: the files of all processes as one answer, each family once."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
