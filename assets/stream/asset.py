@@ -131,7 +131,7 @@ def _session(
             f"{', '.join(map(str, days))}. To make past days anew, select silver, quarantine and alerts without bronze."
         )
     settings = hubs.settings()
-    set_up(settings.log, run=context.run_id)
+    set_up(settings.log, run=context.run.run_id)
     live = _Live(context, contract)
     with DeferredSignals() as signals, hubs.publisher(ALERTS_HUB) as publisher:
         session = Session(
@@ -142,7 +142,7 @@ def _session(
             limits=limits_of(settings),
             on_progress=live.report,
             should_stop=lambda: signals.is_noted,
-            lease=settings.lease(contract.stream, context.run_id),
+            lease=settings.lease(contract.stream, context.run.run_id),
             observer=observer_of(contract, settings),
         )
         try:
@@ -171,7 +171,7 @@ def _session(
 def _rebuild(
     context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
 ) -> Outputs:
-    lease = hubs.settings().lease(contract.stream, context.run_id)
+    lease = hubs.settings().lease(contract.stream, context.run.run_id)
     for day in days:
         with DeferredSignals() as signals:
             rebuilt = rebuild(contract, lake.open(), day, lease=lease)

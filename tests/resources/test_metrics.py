@@ -225,6 +225,6 @@ def test_a_closed_stderr_stops_nothing(monkeypatch):
 def test_parsing_what_is_served_gives_what_was_served(tmp_path):
     ended_session(tmp_path, "glucose_readings", Committed(Counter(bronze=1)))
     first = scraped(tmp_path).text
-    assert {family.name for family in text_string_to_metric_families(first)} == set(
+    assert {family.name for family in text_string_to_metric_families(first)} == {
         line.split()[2].removesuffix("_total") for line in first.splitlines() if line.startswith("# TYPE")
-    )
+    }

@@ -125,7 +125,7 @@ def test_the_log_of_a_hand_over_tells_who_took_over(
     wait_until(lambda: rows(lake, "silver").height, "the first commit")
     second = Observed(settings, hub, lake, "second")
     first.thread.join(PATIENCE_S)
-    wait_until(lambda: Lease.of(Path(lake.root) / "leases", STREAM, "test").active.is_wanted(), "the second's turn")
+    wait_until(Lease.of(Path(lake.root) / "leases", STREAM, "test").active.is_wanted, "the second's turn")
     second.end()
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     events = [line["event"] for line in told]
@@ -133,13 +133,14 @@ def test_the_log_of_a_hand_over_tells_who_took_over(
     in_order = ["session is the successor", "session handed over", "session took over"]
     assert sorted(in_order, key=events.index) == in_order
     ended = next(line for line in told if line["event"] == "session ended")
-    assert (ended["stream"], ended["events"], ended["silver"], ended["alerts"]) == (STREAM, 1, 1, 1)
+    assert (ended["stream"], ended["events"], ended["silver"]) == (STREAM, 1, 1)
+    assert ended["alerts"] == rows(lake, "alerts").height > 0
 
 
 def test_late_readings_are_looked_up_and_counted(tmp_path: Path) -> None:
     lake, settings = lake_in(tmp_path), Settings(home=tmp_path)
-    run_session(lake, hub_with([body(reading(59))]))
-    late = hub_with([body(reading(59)), body(reading(-2 * 24 * 60))], partitions=1)
+    run_session(lake, hub_with([body(reading(5))]))
+    late = hub_with([body(reading(5)), body(reading(-2 * 24 * 60))], partitions=1)
     run_session(lake, late, observer=observer_of(CONTRACT, settings))
     found = Scraped((settings.metrics / f"session.{STREAM}.prom").read_text())
     assert found.value("pulselake_look_ups_total") > 0
