@@ -75,8 +75,8 @@ class Observed:
         return self.totals[0]
 
 
-def high(number: int, **more: str) -> bytes:
-    return body(reading(0, 300 + number, patient=number, timestamp=datetime.now(UTC).isoformat(), **more))
+def high(number: int) -> bytes:
+    return body(reading(0, 300 + number, patient=number, timestamp=datetime.now(UTC).isoformat()))
 
 
 @pytest.mark.service
