@@ -182,8 +182,9 @@ class SessionMetrics(Observer):
         super().ended(counts, failure)
         self._is_active.set(0)
         self._ends.set()
-        # The next session writes the same file as soon as this one has given its place away.
-        self._writing.join()
+        # The next session writes the same file as soon as this one has given its place away, for which a disk that
+        # hangs must not keep it.
+        self._writing.join(WRITE_EVERY_S)
 
     def _keep_writing(self) -> None:
         ends = False
