@@ -9,6 +9,8 @@ import dagster as dg
 from assets.gold import DailyGold, DerivedGold, pieces
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
+from resources.settings import Settings
+from resources.task_metrics import noted
 
 # Earlier than any reading, also in a lake of a version that took dates from 2000 on: a sensor cannot ask for a date
 # that is no partition.
@@ -58,12 +60,14 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
             return not is_anew and monotonic() > end
 
         rows = 0
-        for place, piece in enumerate(pieces(dates, MAX_ANEW) if is_anew else pieces(dates)):
-            if place and should_stop():
-                break
-            rows += gold.refresh(opened, piece, is_anew=is_anew, should_stop=should_stop)
-            if is_anew:
-                context.log.info("Made %s to %s; a killed run has made what it said last.", piece[-1], piece[0])
+        with noted(Settings().metrics, "gold", stream=group, part=gold.table.name) as note:
+            for place, piece in enumerate(pieces(dates, MAX_ANEW) if is_anew else pieces(dates)):
+                if place and should_stop():
+                    break
+                rows += gold.refresh(opened, piece, is_anew=is_anew, should_stop=should_stop)
+                if is_anew:
+                    context.log.info("Made %s to %s; a killed run has made what it said last.", piece[-1], piece[0])
+            note.rows = rows
         return dg.MaterializeResult(metadata={"rows": rows, "dates": len(dates)})
 
     return daily_gold
@@ -81,6 +85,8 @@ def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
         pool=table_key(gold.table.name).to_python_identifier(),
     )
     def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(metadata={"rows": gold.refresh(lake.open())})
+        with noted(Settings().metrics, "gold", stream=group, part=gold.table.name) as note:
+            rows = note.rows = gold.refresh(lake.open())
+        return dg.MaterializeResult(metadata={"rows": rows})
 
     return derived_gold

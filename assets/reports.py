@@ -9,7 +9,9 @@ import dagster as dg
 from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 from resources.reports import Report, ReportsError, reason, report_analytics, write_report
+from resources.settings import Settings
 from resources.table import Table, Union
+from resources.task_metrics import noted
 
 
 def report_assets(
@@ -43,7 +45,9 @@ def report_assets(
         failures = {}
         for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
             try:
-                written = write_report(report_analytics(lake.open(), tables, unions), report)
+                with noted(Settings().metrics, "reports", part=report.table_name) as note:
+                    written = write_report(report_analytics(lake.open(), tables, unions), report)
+                    note.rows = written.rows
             except Exception as error:
                 failures[report.name] = reason(error)
                 context.log.error("Report %s was not built: %s", report.name, failures[report.name])

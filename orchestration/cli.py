@@ -1,9 +1,10 @@
 """The command `pulselake`."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -344,17 +345,46 @@ def sql(
 
 
 @app.command()
-def status() -> None:
-    """Show lag by partition, the last session and micro-batch, today's quarantine by reason and alerts by rule."""
+def status(
+    seconds: Annotated[float, typer.Argument(min=0.1, help="With --watch: seconds from look to look.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until Ctrl-C.")] = False,
+    looks: Annotated[int | None, typer.Option(min=1, help="With --watch: end after so many looks.")] = None,
+) -> None:
+    """Show lag by partition, who is at work, the last session, today's quarantine by reason and alerts by rule.
+
+    With --watch: who is at work on each stream, how far it is behind, and how many rows come a second.
+    """
     from orchestration.screens import show_status
     from orchestration.status import last_sessions
     from orchestration.status import status as look
+    from orchestration.watch import watch as keep_looking
+    from orchestration.watch import workers
 
     settings, now = _settings(), datetime.now(UTC)
     with _explained():
+        if watch:
+            with suppress(KeyboardInterrupt):
+                keep_looking(settings, out, seconds, looks)
+            return
         found = look(settings, now.date())
-    show_status(out, found, last_sessions(settings, now))
+    show_status(out, found, last_sessions(settings, now), workers(settings))
     raise typer.Exit(1 if any(each.problem for each in found) else 0)
+
+
+@app.command()
+def metrics(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="On 127.0.0.1; default PULSELAKE_METRICS_PORT or 9464.")
+    ] = None,
+) -> None:
+    """Serve the metrics of all processes of this home to Prometheus until Ctrl-C; `pulselake dev` does so by itself."""
+    from orchestration.processes import stop_on_signals
+    from resources.metrics_endpoint import served
+
+    settings, stop = _settings(), stop_on_signals()
+    with _explained(), served(settings.metrics, port or settings.metrics_port) as address:
+        err.print(f"Metrics: {address}  Ctrl-C ends.")
+        stop.wait()
 
 
 @app.command()
@@ -367,6 +397,7 @@ def dev(
     from orchestration.home import locked
     from orchestration.live import Generators, Load, running
     from orchestration.processes import StoppedError, stop_on_signals
+    from resources.metrics_endpoint import EndpointError, served
 
     settings, stop = _settings(), stop_on_signals()
     loads = [
@@ -379,13 +410,19 @@ def dev(
             load.events(None)
     generators = Generators(stop)
     err.print("Starting the hub and Dagster …")
-    with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children:
+    with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
         for load in loads:
             generators.start(settings, load, None)
+        try:
+            watched = f"Metrics: {stack.enter_context(served(settings.metrics, settings.metrics_port))}"
+        except EndpointError as error:
+            # Nobody may be there who looks at them: the system runs without.
+            watched = f"[red]{escape(str(error))}[/]"
         err.print(
             f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  "
             f"Logs: {children.log('dagster').parent}  Ctrl-C ends."
         )
+        err.print(watched, highlight=False)
         err.print('Meanwhile, elsewhere: `pulselake status`, `pulselake sql "SELECT * FROM gold.glucose_daily"`')
         with suppress(StoppedError):
             while True:
@@ -419,6 +456,7 @@ def _settings() -> "Settings":
     from pydantic import ValidationError
 
     from orchestration.system import HUBS
+    from resources.logs import set_up
     from resources.settings import Settings
     from resources.sources import OneHubForTwoStreamsError, check_hubs
 
@@ -429,6 +467,8 @@ def _settings() -> "Settings":
         fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
     except OneHubForTwoStreamsError as error:
         fail(str(error))
+    # Commands say themselves what they do; their logs are for machines, or warnings.
+    set_up(settings.log, level=logging.INFO if settings.log == "json" else logging.WARNING)
     return settings
 
 
@@ -480,6 +520,7 @@ class _explained:
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError, SchemaError
         from resources.leases import LeaseError
+        from resources.metrics_endpoint import EndpointError
         from resources.reports import ReportsError
 
         explained = (
@@ -500,6 +541,7 @@ class _explained:
             ChildError,
             HomeInUseError,
             LakeUnavailableError,
+            EndpointError,
         )
         if issubclass(kind, StoppedError):
             err.print(str(error))

@@ -13,7 +13,11 @@ from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, session_sensor
 from orchestration.system import HUBS, SQL, STREAMS, tables, unions
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.log_settings import set_up_from_settings
 from resources.reports import reports
+
+# This module is what the processes of sensors and of runs load first.
+set_up_from_settings()
 
 OWNER = "team:data-engineering"
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=15), fail_window=timedelta(hours=1))

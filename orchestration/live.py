@@ -290,6 +290,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_WARM_RUNS": str(settings.warm_runs),
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
+        "PULSELAKE_LOG": settings.log,
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -13,8 +13,10 @@ from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job
 from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
-from resources.lake import ConcurrentWriteError, LakeTable, SchemaError
+from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
+from resources.settings import Settings
 from resources.signals import DeferredSignals
+from resources.task_metrics import noted
 
 RETENTION_MAX_RUNTIME_S = 12 * 3600
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -47,7 +49,9 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
 def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
     """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS."""
     keep = timedelta(days=hubs.settings().keep_runs_days)
-    context.log.info("Deleted %d run records", purge_runs(context.instance, datetime.now(UTC) - keep))
+    with noted(hubs.settings().metrics, "housekeeping", part="run_records") as note:
+        note.rows = purge_runs(context.instance, datetime.now(UTC) - keep)
+    context.log.info("Deleted %d run records", note.rows)
 
 
 @dg.op(pool="housekeeping")
@@ -57,7 +61,11 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
     Sessions do it for the tables that they write. Before that gold notes how far it has read the logs of its sources,
     which are kept for hours only.
     """
-    opened = lake.open()
+    with noted(Settings().metrics, "housekeeping", part="gold"):
+        _maintain_gold(context, lake.open())
+
+
+def _maintain_gold(context: dg.OpExecutionContext, opened: Lake) -> None:
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
     slots = [opened.table(table) for stream in STREAMS for table in stream.kept_slots]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [

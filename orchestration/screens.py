@@ -1,21 +1,29 @@
 """What commands print: tables for people."""
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table as Grid
+from rich.text import Text
 
 if TYPE_CHECKING:
     from orchestration.account import Summary
     from orchestration.status import LastSession, StreamStatus
+    from orchestration.watch import Look, Worker
+
+RATES = ("bronze", "silver", "quarantine", "alerts")
+_RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
-def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[LastSession]") -> None:
-    """Lag, last session and micro-batch, quarantine and alerts of every stream."""
+def show_status(
+    out: Console, streams: "list[StreamStatus]", sessions: "list[LastSession]", workers: "Sequence[Worker]" = ()
+) -> None:
+    """Lag, who is at work, last session and micro-batch, quarantine and alerts of every stream."""
     lag = Grid(
         "stream",
         "partition",
@@ -39,6 +47,7 @@ def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[Las
     for each in streams:
         if each.lag and each.lag.has_unpublished_alerts:
             out.print(f"[red]{each.stream.name}: stored alerts wait for the alerts hub; sessions offer them again.[/]")
+    _at_work(out, workers)
     _sessions(out, sessions)
     rows = Grid(
         "stream", "last pull (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"
@@ -57,6 +66,42 @@ def show_status(out: Console, streams: "list[StreamStatus]", sessions: "list[Las
             out.print(f"{each.stream.name}: archived: {', '.join(gone)}", highlight=False)
         _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
+
+
+def _at_work(out: Console, workers: "Sequence[Worker]") -> None:
+    if not workers:
+        return
+    grid = Grid("stream", *AT_WORK, title="At work", title_justify="left")
+    for each in workers:
+        grid.add_row(each.stream, *at_work(each))
+    out.print(grid)
+
+
+AT_WORK = ("run", "process", "since (UTC)", "successor", "rebuild")
+
+
+def at_work(worker: "Worker") -> tuple[str, ...]:
+    """Who is at work on a stream, as cells for the columns `AT_WORK`."""
+    who = worker.active
+    cells = ("nobody", "", "") if who is None else (short(who.name), str(who.pid or "?"), f"{who.since:%m-%d %H:%M:%S}")
+    return (*cells, *("" if each is None else short(each.name) for each in (worker.successor, worker.rebuild)))
+
+
+def short(name: str) -> str:
+    """The beginning of a run's id; another name as it is."""
+    return escape(name[:8] if _RUN_ID.fullmatch(name) else name)
+
+
+def watched(streams: "Sequence[Look]", before: "Sequence[Look]") -> Group:
+    """What `pulselake status --watch` shows: the newest look at every stream, and the rates since the one before."""
+    grid = Grid("stream", *AT_WORK[:4], "behind", *(f"{layer}/s" for layer in RATES), title_justify="left")
+    for now, then in zip(streams, before, strict=True):
+        behind = "?" if now.behind is None else f"{now.behind:,}"
+        rates = (f"{rate:,.1f}" for rate in now.rates(then, RATES))
+        grid.add_row(now.worker.stream, *at_work(now.worker)[:4], behind, *rates)
+    problems = dict.fromkeys(each.problem for each in streams if each.problem)
+    at = f"{streams[0].at:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C ends." if streams else ""
+    return Group(grid, *(Text(problem, "red") for problem in problems), Text(at, "dim"))
 
 
 def _sessions(out: Console, sessions: "list[LastSession]") -> None:

@@ -20,6 +20,7 @@ from resources.background import Background
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.event_source import HubUnavailableError
 from resources.leases import Lease
+from resources.task_metrics import SensorMetrics
 
 SESSION_INTERVAL_S = 5
 TICK_TIMEOUT_S = 9.0
@@ -81,6 +82,7 @@ class _Look(Generic[_Found]):
 def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     """Sees to it that a session is at work, and that it gets a successor in time."""
     look: _Look[Backlog] = _Look(f"the hub and the lake of {stream.name}")
+    metrics = SensorMetrics(stream.name)
 
     @dg.sensor(
         name=f"{stream.name}_sensor",
@@ -95,8 +97,17 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
         try:
             behind = look.at(lambda: backlog(stream.contract, lake.open(), hubs.source(stream.name)))
         except (HubUnavailableError, TimeoutError) as error:
+            metrics.failed(settings.metrics)
             yield dg.SkipReason(str(error))
             return
+        shift = shift_of(settings.lease(stream.name, "sensor"))
+        metrics.looked(
+            settings.metrics,
+            {each.partition: each.events for each in behind.partitions},
+            waits=behind.has_unpublished_alerts,
+            has_session=shift.is_active,
+            has_successor=shift.has_successor,
+        )
         now = datetime.now(UTC)
         due, what = behind.events, "events behind"
         if not behind.events and behind.has_unpublished_alerts:
@@ -105,7 +116,7 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
             due,
             what,
             sessions_in_flight(context.instance, job.name),
-            shift_of(settings.lease(stream.name, "sensor")),
+            shift,
             runs_of(context.instance, job.name),
             now,
             succeed_after=timedelta(seconds=settings.max_session_s),

@@ -11,7 +11,7 @@ from typing import TypeVar
 import polars as pl
 
 from assets.gold import DailyGold, DerivedGold, pieces
-from assets.stream.asset import ALERTS_HUB
+from assets.stream.asset import ALERTS_HUB, observer_of
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
@@ -25,6 +25,7 @@ from resources.lake import ConcurrentWriteError, Lake
 from resources.leases import Lease, LeaseError, wait
 from resources.reports import ReportsError, reason, report_analytics, reports, write_report
 from resources.settings import Settings
+from resources.task_metrics import noted
 
 FREE_S, STUCK_AFTER_S = 0.5, 60.0
 """How long a drain waits for a stream that is free in a moment, and for a session that gets nowhere."""
@@ -94,9 +95,13 @@ def drain(
                     on_progress=report,
                     should_stop=should_end,
                     lease=lease,
+                    observer=observer_of(stream.contract, settings),
                 )
                 store = session.store
-                done = done.joined(session.run())
+                with noted(settings.metrics, "session", stream=stream.name) as note:
+                    totals = session.run()
+                    note.rows = totals.events
+                done = done.joined(totals)
             else:
                 _follow(store, lease, source, goal, say, should_stop)
             if should_stop() or is_caught_up():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -42,6 +43,15 @@ class Lock(Protocol):
     def last_holder(self) -> str:
         """The name of whoever holds the lock or held it last; empty if it was never taken."""
         ...
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: the name and the id of a process, and since when."""
+
+    name: str
+    pid: int | None
+    since: datetime
 
 
 class FileLock:
@@ -96,6 +106,15 @@ class FileLock:
         """The process id of whoever holds the lock or held it last."""
         pid = self._written()[1]
         return int(pid) if pid else None
+
+    def holder(self) -> Holder | None:
+        """Who else holds the lock; None if nobody does."""
+        try:
+            # It is written to when it is taken.
+            since = datetime.fromtimestamp(self._file.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+        return Holder(self.last_holder(), self.last_pid(), since) if self.is_held_elsewhere() else None
 
     def _written(self) -> tuple[str, str]:
         try:
@@ -198,6 +217,12 @@ class Lease:
             yield
         finally:
             self.rebuild.release()
+
+
+def holders(folder: Path, stream: str) -> dict[str, Holder]:
+    """Who holds which of a stream's locks, by the names in `Lease`; it creates nothing."""
+    found = {lock.name: FileLock(folder / f"{stream}.{lock.name}", "").holder() for lock in fields(Lease)}
+    return {name: holder for name, holder in found.items() if holder}
 
 
 def wait(take: Callable[[], bool], seconds: float, should_stop: Callable[[], bool] = lambda: False) -> bool:

@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from resources.azure_token import AzureToken
 from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
-from resources.leases import Lease
+from resources.leases import Holder, Lease, holders
+from resources.logs import Form
 
 PREFIX = "PULSELAKE_"
 EXPIRING_LAYERS = ("bronze", "silver", "quarantine", "alerts")
@@ -86,6 +87,8 @@ class Settings(BaseSettings):
         late_alert_after_s: how old a reading may be before its alert says that it is late
             (PULSELAKE_LATE_ALERT_AFTER_S).
         warm_runs: whether `dev` and `demo` start a process that runs are forked from (PULSELAKE_WARM_RUNS).
+        metrics_port: the port of the metrics' endpoint (PULSELAKE_METRICS_PORT).
+        log: how logs are written, ``text`` or ``json`` (PULSELAKE_LOG).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
         sql_memory: how much a statement of ``pulselake sql`` may hold, as ``2GB`` (PULSELAKE_SQL_MEMORY).
         sql_timeout_s: how long one may take (PULSELAKE_SQL_TIMEOUT_S).
@@ -103,6 +106,8 @@ class Settings(BaseSettings):
     lake: str | None = None
     hub_port: int = Field(default=5672, ge=1, le=65535)
     web_port: int = Field(default=3000, ge=1, le=65535)
+    metrics_port: int = Field(default=9464, ge=1, le=65535)
+    log: Form = "text"
     event_hubs: str | None = Field(default=None, alias="EVENTHUB_CONNECTION_STRING", repr=False)
     namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
     consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
@@ -172,6 +177,11 @@ class Settings(BaseSettings):
         return self.root / "hub"
 
     @property
+    def metrics(self) -> Path:
+        """Where each process writes its metrics."""
+        return self.root / "metrics"
+
+    @property
     def uses_local_hub(self) -> bool:
         """Whether nothing but the local hub is configured."""
         return not self.event_hubs and not self.namespace
@@ -199,8 +209,16 @@ class Settings(BaseSettings):
 
     def lease(self, stream: str, name: str) -> Lease:
         """A process's part in the work on a stream; a folder of the lake holds the locks, or of the home on Azure."""
+        return Lease.of(self._leases, stream, name)
+
+    def holders(self, stream: str) -> dict[str, Holder]:
+        """Who holds which of a stream's locks, by the names in `Lease`."""
+        return holders(self._leases, stream)
+
+    @property
+    def _leases(self) -> Path:
         lake = self.open_lake().root
-        return Lease.of((self.root if "://" in lake else Path(lake)) / LEASES, stream, name)
+        return (self.root if "://" in lake else Path(lake)) / LEASES
 
     def hub(self, stream: str) -> str:
         """The name of a stream's hub."""

@@ -21,8 +21,11 @@ from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
+from resources.logs import set_up
+from resources.metrics import SessionMetrics
 from resources.settings import Settings
 from resources.signals import DeferredSignals
+from resources.task_metrics import noted
 
 FIRST_INGEST_DATE = "2026-01-01"
 INGEST_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_INGEST_DATE, end_offset=1)
@@ -111,6 +114,12 @@ def limits_of(settings: Settings) -> SessionLimits:
     )
 
 
+def observer_of(contract: Contract, settings: Settings) -> SessionMetrics:
+    """Keeps the figures of a session where the endpoint of the settings finds them."""
+    rules = [(rule.id, rule.severity) for rule in contract.rules]
+    return SessionMetrics(contract.stream, settings.metrics, rules)
+
+
 def _session(
     context: dg.AssetExecutionContext, contract: Contract, lake: LakeResource, hubs: HubsResource, days: list[date]
 ) -> Outputs:
@@ -121,6 +130,7 @@ def _session(
             f"{', '.join(map(str, days))}. To make past days anew, select silver, quarantine and alerts without bronze."
         )
     settings = hubs.settings()
+    set_up(settings.log, run=context.run.run_id)
     live = _Live(context, contract)
     with DeferredSignals() as signals, hubs.publisher(ALERTS_HUB) as publisher:
         session = Session(
@@ -132,8 +142,11 @@ def _session(
             on_progress=live.report,
             should_stop=lambda: signals.is_noted,
             lease=settings.lease(contract.stream, context.run.run_id),
+            observer=observer_of(contract, settings),
         )
-        totals = session.run()
+        with noted(settings.metrics, "session", stream=contract.stream) as note:
+            totals = session.run()
+            note.rows = totals.events
         if totals.alerts_withheld:
             context.log.warning(
                 f"{totals.alerts_withheld} All data and alerts are stored; a later session publishes what waits."

@@ -5,6 +5,8 @@ It is pure: scans are passed in.
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from time import monotonic
+from typing import NamedTuple
 
 import polars as pl
 
@@ -16,6 +18,17 @@ Scan = Callable[[], pl.LazyFrame]
 
 MAX_LOOK_UPS = 32
 """How often a table is scanned for one micro-batch, whatever dates its readings have."""
+
+
+class LookUps(NamedTuple):
+    """How many scans were made, and how long they took together."""
+
+    scans: int = 0
+    seconds: float = 0.0
+
+    def since(self, earlier: "LookUps") -> "LookUps":
+        """Without those that were made earlier."""
+        return LookUps(self.scans - earlier.scans, self.seconds - earlier.seconds)
 
 
 class History:
@@ -30,6 +43,8 @@ class History:
 
     def __init__(self, contract: Contract, silver: Scan, alerts: Scan, none: pl.DataFrame) -> None:
         self._entity, self._silver, self._alerts, self._none = contract.entity, silver, alerts, none
+        self.looked_up = LookUps()
+        """The scans so far."""
 
     def readings(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
         """Stored readings between two times, of the new readings' entities, from `reach` before each of those.
@@ -41,7 +56,7 @@ class History:
             first, last = times(part)
             is_within = pl.col(TIME).is_between(max(oldest, first - reach), min(newest, last))
             readings = self._silver().select(self._none.columns)
-            found.append(readings.filter(is_within, self._is_of(part), _is_on_dates(part, reach)).collect())
+            found.append(self._collected(readings.filter(is_within, self._is_of(part), _is_on_dates(part, reach))))
         return pl.concat(found)
 
     def alerts(self, alerts: pl.DataFrame, newest: datetime) -> pl.DataFrame:
@@ -50,8 +65,15 @@ class History:
         for part in _parts(alerts.filter(pl.col(TIME) <= newest)):
             is_within = pl.col(TIME).is_between(*times(part))
             stored = self._alerts().filter(is_within, self._is_of(part), _is_on_dates(part, timedelta(0)))
-            found.append(numbered(stored.select("alert_id", TIME).collect()))
+            found.append(numbered(self._collected(stored.select("alert_id", TIME))))
         return pl.concat(found)
+
+    def _collected(self, scan: pl.LazyFrame) -> pl.DataFrame:
+        began = monotonic()
+        rows = scan.collect()
+        scans, seconds = self.looked_up
+        self.looked_up = LookUps(scans + 1, seconds + monotonic() - began)
+        return rows
 
     def _is_of(self, rows: pl.DataFrame) -> pl.Expr:
         return pl.col(self._entity).is_in(rows[self._entity].unique().to_list())

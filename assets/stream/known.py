@@ -10,7 +10,7 @@ from typing import cast
 import polars as pl
 
 from assets.stream.contract import FUTURE_TOLERANCE, MICROSECOND, Contract
-from assets.stream.history import History, Scan
+from assets.stream.history import History, LookUps, Scan
 from assets.stream.recent import TIME, Recent, times
 
 FEW = 4
@@ -92,6 +92,11 @@ class Known:
             pl.LazyFrame(schema=table.schema) for table in (contract.tables.silver, contract.tables.alerts)
         )
         return cls(contract, lambda: silver, lambda: alerts, None)
+
+    @property
+    def looked_up(self) -> LookUps:
+        """The scans of stored rows so far."""
+        return self._history.looked_up
 
     @property
     def rows(self) -> int:

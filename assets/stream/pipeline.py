@@ -12,23 +12,22 @@ micro-batches were published or refused. There is one commit at a time. If it fa
 next commit, so that no later ones overtake them. Micro-batches that could not be processed are stored in bronze alone.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import date
 from itertools import takewhile
+from time import time
 from typing import NamedTuple, Self
 
 import polars as pl
 
 from assets.stream.decode import Decoded
 from assets.stream.known import Known
+from assets.stream.observer import Committed, Observer, timed
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
-
-_log = logging.getLogger(__name__)
 
 AHEAD = 2
 """How many decoded micro-batches there may be that are not processed yet."""
@@ -58,6 +57,7 @@ class Pipeline:
         outlet: where alerts leave.
         hub_created_at_ms: the identity of the hub that the events come from.
         failure: why nothing can be processed in this session, so that all goes into bronze alone.
+        observer: told what the threads do; by default it only logs.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class Pipeline:
         outlet: AlertOutlet,
         hub_created_at_ms: int,
         failure: Exception | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer(store.contract.stream)
         self._processor, self._store, self._outlet = processor, store, outlet
         self._hub_created_at_ms = hub_created_at_ms
         self._processing, self._publishing, self._committing = (
@@ -105,7 +107,9 @@ class Pipeline:
 
     def add(self, events: Events) -> None:
         """Decodes a micro-batch, waits while `AHEAD` others are not processed yet, and hands it on."""
-        decoded = self._decoded(events)
+        with timed() as decode:
+            decoded = self._decoded(events)
+        self._observer.took("decode", decode.seconds)
         if len(self._newest) == AHEAD:
             wait([self._newest[0]])
         outcome = self._processing.submit(self._process, events, decoded, self._stored)
@@ -168,21 +172,36 @@ class Pipeline:
             raise self.failure.with_traceback(None)
         if stored:
             self._processor.known.mark_stored(stored)
+        before = self._processor.known.looked_up
         try:
-            return self._processor.process(events.positions, events.bodies, decoded)
+            with timed() as process:
+                outcome = self._processor.process(events.positions, events.bodies, decoded)
         except ProcessingError as error:
             self.failure = error
             raise
+        self._observer.took("process", process.seconds)
+        if (since := self._processor.known.looked_up.since(before)).scans:
+            self._observer.looked_up(since.scans, since.seconds)
+        return outcome
 
     def _publish(self, outcome: Future[Outcome]) -> Delivery:
-        return self._outlet.publish(outcome.result().alerts)
+        alerts = outcome.result().alerts
+        with timed() as publish:
+            delivery = self._outlet.publish(alerts)
+        if alerts.height:
+            self._observer.took("publish", publish.seconds)
+            self._observer.alerts_hub(is_away=not delivery.is_published)
+            if delivery.is_published:
+                self._observer.published(_ages_s(alerts), delivery.set_aside)
+        return delivery
 
     def _send_waiting(self) -> Stored:
         self._outlet.send_waiting()
+        self._observer.alerts_hub(is_away=self._outlet.failure is not None)
         return Stored([], 0)
 
     def _maintain(self, day: date) -> Stored:
-        maintain(self._store, day)
+        maintain(self._store, day, self._observer)
         return Stored([], 0)
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:
@@ -190,22 +209,33 @@ class Pipeline:
         rest = micro_batches[len(good) :]
         outcomes = [each.outcome.result() for each in good]
         try:
-            if good:
-                self._store.commit(outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms)
-            if rest:
-                self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
+            with timed() as commit:
+                if good:
+                    self._store.commit(outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms)
+                if rest:
+                    self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
         finally:
             # Whoever sees the end of a commit may rely on it that none of its alerts is still being published.
             wait([each.delivery for each in micro_batches])
-        return Stored(outcomes, sum(each.bronze.height for each in rest))
+        stored = Stored(outcomes, sum(each.bronze.height for each in rest))
+        self._observer.committed(Committed.of(*stored), commit.seconds)
+        return stored
 
 
-def maintain(store: StreamStore, day: date) -> None:
-    """Makes the tables' files fewer; a failure is logged, for files that stay longer are no reason to end a session."""
-    try:
-        store.maintain(day)
-    except Exception as error:
-        _log.warning("%s: maintenance failed (%s)", store.contract.stream, type(error).__name__)
+def _ages_s(alerts: pl.DataFrame) -> pl.Series:
+    """For each alert, how long ago its event came into the stream's hub."""
+    return (time() - alerts["received_at"].dt.epoch("us") / 1e6).clip(lower_bound=0.0)
+
+
+def maintain(store: StreamStore, day: date, observer: Observer) -> None:
+    """Makes the tables' files fewer; files that stay longer, where that fails, are no reason to end a session."""
+    failure = None
+    with timed() as taken:
+        try:
+            store.maintain(day)
+        except Exception as error:
+            failure = type(error).__name__
+    observer.maintained(taken.seconds, failure)
 
 
 def _joined(micro_batches: Sequence[_MicroBatch]) -> Callable[[], Delivery]:

@@ -9,8 +9,8 @@ when the other has committed. Orchestration decides when one is started. docs/en
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,6 +21,7 @@ import polars as pl
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
 from assets.stream.known import Known
+from assets.stream.observer import Committed, Observer, timed
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
 from assets.stream.pipeline import Pipeline, maintain
 from assets.stream.process import Outcome, ProcessingError, Processor
@@ -134,6 +135,11 @@ class Totals:
         """Rows written to the alerts table."""
         return self.rows["alerts"]
 
+    def counts(self) -> dict[str, int]:
+        """The totals by name, without those of partitions and fields."""
+        names = ("events", "caught_up_events", "duplicates", "expired_events", "commits", "micro_batches")
+        return {name: getattr(self, name) for name in names} | dict(self.rows)
+
     def plus(self, outcome: Outcome) -> "Totals":
         """With one more micro-batch."""
         rows = Counter({role: frame.height for role, frame in outcome.rows.items() if role != "bronze"})
@@ -177,6 +183,7 @@ class Session:
         clock: the time of day, UTC.
         should_stop: asked between micro-batches; True ends the session cleanly.
         lease: the session's part in the work on the stream; by default it is alone.
+        observer: told what the session does; by default it only logs.
     """
 
     def __init__(
@@ -191,8 +198,10 @@ class Session:
         clock: Clock = lambda: datetime.now(UTC),
         should_stop: Callable[[], bool] = lambda: False,
         lease: Lease | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._contract, self._source, self._limits, self._lease = contract, source, limits, lease or Lease()
+        self._observer = observer or Observer(contract.stream)
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
         self.store = StreamStore(contract, lake)
         self._outlet = AlertOutlet(self.store, publisher, clock, limits.late_after)
@@ -235,7 +244,7 @@ class Session:
         try:
             # A successor does it in its time, and who was asked to end should not take longer.
             if self._limits.maintains_at_end and self._is_at_work and not self._should_stop():
-                maintain(self.store, self._clock().date())
+                maintain(self.store, self._clock().date(), self._observer)
         finally:
             self._is_at_work = False
             self._lease.release()
@@ -264,15 +273,16 @@ class Session:
                 f"Hub '{self._source.name}' did not open all partitions within {OPEN_S:.0f} s, so this session did not "
                 "take over from the one at work, which connects again. Check the hub and the right to read it."
             )
-        if not (
-            wait(self._lease.successor.take, OPEN_S, self._should_stop)
-            and wait(self._lease.begin, math.inf, self._should_stop)
-        ):
+        if not wait(self._lease.successor.take, OPEN_S, self._should_stop):
+            return None
+        self._observer.waits()
+        if not wait(self._lease.begin, math.inf, self._should_stop):
             return None
         return _Prepared(remembered, receiver, epoch)
 
     def _work(self, hub: HubState, prepared: "_Prepared | None", stack: ExitStack) -> None:
-        self._is_at_work = True
+        self._is_at_work, began = True, time.monotonic()
+        stack.enter_context(self._observed(is_successor=prepared is not None))
         failure = self._open(hub)
         if prepared is not None and prepared.epoch != self.store.log.epoch:
             # Another hub was accepted meanwhile, and this one's events are none of its events.
@@ -292,13 +302,17 @@ class Session:
             receiver = prepared.receiver
             receiver.skip(self._pulled)
         self._lease.successor.release()
-        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure) as pipeline:
+        self._observer.opened(time.monotonic() - began, is_successor=prepared is not None)
+        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure, self._observer) as pipeline:
             try:
                 self.is_handed_over = self._stream(pipeline, receiver, stack)
             finally:
                 # On an error of the hub too: what was processed is complete.
-                self._commit_all(pipeline)
-            if not self.is_handed_over:
+                with timed() as rest:
+                    self._commit_all(pipeline)
+            if self.is_handed_over:
+                self._observer.handed_over(rest.seconds)
+            else:
                 self._send_the_rest(pipeline)
         if pipeline.failure is not None:
             raise pipeline.failure
@@ -307,6 +321,19 @@ class Session:
             self.store.mark_expired(self.store.of_stream(_expired(hub, self._offsets())))
         self._is_at_work &= not self.is_handed_over
         self._totals = replace(self._totals, alerts_withheld=self._withheld())
+
+    @contextmanager
+    def _observed(self, *, is_successor: bool) -> Iterator[None]:
+        """Tells of the session's beginning and, while its place is still its own, of its end."""
+        failure = None
+        self._observer.began(is_successor=is_successor)
+        try:
+            yield
+        except BaseException as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            self._observer.ended(self._totals.counts(), failure)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
         if prepared is None or prepared.remembered is None:
@@ -346,7 +373,9 @@ class Session:
                 return error
             # What is stored was published before.
             new_alerts = self.store.beyond("alerts", outcome.alerts)
-            self.store.commit([outcome], delivery=partial(self._outlet.publish, new_alerts))
+            with timed() as commit:
+                self.store.commit([outcome], delivery=partial(self._outlet.publish, new_alerts))
+            self._observer.committed(Committed.of([outcome]), commit.seconds)
             processor.known.mark_stored()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
@@ -383,6 +412,7 @@ class Session:
                 stolen_at, receiver = time.monotonic(), stack.enter_context(self._source.receive(self._pulled))
                 continue
             now = self._now()
+            self._observer.looked(*_looked(pulled, now))
             if pulled:
                 idle_since = time.monotonic()
                 pipeline.add(self._micro_batch(pulled, now))
@@ -410,7 +440,7 @@ class Session:
             Whether the session is at work again: not where a successor is ready, or another hub was accepted.
         """
         self._commit_all(pipeline)
-        epoch = self.store.log.epoch
+        epoch, began = self.store.log.epoch, time.monotonic()
         # While it is ours no successor comes between the two.
         if not self._lease.successor.take():
             return False
@@ -423,6 +453,7 @@ class Session:
         self.store.open(self._tails)
         if pipeline.failure is None:
             pipeline.know(self.store.remembered().known)
+        self._observer.gave_turn(time.monotonic() - began)
         return self.store.log.epoch == epoch
 
     def _maintain_when_due(self, pipeline: Pipeline, day: date) -> None:
@@ -599,6 +630,13 @@ def identified(source: EventSource, stream: str, hub: HubState, store: StreamSto
         hub = source.state()
         check_identity(source.name, stream, hub, store)
     return hub
+
+
+def _looked(pulled: Sequence[Pulled], now: datetime) -> tuple[int, float | None]:
+    """How many events were pulled, and for how long the oldest of them was in the hub."""
+    oldest_ms = min((each.enqueued_ms[0] for each in pulled), default=None)
+    oldest_s = None if oldest_ms is None else max(0.0, now.timestamp() - oldest_ms / 1000)
+    return sum(len(each.bodies) for each in pulled), oldest_s
 
 
 def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:

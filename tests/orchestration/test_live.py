@@ -1,5 +1,6 @@
 """The whole system in child processes, as `pulselake dev` and `pulselake demo` run it."""
 
+import json
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ from tests.orchestration.commands import (
     read_until,
 )
 from tests.orchestration.site import wait_until
+from tests.scraped import scrape
 
 SLEEP = python("-c", "import time; time.sleep(600)")
 STUBBORN = python(
@@ -309,10 +311,11 @@ def test_a_signal_while_it_starts_ends_it(command, name, number):
 @pytest.mark.slow
 @pytest.mark.service
 def test_the_system_runs_until_it_is_interrupted(command):
-    web_port = port_for_a_command()
-    dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
+    web_port, metrics_port = port_for_a_command(), port_for_a_command()
+    ports = {"PULSELAKE_WEB_PORT": str(web_port), "PULSELAKE_METRICS_PORT": str(metrics_port)}
+    dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_LOG="json", **ports)
     try:
-        read_until(dev.stderr, "Ctrl-C ends")
+        read_until(dev.stderr, f"Metrics: http://127.0.0.1:{metrics_port}/metrics")
         assert is_open(web_port)
         assert is_open(command.port)
         silver = settings_of(command).open_lake().table(CONTRACT.tables.silver)
@@ -321,6 +324,10 @@ def test_the_system_runs_until_it_is_interrupted(command):
         shown = command.run("status").out
         assert "Last session" in shown
         assert "started" in shown
+        assert "At work" in shown
+        address = f"http://127.0.0.1:{metrics_port}/metrics"
+        wait_until(lambda: silver_rows(address) > 0, "the first figures of a session")
+        assert scrape(address).samples("pulselake_lag_events", stream=CONTRACT.stream)
         finished = end(dev, signal.SIGINT)
     finally:
         dev.kill()
@@ -328,6 +335,14 @@ def test_the_system_runs_until_it_is_interrupted(command):
     assert not is_open(web_port)
     assert not is_open(command.port)
     assert runs_at_work(command) == []
+    log = (command.home / "logs" / "dagster.log").read_text()
+    events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith('{"time"')]
+    assert {"session started", "session ended"} <= set(events)
+
+
+def silver_rows(address: str) -> float:
+    found = scrape(address).samples("pulselake_rows_total", stream=CONTRACT.stream, layer="silver")
+    return found[0].value if found else 0.0
 
 
 @pytest.mark.slow

@@ -173,7 +173,9 @@ def test_whatever_fails_no_text_of_a_body_reaches_dagster_or_a_log(
     log = [dg.serialize_value(entry) for entry in site.instance.all_logs(result.run_id)]
     record = dg.serialize_value(site.instance.get_run_by_id(result.run_id))
     printed = capfd.readouterr()
-    written = "\n".join([*log, record, caplog.text, printed.out, printed.err])
+    figures = [file.read_text() for file in sorted(Settings().metrics.iterdir())]
+    assert "session ended" in printed.err
+    written = "\n".join([*log, record, caplog.text, printed.out, printed.err, *figures])
     assert CANARY not in written, written[max(0, written.index(CANARY) - 600) : written.index(CANARY) + 200]
     assert site.rows("bronze").height >= 3
 
