@@ -18,6 +18,7 @@ NEW_S = 30
 COMPUTED = 12_000_000
 """The reference takes 0.1 GB for each million readings."""
 TARGET_CPU_S, TARGET_RSS_MB = 3.0, 600
+DRAINED = 200_000
 
 
 def run(*, quick: bool = False, rows: Sequence[int] = ()) -> Figures:
@@ -35,6 +36,7 @@ def run(*, quick: bool = False, rows: Sequence[int] = ()) -> Figures:
                 say(f"  {name}")
                 figures[name].append({"readings": readings} | of_a_lake(lake))
     _show_gold(figures["gold"])
+    _show_session(figures["session"])
     return figures
 
 
@@ -53,7 +55,16 @@ def _gold(lake: Grown) -> dict[str, Any]:
     return {"first": first, "refreshed": refreshed, "with_late": late, "computed": computed}
 
 
-MEASURES: dict[str, Callable[[Grown], dict[str, Any]]] = {"gold": _gold}
+def _session(lake: Grown) -> dict[str, Any]:
+    """A session's beginning, a drain and look-ups, here and, as the reference, on an empty lake."""
+    with TemporaryDirectory(prefix="bench-") as empty:
+        return {
+            "empty": measure("session_on_grown_worker", lake=empty, events=DRAINED),
+            "grown": measure("session_on_grown_worker", lake=str(lake.folder), events=DRAINED),
+        }
+
+
+MEASURES: dict[str, Callable[[Grown], dict[str, Any]]] = {"gold": _gold, "session": _session}
 
 
 def _show_gold(figures: Sequence[Figures]) -> None:
@@ -81,5 +92,33 @@ def _show_gold(figures: Sequence[Figures]) -> None:
             for each in figures
             for name, title in names.items()
             if each[name]
+        ],
+    )
+
+
+def _show_session(figures: Sequence[Figures]) -> None:
+    show(
+        "A session on a lake that has grown",
+        (
+            "readings",
+            "to the first pull, s",
+            "drain, events/s",
+            "of an empty lake's",
+            "look-up p50 / max, ms",
+            "RSS MB",
+        ),
+        [
+            ["wanted", "≤ 5", "", "≥ 85 %", "≤ 100", ""],
+            *(
+                [
+                    f"{each['readings']:,}",
+                    f"{each['grown']['first_pull_s']:.2f}",
+                    f"{each['grown']['events_per_s']:,.0f}",
+                    f"{100 * each['grown']['events_per_s'] / each['empty']['events_per_s']:.0f} %",
+                    f"{each['grown']['look_up_ms']['p50']:.0f} / {each['grown']['look_up_ms']['max']:.0f}",
+                    f"{each['grown']['peak_rss_mb']:.0f}",
+                ]
+                for each in figures
+            ),
         ],
     )

@@ -64,7 +64,7 @@ def test_the_projects_settings_name_the_launcher_and_the_coordinator(tmp_path):
         assert coordinator.dequeue_interval_seconds == 1
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None
-        assert queue.max_concurrent_runs == 6
+        assert queue.max_concurrent_runs == 20
 
 
 def test_sensors_are_looked_at_every_five_seconds_at_most():

@@ -85,7 +85,7 @@ def test_jobs():
 def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_{what}" for stream in STREAMS for what in ("gold", "rederive")}
-    assert niced == {"housekeeping", "reports", *of_each_stream}
+    assert niced == {"housekeeping", "reports", "retention", *of_each_stream}
 
 
 def test_sensors():

@@ -146,7 +146,7 @@ def test_a_run_whose_process_dies_before_it_reports_fails(launched):
     assert launched.status(run_id) is STATUS.STARTING
     process_of(launched, run_id).kill()
     launched.wait_for(run_id, STATUS.FAILURE)
-    assert any("was terminated by signal 9" in message for message in launched.messages(run_id))
+    wait_until(lambda: any("by signal 9" in message for message in launched.messages(run_id)), "the reason")
 
 
 def test_runs_outlive_their_server_and_the_next_ones_start_cold(launched, tmp_path):
