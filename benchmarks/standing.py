@@ -167,6 +167,8 @@ def _measured(settings: Settings, plan: Plan, days: list[date]) -> Figures:
         "everything_but_the_kill": quantiles(waits[~is_after_kill]),
         "silences": silences,
         "kill": kill | {"latency": quantiles(waits[is_after_kill])},
+        "slow_seconds": _slow_seconds(waits[is_streaming], received[is_streaming] - began),
+        "hand_overs_s": _hand_overs(watch.samples),
         "by_minute": _by_minute(waits[is_streaming], received[is_streaming]),
         "memory": _memory(watch.samples, seconds),
         "checks": _checks(settings, days),
@@ -272,6 +274,17 @@ def _sessions(settings: Settings) -> int:
 def _by_minute(waits: Any, received: Any) -> list[Figures]:
     minutes = ((received - received.min()) // 60).astype(int)
     return [quantiles(waits[minutes == minute]) for minute in np.unique(minutes)]
+
+
+def _slow_seconds(waits: Any, at: Any) -> dict[int, float]:
+    """The longest wait of each second of the stream in which one was over half a second."""
+    seconds = at.astype(int)
+    return {int(second): float(waits[seconds == second].max()) for second in np.unique(seconds[waits > 0.5])}
+
+
+def _hand_overs(samples: list[tuple[float, int, float]]) -> list[float]:
+    """When another process was at work, in seconds of the stream."""
+    return [new[0] for old, new in pairwise(samples) if old[1] != new[1]]
 
 
 def _memory(samples: list[tuple[float, int, float]], seconds: float) -> list[Figures]:

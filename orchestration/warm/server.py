@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,7 @@ LOOK_EVERY_S = 2.0
 """How often the server looks for changed code and for runs whose process died but is not its child."""
 REQUEST_S = 1.0
 BURY_AGAIN_S = 10.0
+BURY_WITHIN_S = 30
 READY = "Ready"
 
 
@@ -219,9 +221,21 @@ class WarmServer:
             code = self._codes.get(self.files.last_process(run_id) or 0)
             self._say(worker.explanation(run_id, code))
             self._bury_at[run_id] = now + BURY_AGAIN_S
-            if not self._wait(self._fork(lambda: worker.bury(self.files, run_id, self._instance_ref, code))):  # noqa: B023
+            try:
+                code = self._wait(self._fork(partial(self._report_death, run_id, code)))
+            except OSError as error:
+                # Without memory for a process; the next turn tries again.
+                self._say(f"Run {run_id} could not be reported yet: {error}.")
+                continue
+            if not code:
                 del self._bury_at[run_id]
         self._codes.clear()
+
+    def _report_death(self, run_id: str, code: int | None) -> int:
+        # A database that does not answer must not hold up the server, which waits for this process.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(BURY_WITHIN_S)
+        return worker.bury(self.files, run_id, self._instance_ref, code)
 
     def _kill(self) -> None:
         for run_id, at in list(self._kill_at.items()):
