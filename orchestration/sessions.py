@@ -112,7 +112,7 @@ def decide_session(
 
 
 def decide(due: int, what: str, runs: Runs, now: datetime) -> Decision:
-    """Starts a run when something is due and none is in flight; after failures at growing intervals.
+    """Starts a run when something is due and none is in flight; after a failure at once, after more at growing intervals.
 
     Args:
         due: how much is waiting; 0 starts nothing.
@@ -125,8 +125,8 @@ def decide(due: int, what: str, runs: Runs, now: datetime) -> Decision:
         return Decision(False, f"{waiting}; run {runs.in_flight[0][:8]} is at work.")
     if due <= 0:
         return Decision(False, f"{waiting}: nothing to do.")
-    if runs.failures and runs.failed_at is not None:
-        pause = min(FIRST_RETRY_AFTER * 2 ** min(runs.failures - 1, 10), LAST_RETRY_AFTER)
+    if runs.failures > 1 and runs.failed_at is not None:
+        pause = min(FIRST_RETRY_AFTER * 2 ** min(runs.failures - 2, 10), LAST_RETRY_AFTER)
         if now < runs.failed_at + pause:
             return Decision(
                 False,

@@ -41,7 +41,7 @@ def test_a_run_in_flight_counts_more_than_earlier_failures():
     assert not decide(7, "events behind", runs, NOW).start
 
 
-@pytest.mark.parametrize(("failures", "pause_s"), [(1, 5), (2, 10), (3, 20), (6, 160)])
+@pytest.mark.parametrize(("failures", "pause_s"), [(2, 5), (3, 10), (4, 20), (7, 160)])
 def test_each_failure_in_a_row_doubles_the_pause(failures, pause_s):
     waiting = decide(7, "events behind", failed(failures, pause_s - 1), NOW)
     assert not waiting.start
@@ -50,9 +50,13 @@ def test_each_failure_in_a_row_doubles_the_pause(failures, pause_s):
     assert decide(7, "events behind", failed(failures, pause_s), NOW).start
 
 
-@pytest.mark.parametrize("failures", [7, 10, 1_000])
+@pytest.mark.parametrize("failures", [8, 10, 1_000])
 def test_the_pause_has_an_upper_limit(failures):
     assert decide(7, "events behind", failed(failures, LAST_RETRY_AFTER.total_seconds()), NOW).start
+
+
+def test_after_one_failure_a_run_is_started_at_once():
+    assert decide(7, "events behind", failed(1, 0.1), NOW).start
 
 
 def test_a_failure_long_ago_delays_nothing():
