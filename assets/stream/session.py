@@ -25,6 +25,7 @@ from assets.stream.observer import Committed, Observer, timed
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
 from assets.stream.pipeline import Pipeline, maintain
 from assets.stream.process import Outcome, ProcessingError, Processor
+from assets.stream.proof import prove
 from assets.stream.store import Events, Remembered, StreamStore
 from resources.background import Background
 from resources.event_source import (
@@ -265,6 +266,8 @@ class Session:
         remembered, epoch = None, self.store.log.epoch
         with suppress(SchemaError):
             remembered = self.store.remembered()
+        # The first micro-batch of a process takes half a second, for whatever is loaded late; this one is made up.
+        prove(self._contract)
         # It takes the hub's links away from the session at work, which goes on to its next commit and ends.
         receiver = stack.enter_context(self._source.receive(self._offsets()))
         if not receiver.wait_until_open(OPEN_S):
