@@ -112,7 +112,7 @@ def decide_session(
 
 
 def decide(due: int, what: str, runs: Runs, now: datetime) -> Decision:
-    """Starts a run when something is due and none is in flight; after a failure at once, after more at growing intervals.
+    """Starts a run when something is due and none is in flight; after several failures at growing intervals.
 
     Args:
         due: how much is waiting; 0 starts nothing.
