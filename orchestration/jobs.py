@@ -95,10 +95,15 @@ def rederive_job(stream: Stream) -> dg.JobDefinition:
     return job
 
 
+def gold_job_name(stream: Stream) -> str:
+    """The job that makes a stream's gold."""
+    return f"{stream.name}_gold"
+
+
 def gold_job(stream: Stream) -> Job:
     """The gold tables of a stream, for a range of event dates."""
     return dg.define_asset_job(
-        f"{stream.name}_gold",
+        gold_job_name(stream),
         selection=dg.AssetSelection.assets(*(table_key(gold.table.name) for gold in stream.gold)),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, **BACKGROUND},

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
-from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job
+from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job, gold_job_name
 from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
@@ -22,16 +22,31 @@ RETENTION_MAX_RUNTIME_S = 12 * 3600
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-def purge_runs(instance: dg.DagsterInstance, older_than: datetime) -> int:
+KEEP_GOLD_RUNS = timedelta(hours=1)
+"""A successful run of gold is kept for so long. There is one every 30 s, and each takes a fifth of a megabyte."""
+
+
+def purge_runs(instance: dg.DagsterInstance, older_than: datetime, gold_older_than: datetime) -> int:
     """Deletes records of runs that finished long ago; nothing else prunes them.
+
+    Args:
+        instance: whose records.
+        older_than: runs that finished before this instant.
+        gold_older_than: the same for runs of gold that succeeded.
 
     Returns:
         How many were deleted.
     """
-    old = instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=older_than))
-    for record in old:
-        _delete_run(instance, record.dagster_run.run_id)
-    return len(old)
+    old = [*instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=older_than))]
+    for stream in STREAMS:
+        succeeded = dg.RunsFilter(
+            job_name=gold_job_name(stream), statuses=[dg.DagsterRunStatus.SUCCESS], updated_before=gold_older_than
+        )
+        old += instance.get_run_records(succeeded)
+    run_ids = {record.dagster_run.run_id for record in old}
+    for run_id in run_ids:
+        _delete_run(instance, run_id)
+    return len(run_ids)
 
 
 def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -47,10 +62,10 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 @dg.op(pool="housekeeping")
 def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
-    """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS."""
-    keep = timedelta(days=hubs.settings().keep_runs_days)
+    """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS, and sooner those of gold that succeeded."""
+    keep, now = timedelta(days=hubs.settings().keep_runs_days), datetime.now(UTC)
     with noted(hubs.settings().metrics, "housekeeping", part="run_records") as note:
-        note.rows = purge_runs(context.instance, datetime.now(UTC) - keep)
+        note.rows = purge_runs(context.instance, now - keep, now - KEEP_GOLD_RUNS)
     context.log.info("Deleted %d run records", note.rows)
 
 

@@ -373,8 +373,21 @@ def test_house_keeping_purges_old_runs_and_maintains_gold(offline, monkeypatch):
 
 def test_only_runs_that_ended_before_are_purged(offline):
     offline.record(SESSION, dg.DagsterRunStatus.SUCCESS)
-    assert purge_runs(offline.instance, datetime.now(UTC) - timedelta(days=1)) == 0
-    assert purge_runs(offline.instance, datetime.now(UTC) + timedelta(days=1)) == 1
+    past, future = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
+    assert purge_runs(offline.instance, past, past) == 0
+    assert purge_runs(offline.instance, future, past) == 1
+
+
+def test_successful_runs_of_gold_are_kept_for_a_shorter_time(offline):
+    past, future = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
+    gold = offline.record("glucose_readings_gold", dg.DagsterRunStatus.SUCCESS)
+    others = [
+        offline.record("glucose_readings_gold", dg.DagsterRunStatus.FAILURE),
+        offline.record("glucose_readings_session", dg.DagsterRunStatus.SUCCESS),
+    ]
+    assert purge_runs(offline.instance, past, future) == 1
+    assert not offline.instance.has_run(gold.run_id)
+    assert all(offline.instance.has_run(run.run_id) for run in others)
 
 
 @pytest.fixture
@@ -400,7 +413,8 @@ def test_a_purged_run_leaves_no_files(filed):
         return [file for file in Settings().dagster_home.rglob("*") if run_id in str(file) and file.is_file()]
 
     assert {file.suffix for file in files()} >= {".db", ".out", ".err"}
-    assert purge_runs(filed.instance, datetime.now(UTC) + timedelta(days=1)) == 1
+    future = datetime.now(UTC) + timedelta(days=1)
+    assert purge_runs(filed.instance, future, future) == 1
     assert files() == []
     assert filed.run("reports").success
 
