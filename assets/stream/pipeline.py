@@ -27,6 +27,7 @@ from assets.stream.known import Known
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
+from resources.event_source import HubState
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Pipeline:
         processor: what makes rows of events.
         store: the stream's tables.
         outlet: where alerts leave.
-        hub_created_at_ms: the identity of the hub that the events come from.
+        hub: where the events come from.
         failure: why nothing can be processed in this session, so that all goes into bronze alone.
     """
 
@@ -65,11 +66,11 @@ class Pipeline:
         processor: Processor,
         store: StreamStore,
         outlet: AlertOutlet,
-        hub_created_at_ms: int,
+        hub: HubState,
         failure: Exception | None = None,
     ) -> None:
         self._processor, self._store, self._outlet = processor, store, outlet
-        self._hub_created_at_ms = hub_created_at_ms
+        self._hub = hub
         self._processing, self._publishing, self._committing = (
             ThreadPoolExecutor(1, name) for name in ("process", "publish", "commit")
         )
@@ -195,9 +196,9 @@ class Pipeline:
         outcomes = [each.outcome.result() for each in good]
         try:
             if good:
-                self._store.commit(outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms)
+                self._store.commit(outcomes, delivery=_joined(good), hub=self._hub)
             if rest:
-                self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
+                self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub)
         finally:
             # Whoever sees the end of a commit may rely on it that none of its alerts is still being published.
             wait([each.delivery for each in micro_batches])

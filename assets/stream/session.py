@@ -197,6 +197,7 @@ class Session:
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
         self._pulled: dict[int, int] = {}
         self._tails: Mapping[int, Tail] = {}
+        self._is_gapless = True
         self.is_handed_over = False
         """Whether a successor took this session's place."""
 
@@ -215,7 +216,7 @@ class Session:
             ConcurrentWriteError: another session writes the stream; what was not committed is pulled again.
         """
         hub = self._source.state()
-        self._tails = hub.tails
+        self._tails, self._is_gapless = hub.tails, hub.is_gapless
         try:
             with ExitStack() as stack:
                 if self._lease.active.take():
@@ -264,7 +265,7 @@ class Session:
             receiver = prepared.receiver
             receiver.skip(self._pulled)
         self._lease.successor.release()
-        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure) as pipeline:
+        with Pipeline(processor, self.store, self._outlet, hub, failure) as pipeline:
             try:
                 self.is_handed_over = self._stream(pipeline, receiver)
             finally:
@@ -424,7 +425,8 @@ class Session:
         self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         for each in pulled:
             last = each.sequence_numbers[-1]
-            self._note_expired(last - len(each.bodies) - self._pulled.get(each.partition, last - len(each.bodies)))
+            before = last - len(each.bodies)
+            self._note_expired(before - self._pulled.get(each.partition, before) if self._is_gapless else each.expired)
             self._pulled[each.partition] = last
         return to_events(pulled, self._last_pulled_at, self.store.log.epoch)
 
@@ -538,16 +540,17 @@ def _is_reached(tails: Mapping[int, Tail], pulled: Mapping[int, int]) -> bool:
 
 def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:
     """Raises `HubRecreatedError` if the hub cannot be the one that bronze was read from."""
-    offsets, created_at_ms = store.of_hub(store.offsets("bronze")), store.log.hub_created_at_ms
-    short = [partition for partition, last in offsets.items() if hub.tails.get(partition, (0, -1))[1] < last]
-    if short or (created_at_ms is not None and created_at_ms != hub.created_at_ms):
+    offsets, known = store.of_hub(store.offsets("bronze")), store.log.hub_identity
+    ends = {partition: hub.tails.get(partition, Tail(0, -1)).end for partition in offsets}
+    short = [partition for partition, last in offsets.items() if ends[partition] < last]
+    if short or (None not in (known, hub.identity) and known != hub.identity):
         where = (
-            f"partition {short[0]} ends at {hub.tails.get(short[0], (0, -1))[1]} but bronze has {offsets[short[0]]}"
+            f"partition {short[0]} ends at {ends[short[0]]} but bronze has {offsets[short[0]]}"
             if short
-            else (f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms")
+            else f"its identity is {hub.identity}, that of the hub that bronze was read from is {known}"
         )
         raise HubRecreatedError(
-            f"Event hub '{name}' was recreated: {where}. Nothing was read from it. If it is to take the place of the "
+            f"Hub '{name}' was recreated: {where}. Nothing was read from it. If it is to take the place of the "
             f"old one, run `pulselake hubs accept {stream}`; else restore the old hub's data, or name another hub for "
             "the stream (PULSELAKE_HUBS)."
         )
