@@ -131,7 +131,8 @@ class Broker:
 
     def delete(self, topic: str) -> None:
         """Deletes a topic. The client crashes if it is fetching from it."""
-        AdminClient(self.cluster.client()).delete_topics([topic])[topic].result(_PATIENCE_S)
+        admin = AdminClient(self.cluster.client())
+        admin.delete_topics([topic])[topic].result(_PATIENCE_S)
 
     def _end(self, signal_number: int) -> None:
         if self._process is not None:
