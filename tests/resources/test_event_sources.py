@@ -177,13 +177,13 @@ def test_a_hub_that_does_not_exist_is_named_with_what_to_do(place: Place) -> Non
     if place.absent is None:
         pytest.skip("there is one hub in memory")
     source, publisher = place.absent
-    with pytest.raises(HubUnavailableError, match="'absent' at .*Check that the"):
+    with pytest.raises(HubUnavailableError, match=r"'absent' at .*Check that the"):
         source.state()
     with pytest.raises(HubUnavailableError, match="'absent' at"), source.receive({}) as receiver:
         take(receiver, 1)
     with publisher() as absent:
         for _ in range(2):
-            with pytest.raises(HubUnavailableError, match="'absent' at .*Check that the"):
+            with pytest.raises(HubUnavailableError, match=r"'absent' at .*Check that the"):
                 absent.publish([b"lost"], ["key"])
 
 
