@@ -21,6 +21,14 @@ from resources.topic_address import Heard
 
 _FETCH_WAIT_MS, _BACKOFF_MS = 50, 10
 _FIRST_STEP_BACK, _STEP_GROWS_BY = 1, 16
+OF_GROUPS = {
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._WAIT_COORD,
+}
+"""Errors about the group that is named and never joined."""
 _NO_IDS = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
 
 
@@ -159,6 +167,8 @@ class TopicLook:
             first = self._consumer.poll(self._left)
             for message in [first, *self._consumer.consume(1000, 0)] if first is not None else []:
                 partition, offset, error = message.partition(), message.offset(), message.error()
+                if error is not None and error.code() in OF_GROUPS:
+                    continue
                 if partition is None or offset is None:
                     raise KafkaException(error)
                 if error is None:

@@ -239,8 +239,13 @@ class _Sender:
 
     def abandon(self) -> None:
         """Ends without what is under way: nothing of it may arrive after what is sent next."""
+        Background(self._purge, [self._producer], "abandon")
+
+    def _purge(self, producer: Producer) -> None:
+        producer.purge()
+        # Whoever waits for what is dropped is told here.
+        producer.flush(CLOSE_TIMEOUT_S)
         self._ended.set()
-        Background(lambda producer: producer.purge(), [self._producer], "abandon")
 
 
 class _Call:

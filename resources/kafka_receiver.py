@@ -25,7 +25,7 @@ from resources.deadlines import CLOSE_TIMEOUT_S, GIVE_UP_AFTER_S
 from resources.event_source import HubUnavailableError, Pulled
 from resources.kafka_cluster import KafkaCluster
 from resources.kafka_details import keys_of, properties_of, times_of
-from resources.kafka_look import TopicLook
+from resources.kafka_look import OF_GROUPS, TopicLook
 from resources.topic_address import Heard, TopicAddress, reason
 
 MAX_BUFFERED_EVENTS = 30_000
@@ -67,14 +67,6 @@ _OUTAGES = {
     if hasattr(KafkaError, name)
 }
 """Errors that pass when brokers come back; the client tries again by itself."""
-_OF_GROUPS = {
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._WAIT_COORD,
-}
-"""Errors about the group that is named and never joined."""
 
 
 class _RecreatedTopicError(Exception):
@@ -288,7 +280,7 @@ class KafkaReceiver:
     def _told(self, message: Message) -> None:
         error, number = message.error(), message.partition()
         partition = self._partitions.get(-1 if number is None else number)
-        if error is None or error.code() in _OF_GROUPS:
+        if error is None or error.code() in OF_GROUPS:
             return
         if error.code() == KafkaError._PARTITION_EOF and partition is not None:
             partition.has_answered = True
@@ -332,10 +324,11 @@ class KafkaReceiver:
                     look = look or TopicLook(self._cluster, self._topic, _LOOK_S)
                     look.restart()
                     self._look(look)
-                except KafkaException as error:
-                    self._note(error.args[0], look.heard.error if look else None)
+                except (KafkaException, LookupError) as error:
+                    heard = look.heard.error if look is not None else None
+                    self._note_outage(error if heard is None else KafkaException(heard))
                 except TimeoutError:
-                    pass
+                    continue  # slow is not away
         except Exception as error:
             self._fail(error)
         finally:
@@ -351,12 +344,15 @@ class KafkaReceiver:
             self._failing = None
             self._added = [number for number in partitions if number not in self._partitions]
 
-    def _note(self, error: KafkaError, cause: KafkaError | None = None) -> None:
+    def _note(self, error: KafkaError) -> None:
+        if self._failing is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._note_outage(KafkaException(error))
+
+    def _note_outage(self, error: Exception) -> None:
         """Remembers since when brokers are away; receiving goes on by itself if they come back in time."""
         if self._failing is None:
             self._failing_since = time.monotonic()
-        if self._failing is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._failing = KafkaException(cause or error)
+        self._failing = error
 
     def _fail(self, error: Exception) -> None:
         with self._changed:

@@ -241,7 +241,7 @@ class Session:
         remembered = None
         with suppress(SchemaError):
             remembered = self.store.remembered()
-        # It takes the hub's links away from the session at work, which goes on to its next commit and ends.
+        # Of Event Hubs it takes the links away from the session at work, which goes on to its next commit and ends.
         receiver = stack.enter_context(self._source.receive(self._offsets()))
         receiver.wait_until_open(OPEN_S)
         if not wait(self._lease.successor, OPEN_S) or not wait(self._lease.active, math.inf, self._should_stop):
