@@ -20,6 +20,7 @@ from resources.kafka_cluster import KafkaCluster
 from resources.topic_address import Heard
 
 _FETCH_WAIT_MS, _BACKOFF_MS = 50, 10
+_WAIT_BEHIND_S = 0.1
 _FIRST_STEP_BACK, _STEP_GROWS_BY = 1, 16
 OF_GROUPS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -146,7 +147,7 @@ class TopicLook:
         step = _FIRST_STEP_BACK
         while missing:
             starts = {partition: max(ends[partition].low, ends[partition].high - step) for partition in missing}
-            read = self._read(starts)
+            read = self._read(starts, {partition: ends[partition].high - 1 for partition in missing})
             found |= read
             missing -= {
                 partition for partition in missing if partition in read or starts[partition] == ends[partition].low
@@ -156,15 +157,25 @@ class TopicLook:
             _newest_known.update({(identity, partition): (ends[partition], last) for partition, last in found.items()})
         return found
 
-    def _read(self, starts: Mapping[int, int]) -> dict[int, int]:
-        """Reads each partition to its end and tells its newest offset; a partition without messages is left out."""
+    def _read(self, starts: Mapping[int, int], seen: Mapping[int, int]) -> dict[int, int]:
+        """Reads each partition to its end and tells its newest offset; a partition without messages is left out.
+
+        Args:
+            starts: where to begin, by partition.
+            seen: the last offset that is known of each; what comes behind it may never end, and is waited for shortly.
+        """
         newest: dict[int, int] = {}
-        waiting = set(starts)
+        waiting, reached_at = set(starts), 0.0
         self._consumer.assign([TopicPartition(self._topic, number, start) for number, start in starts.items()])
         while waiting:
-            if time.monotonic() > self._deadline:
+            now = time.monotonic()
+            if all(newest.get(partition, -1) >= seen[partition] for partition in waiting):
+                reached_at = reached_at or now
+                if now - reached_at > _WAIT_BEHIND_S:
+                    break
+            elif now > self._deadline:
                 raise TimeoutError("the newest messages were not read in time")
-            first = self._consumer.poll(self._left)
+            first = self._consumer.poll(min(self._left, _WAIT_BEHIND_S))
             for message in [first, *self._consumer.consume(1000, 0)] if first is not None else []:
                 partition, offset, error = message.partition(), message.offset(), message.error()
                 if error is not None and error.code() in OF_GROUPS:

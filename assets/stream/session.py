@@ -582,7 +582,8 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime, epoch: int = 0) -> 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> dict[int, int]:
     """The last lost event of each partition whose hub dropped events before they were read."""
-    lost = {partition: hub.tails[partition].first - 1 for partition in offsets}
+    # A partition that was added while a session ran is not in the state that the session began with.
+    lost = {partition: hub.tails[partition].first - 1 for partition in offsets if partition in hub.tails}
     return {partition: last for partition, last in lost.items() if last > offsets[partition]}
 
 

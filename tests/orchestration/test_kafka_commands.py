@@ -1,6 +1,7 @@
 """The commands work with Kafka as they do with Event Hubs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_readings_are_published_drained_and_shown_and_a_new_topic_is_accepted(tm
     command = command_line(tmp_path)
     (tmp_path / "one.ndjson").write_bytes(body(reading(0, 300)) + b"\n" + body(reading(5, 310)) + b"\n")
     with Broker() as broker:
-        settings = {
+        settings: dict[str, Any] = {
             "PULSELAKE_KAFKA_BOOTSTRAP": broker.cluster.bootstrap,
             "PULSELAKE_TRANSPORTS": "glucose_readings=kafka,device_readings=kafka,alerts=kafka",
         }

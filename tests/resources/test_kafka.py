@@ -1,9 +1,11 @@
 """What only Kafka has: gaps, trimmed logs, tombstones, headers, added partitions, brokers that come and go."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer
@@ -75,6 +77,36 @@ def test_of_a_log_that_ends_in_many_markers_the_newest_event_is_found(
 ) -> None:
     send_in_transactions(mock_cluster.cluster, topic, [[b"0"], *[[] for _ in range(3)]])
     assert source.state().tails[0].last == 0
+
+
+def test_a_look_ends_also_while_messages_come_without_a_pause(
+    mock_cluster: MockCluster, topic: str, source: KafkaSource
+) -> None:
+    stop = threading.Event()
+
+    def feed() -> None:
+        with publisher(mock_cluster.cluster, topic) as sender:
+            while not stop.wait(0.002):
+                sender.publish([b"x"] * 4, ["a", "b", "c", "d"])
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        wait_for_tail(source)
+        began = time.monotonic()
+        states = [source.state() for _ in range(5)]
+        assert time.monotonic() - began < 10
+    finally:
+        stop.set()
+        thread.join()
+    lasts = [sum(tail.last for tail in state.tails.values()) for state in states]
+    assert lasts == sorted(set(lasts))
+
+
+def wait_for_tail(source: KafkaSource) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while all(tail.last < 0 for tail in source.state().tails.values()):
+        assert time.monotonic() < deadline
 
 
 def trimmed(mock_cluster: MockCluster, topic: str) -> int:
@@ -173,7 +205,8 @@ def test_a_time_that_a_sender_makes_up_is_not_believed(
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_compressed_batches_are_read(mock_cluster: MockCluster, topic: str, source: KafkaSource, codec: str) -> None:
     bodies = [str(number).encode() * 50 for number in range(500)]
-    mock_cluster.send(topic, list(bodies), **{"compression.type": codec, "linger.ms": 50})
+    options: dict[str, Any] = {"compression.type": codec, "linger.ms": 50}
+    mock_cluster.send(topic, list(bodies), **options)
     assert by_partition(taken_from(source, 500)) == {0: bodies}
 
 

@@ -69,7 +69,8 @@ def failed_checks(lake: Lake) -> list[str]:
 
 
 def test_offsets_with_gaps_lose_nothing_and_count_nothing_as_lost(source: KafkaSource, tmp_path: Path) -> None:
-    lake, bodies, held = lake_in(tmp_path), troubled_bodies(300, start=recently()), set()
+    lake, bodies = lake_in(tmp_path), troubled_bodies(300, start=recently())
+    held = set[tuple[int, int]]()
     for number, part in enumerate(parts(bodies, 110)):
         transactions = list(parts(part, 7))
         send_in_transactions(source.cluster, source.name, transactions, partition=number % 2)
@@ -165,6 +166,7 @@ def test_partitions_that_are_added_while_a_session_runs_are_stored(
     for partition, part in enumerate(parts(bodies, 33)):
         told[0] = partition + 1
         mock_cluster.send(source.name, list(part), partition)
+        wait_until(lambda: rows(lake, "bronze")["partition"].n_unique() == told[0], "the partition")
     wait_until(lambda: rows(lake, "bronze").height == len(bodies), "all partitions")
     session.end()
     assert_exact(lake, source)
