@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "latency", "memory", "standing", "growth", "reports", "runs")
+PARTS = ("engine", "drain", "kafka", "latency", "memory", "standing", "growth", "reports", "runs")
 
 
 def main() -> None:

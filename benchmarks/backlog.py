@@ -9,6 +9,7 @@ from benchmarks.report import say
 from generator.events import Event
 from generator.streams import glucose_events
 from resources.event_hubs import EventHubsNamespace
+from resources.event_source import Publisher
 
 PATIENTS = 1000
 SEED = 11
@@ -31,15 +32,20 @@ def fill(connection_string: str, hub: str, events: Iterator[Event]) -> Counter[s
     Returns:
         How many events and readings were sent, and how many of the readings are meant to be repeats or refused.
     """
-    sent: Counter[str] = Counter()
     with EventHubsNamespace(connection_string).publisher(hub) as publisher:
-        while chunk := list(islice(events, _SEND_EVENTS)):
-            publisher.publish([event.body for event in chunk], [event.key for event in chunk])
-            sent["events"] += len(chunk)
-            for event in chunk:
-                sent["readings"] += event.readings
-                sent["duplicates"] += event.duplicates
-                sent["quarantine"] += event.quarantined
-            if sent["events"] % (5 * _SEND_EVENTS) == 0:
-                say(f"  {sent['events']:,} events are in hub '{hub}'")
+        return send(publisher, hub, events)
+
+
+def send(publisher: Publisher, hub: str, events: Iterator[Event]) -> Counter[str]:
+    """The same by any transport."""
+    sent: Counter[str] = Counter()
+    while chunk := list(islice(events, _SEND_EVENTS)):
+        publisher.publish([event.body for event in chunk], [event.key for event in chunk])
+        sent["events"] += len(chunk)
+        for event in chunk:
+            sent["readings"] += event.readings
+            sent["duplicates"] += event.duplicates
+            sent["quarantine"] += event.quarantined
+        if sent["events"] % (5 * _SEND_EVENTS) == 0:
+            say(f"  {sent['events']:,} events are in hub '{hub}'")
     return sent

@@ -135,7 +135,7 @@ def _alert_waits(hub: RunningHub, lake: str) -> tuple[Any, Any]:
     ids, published_ms = [], []
     for pulled in everything(EventHubsNamespace(hub.connection_string), "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-            alerts = decoder.decode(body)
+            alerts = decoder.decode(body or b"[]")
             for alert in alerts if isinstance(alerts, list) else [alerts]:
                 ids.append(alert.alert_id)
                 published_ms.append(enqueued_ms)
@@ -163,7 +163,7 @@ def echo(hub: RunningHub, name: str, seconds: float, of: str = "glucose") -> Fig
     measure("generate_worker", connection_string=hub.connection_string, hub=of, rate=RATE, seconds=seconds - 2)
     echo.figures()
     waits = [
-        (enqueued_ms - STAMP.unpack(body)[0]) / 1000
+        (enqueued_ms - STAMP.unpack(body or b"")[0]) / 1000
         for pulled in everything(EventHubsNamespace(hub.connection_string), name)
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True)
     ]

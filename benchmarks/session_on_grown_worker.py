@@ -48,7 +48,7 @@ class ListedHub:
         return [self._pulled(each, first) for each in PARTITIONS if first < len(self._bodies[each])]
 
     def _pulled(self, partition: int, first: int) -> Pulled:
-        bodies = self._bodies[partition][first : first + PULL]
+        bodies: list[bytes | None] = [*self._bodies[partition][first : first + PULL]]
         numbers = list(range(self._first + first, self._first + first + len(bodies)))
         nothing: list[str | None] = [None] * len(bodies)
         return Pulled(partition, numbers, [0] * len(bodies), bodies, nothing, nothing, nothing)

@@ -4,7 +4,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,10 @@ from assets.stream.session import Session, SessionLimits
 from assets.stream.store import StreamStore
 from benchmarks.workers import peak_rss_mb, serve
 from resources.event_hubs import EventHubsNamespace
-from resources.event_source import EventSource, HubState, Pulled, Receiver
+from resources.event_source import EventSource, HubState, Publisher, Pulled, Receiver
+from resources.kafka import KafkaSource
+from resources.kafka import publisher as kafka_publisher
+from resources.kafka_cluster import KafkaCluster
 from resources.lake import Lake
 
 
@@ -77,6 +80,7 @@ def run(
     max_duration_s: float = 600.0,
     with_dagster: bool = False,
     urgent_only: bool = False,
+    kafka: str = "",
 ) -> dict[str, Any]:
     """One session; times in seconds, from the first events in hand to the last commit and for the whole of it."""
     if with_dagster:
@@ -84,11 +88,14 @@ def run(
     start_rss_mb = peak_rss_mb()
     rules = tuple(rule for rule in CONTRACT.rules if rule.severity == "urgent" or not urgent_only)
     contract = replace(CONTRACT, rules=rules)
-    namespace = EventHubsNamespace(connection_string)
-    source = WatchedSource(namespace.source(hub))
+    namespace, cluster = EventHubsNamespace(connection_string), KafkaCluster(kafka)
+    source = WatchedSource(KafkaSource(cluster, hub) if kafka else namespace.source(hub))
+    alerts: AbstractContextManager[Publisher] = (
+        kafka_publisher(cluster, alerts_hub) if kafka else namespace.publisher(alerts_hub)
+    )
     limits = SessionLimits(until_caught_up=until_caught_up, max_duration_s=max_duration_s)
     began, began_cpu = time.monotonic(), time.process_time()
-    with namespace.publisher(alerts_hub) as publisher:
+    with alerts as publisher:
         session = Session(contract, Lake(lake), source, publisher, limits=limits)
         commits = watched(session.store)
         totals = session.run()

@@ -250,7 +250,7 @@ def _alert_waits(settings: Settings, since: float, rule: str = "") -> tuple[Any,
     ids, published_ms = [], []
     for pulled in everything(settings.event_hubs_namespace(), "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-            alerts = decoder.decode(body)
+            alerts = decoder.decode(body or b"[]")
             for alert in alerts if isinstance(alerts, list) else [alerts]:
                 ids.append(alert.alert_id)
                 published_ms.append(enqueued_ms)

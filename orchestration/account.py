@@ -139,7 +139,7 @@ def published_alerts(settings: Settings) -> pl.DataFrame:
                 if pulled.sequence_numbers[-1] >= ends.get(pulled.partition, 0):
                     ends.pop(pulled.partition, None)
                 for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-                    found = decoder.decode(body)
+                    found = decoder.decode(body or b"[]")
                     alerts = found if isinstance(found, list) else [found]
                     ids += [alert.alert_id for alert in alerts]
                     seen += [enqueued_ms] * len(alerts)

@@ -84,7 +84,7 @@ def generate(
     from generator.streams import STREAMS as GENERATED
     from generator.streams import events
     from orchestration.processes import stop_on_signals
-    from resources.sources import publisher
+    from resources.sources import described, publisher
 
     found, settings = _stream(stream), _settings()
     if found.short not in GENERATED:
@@ -99,7 +99,7 @@ def generate(
             made = make(start=now - spacing * (backlog * pack // patients + 1), spacing=spacing, count=backlog)
     stop = stop_on_signals()
     with _explained(), publisher(settings, found.name) as hub:
-        err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
+        err.print(f"Sending to {described(settings, found.name)}; Ctrl-C ends.")
         report(send(made, hub, progress=sent, stop=stop))
 
 
@@ -303,16 +303,17 @@ def accept(
 ) -> None:
     """Go on with a hub that was recreated or failed over, from its beginning; what was read of the old one stays."""
     from orchestration.work import accept_hub
+    from resources.sources import described
 
     found, settings = _stream(stream), _settings()
     with _explained():
         epoch = accept_hub(found, settings)
-    name = settings.hub(found.name)
+    name = described(settings, found.name)
     if epoch is None:
-        out.print(f"{found.name}: hub '{name}' is the one that the stream is read from; nothing changed.")
+        out.print(f"{found.name}: {name} is the one that the stream is read from; nothing changed.")
         return
     out.print(
-        f"{found.name}: goes on with the new hub '{name}' from its beginning. Its events have hub_epoch {epoch} in "
+        f"{found.name}: goes on with the new {name} from its beginning. Its events have hub_epoch {epoch} in "
         "bronze; what was read from the hub before it stays."
     )
 
@@ -458,14 +459,18 @@ def _settings() -> "Settings":
     from orchestration.system import HUBS
     from resources.logs import set_up
     from resources.settings import Settings
-    from resources.sources import OneHubForTwoStreamsError, check_hubs
+    from resources.sources import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
 
     try:
         settings = Settings()
         check_hubs(settings, HUBS)
     except ValidationError as error:
-        fail("\n".join(_setting_error(str(each["loc"][0]), each["msg"]) for each in error.errors()))
-    except OneHubForTwoStreamsError as error:
+        fail(
+            "\n".join(
+                _setting_error(str(each["loc"][0]) if each["loc"] else "", each["msg"]) for each in error.errors()
+            )
+        )
+    except (OneHubForTwoStreamsError, TransportOfNoStreamError) as error:
         fail(str(error))
     # Commands say themselves what they do; their logs are for machines, or warnings.
     set_up(settings.log, level=logging.INFO if settings.log == "json" else logging.WARNING)
@@ -475,6 +480,8 @@ def _settings() -> "Settings":
 def _setting_error(setting: str, message: str) -> str:
     from resources.settings import PREFIX
 
+    if not setting:
+        return f"Settings: {message.removeprefix('Value error, ')}."
     variable = setting if setting.isupper() else f"{PREFIX}{setting.upper()}"
     return f"Setting {variable}: {message.removeprefix('Value error, ')}."
 

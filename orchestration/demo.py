@@ -61,6 +61,7 @@ def demo_settings(settings: Settings) -> Settings:
         "namespace": None,
         "lake": None,
         "hubs": {},
+        "transports": {},
         "consumer_group": DEFAULT_CONSUMER_GROUP,
         "idle_timeout_s": None,
     }

@@ -28,11 +28,11 @@ from orchestration.processes import (
     wait_or_kill,
 )
 from orchestration.sensors import IN_FLIGHT
-from orchestration.system import ROOT, STREAMS
+from orchestration.system import HUBS, ROOT, STREAMS
 from orchestration.warm.files import FOLDER, RunFiles
 from resources import sources
 from resources.event_source import HubUnavailableError
-from resources.settings import Settings
+from resources.settings import KAFKA, Settings
 
 HUB_CONFIG = ROOT / "hubs.json"
 HUB_RETENTION_HOURS = 72.0
@@ -131,7 +131,7 @@ def start_hub(children: Children, settings: Settings) -> None:
         ChildError: it did not start, or something else has its port.
         HubUnavailableError, HubRecreatedError: the hubs are not those of this home.
     """
-    if not settings.uses_local_hub:
+    if not settings.uses_local_hub or all(settings.transport(name) == KAFKA for name in HUBS):
         check_hubs(settings)
     elif is_open(settings.hub_port):
         _check_local_hub(settings)
@@ -281,6 +281,14 @@ def environment(settings: Settings) -> dict[str, str]:
         # Empty is unset: what stands in a file .env must not lead the children elsewhere.
         "PULSELAKE_LAKE": settings.open_lake().root,
         "PULSELAKE_HUBS": ",".join(f"{stream}={hub}" for stream, hub in settings.hubs.items()),
+        "PULSELAKE_TRANSPORTS": ",".join(f"{stream}={name}" for stream, name in settings.transports.items()),
+        "PULSELAKE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "PULSELAKE_KAFKA_SECURITY": settings.kafka_security,
+        "PULSELAKE_KAFKA_MECHANISM": settings.kafka_mechanism,
+        "PULSELAKE_KAFKA_USER": settings.kafka_user,
+        "PULSELAKE_KAFKA_PASSWORD": settings.kafka_password,
+        "PULSELAKE_KAFKA_CA_FILE": settings.kafka_ca_file,
+        "PULSELAKE_KAFKA_MAX_MESSAGE_BYTES": str(settings.kafka_max_message_bytes),
         "EVENTHUB_CONNECTION_STRING": settings.event_hubs or "",
         "EVENTHUB_NAMESPACE": settings.namespace or "",
         "EVENTHUB_CONSUMER_GROUP": settings.consumer_group,

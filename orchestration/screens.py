@@ -42,6 +42,9 @@ def show_status(
             numbers = (partition.partition, partition.hub, partition.bronze, partition.silver, partition.events)
             lag.add_row(each.stream.name, *(f"{number:,}" for number in numbers))
     out.print(lag)
+    for each in streams:
+        if each.hub:
+            out.print(f"{each.stream.name} is read from {escape(each.hub)}", highlight=False)
     for problem in dict.fromkeys(each.problem for each in streams if each.problem):
         out.print(f"[red]{escape(problem)}[/]", highlight=False)
     for each in streams:

@@ -33,6 +33,7 @@ class StreamStatus:
         alerts: rows of the asked days by rule.
         duplicates: dropped repeats of the asked days.
         archived: by role of the table how many ingest dates retention removed, and how many rows they had.
+        hub: its hub in the words of its transport.
     """
 
     stream: Stream
@@ -44,6 +45,7 @@ class StreamStatus:
     alerts: Mapping[str, int]
     duplicates: int
     archived: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    hub: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
         problems.append(str(error))
     return StreamStatus(
         stream=stream,
+        hub=sources.described(settings, stream.name),
         lag=lag,
         problem="\n".join(problems),
         last_pulled_at=store.last_pulled_at(),

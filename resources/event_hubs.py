@@ -110,7 +110,8 @@ class EventHubsSource:
             [hub] = ask(lambda _: client.get_eventhub_properties(), [None])
             # Each look-up is a connection of its own that sleeps most of its time.
             found = ask(client.get_partition_properties, hub["partition_ids"])
-            return HubState(int(hub["created_at"].timestamp() * 1000), {int(each["id"]): _tail(each) for each in found})
+            identity = int(hub["created_at"].timestamp() * 1000)
+            return HubState(identity, {int(each["id"]): _tail(each) for each in found})
 
     @contextmanager
     def receive(self, after: Mapping[int, int]) -> Iterator[EventHubsReceiver]:

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, cast
@@ -199,7 +199,7 @@ class _PartitionConsumer(EventHubConsumer):
             return
         self.after = events.sequence_numbers[-1]
         self.pulled.extend(events, known)
-        self.size += sum(map(len, events.bodies[known:]))
+        self.size += _bytes_of(events.bodies[known:])
         for texts in (events.keys, events.properties, events.annotations):
             self.size += sum(len(text) for text in texts[known:] if text)
 
@@ -211,7 +211,7 @@ class _PartitionConsumer(EventHubConsumer):
         self.after = last if self.after is None else max(self.after, last)
         kept = bisect_right(held.sequence_numbers, last)
         self.pulled.extend(held, kept)
-        self.size = sum(map(len, held.bodies[kept:]))
+        self.size = _bytes_of(held.bodies[kept:])
 
     def hand_over(self) -> Pulled:
         pulled, self.pulled, self.size = self.pulled, Pulled.nothing(self.partition), 0
@@ -386,6 +386,10 @@ class EventHubsReceiver:
 def _is_retryable(error: Exception) -> bool:
     condition = str(getattr(error, "condition", ""))
     return not any(word in condition for word in ("stolen", "not-found", "unauthorized", "argument"))
+
+
+def _bytes_of(bodies: Sequence[bytes | None]) -> int:
+    return sum(len(body) for body in bodies if body)
 
 
 def body_of(message: Any) -> bytes:

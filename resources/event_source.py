@@ -15,10 +15,22 @@ class HubTakenOverError(HubUnavailableError):
 
 
 class Tail(NamedTuple):
-    """What a partition holds: the sequence numbers of its oldest and newest event; empty if `last` is below `first`."""
+    """What a partition holds; nothing if `last` is below `first`.
+
+    Attributes:
+        first, last: the sequence numbers of its oldest and of its newest event.
+        given: the highest number that it ever gave, where that may be above `last`: to an event that is gone, or to
+            something that is no event.
+    """
 
     first: int
     last: int
+    given: int = -1
+
+    @property
+    def end(self) -> int:
+        """No event can have come from this partition with a higher number."""
+        return max(self.last, self.given)
 
 
 @dataclass(frozen=True)
@@ -26,12 +38,16 @@ class HubState:
     """A hub at one moment.
 
     Attributes:
-        created_at_ms: when the hub was created, epoch milliseconds; another value means another hub.
+        identity: another number means another hub. Of Event Hubs it is the time of creation in epoch milliseconds, of
+            Kafka a number made of the topic's id; None where the hub tells none.
         tails: for each partition what it holds.
+        is_gapless: whether each event has the number that follows on that of the event before it. Where it is False,
+            numbers that are missing in between are no loss.
     """
 
-    created_at_ms: int
+    identity: int | None
     tails: Mapping[int, Tail]
+    is_gapless: bool = True
 
 
 class Pulled(NamedTuple):
@@ -41,21 +57,25 @@ class Pulled(NamedTuple):
         partition: the partition's number.
         sequence_numbers: ascending.
         enqueued_ms: when the hub took each event, epoch milliseconds.
-        bodies: as they were sent.
+        bodies: as they were sent; None where an event has none, as a tombstone of Kafka.
         keys: the partition keys; None where an event has none.
         properties: JSON text of what the sender said about each event: the application properties, and the standard
-            properties of AMQP that are set in an object ``amqp``; None where there are neither.
+            properties of AMQP that are set in an object ``amqp``, or the headers of Kafka;
+            None where there are none.
         annotations: JSON text of what transports said about each event beyond its number, time and key, for instance
             ``iothub-connection-device-id``; None where there is nothing.
+        expired: how many numbers before the first event the hub removed before they were read; for hubs whose numbers
+            have gaps, since a hub without gaps shows it by the numbers themselves.
     """
 
     partition: int
     sequence_numbers: list[int]
     enqueued_ms: list[int]
-    bodies: list[bytes]
+    bodies: list[bytes | None]
     keys: list[str | None]
     properties: list[str | None]
     annotations: list[str | None]
+    expired: int = 0
 
     @classmethod
     def nothing(cls, partition: int) -> Self:

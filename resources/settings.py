@@ -3,13 +3,14 @@
 import re
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from resources.azure_token import AzureToken
 from resources.event_hubs import EventHubsNamespace
+from resources.kafka_cluster import EVENT_HUBS_USER, MAX_MESSAGE_BYTES, KafkaCluster
 from resources.lake import Lake
 from resources.leases import Holder, Lease, holders
 from resources.logs import Form
@@ -30,6 +31,9 @@ TIMEOUT, CONNECT_TIMEOUT, MAX_RETRIES, RETRY_TIMEOUT = "20s", "5s", "3", "10s"
 _SECONDS = r"^\d+s$"
 
 # One of each for the process: sensors read the settings every few seconds, and an identity answers slowly at first.
+KAFKA, EVENT_HUBS = "kafka", "event_hubs"
+"""Transports of a hub."""
+
 _azure_token, _namespace = cache(AzureToken), cache(EventHubsNamespace)
 
 
@@ -80,6 +84,15 @@ class Settings(BaseSettings):
         namespace: fully qualified namespace (EVENTHUB_NAMESPACE), with the Azure identity of the process.
         consumer_group: (EVENTHUB_CONSUMER_GROUP).
         hubs: other names for streams' hubs, ``stream=hub,…`` (PULSELAKE_HUBS).
+        transports: what a stream's hub is, ``stream=kafka,…`` (PULSELAKE_TRANSPORTS); of streams that are not named,
+            Event Hubs.
+        kafka_bootstrap: brokers, ``host:port,…`` (PULSELAKE_KAFKA_BOOTSTRAP).
+        kafka_security: how connections are secured (PULSELAKE_KAFKA_SECURITY); by default SASL_SSL where there is a
+            user, SSL where there is a CA file, else PLAINTEXT.
+        kafka_mechanism, kafka_user, kafka_password: of SASL (PULSELAKE_KAFKA_MECHANISM, …). The user
+            ``$ConnectionString`` is that of Event Hubs; without a password it has EVENTHUB_CONNECTION_STRING.
+        kafka_ca_file: certificates to trust instead of the system's (PULSELAKE_KAFKA_CA_FILE).
+        kafka_max_message_bytes: the largest message that the brokers take (PULSELAKE_KAFKA_MAX_MESSAGE_BYTES).
         fast_amqp: whether regular events may be read and sent past the Event Hubs SDK (PULSELAKE_FAST_AMQP).
         max_session_s: after so long a session gets a successor (PULSELAKE_MAX_SESSION_S).
         idle_timeout_s: ends the session of a silent hub (PULSELAKE_IDLE_TIMEOUT_S); by default there is always one,
@@ -112,6 +125,14 @@ class Settings(BaseSettings):
     namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
     consumer_group: str = Field(default=DEFAULT_CONSUMER_GROUP, alias="EVENTHUB_CONSUMER_GROUP")
     hubs: Annotated[dict[str, str], NoDecode] = {}
+    transports: Annotated[dict[str, Literal["kafka", "event_hubs"]], NoDecode] = {}
+    kafka_bootstrap: str = ""
+    kafka_security: Literal["", "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = ""
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_user: str = ""
+    kafka_password: str = Field(default="", repr=False)
+    kafka_ca_file: str = ""
+    kafka_max_message_bytes: int = Field(default=MAX_MESSAGE_BYTES, ge=1000, le=1_000_000_000)
     fast_amqp: bool = True
     max_session_s: float = Field(default=900.0, gt=0)
     idle_timeout_s: float | None = Field(default=None, gt=0)
@@ -146,6 +167,33 @@ class Settings(BaseSettings):
         if any(not stream.strip() or not hub.strip() for stream, _, hub in pairs):
             raise ValueError("must be like 'glucose_readings=glucose_monitoring,device_readings=devices'")
         return {stream.strip(): hub.strip() for stream, _, hub in pairs}
+
+    @field_validator("transports", mode="before")
+    @classmethod
+    def _parse_transports(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [[part.strip() for part in pair.split("=")] for pair in value.split(",") if pair.strip()]
+        if any(len(pair) != 2 or not pair[0] or pair[1] not in (KAFKA, EVENT_HUBS) for pair in pairs):
+            raise ValueError(
+                f"must be like 'glucose_readings={KAFKA},alerts={EVENT_HUBS}'; there are no other transports"
+            )
+        return dict(pairs)
+
+    @field_validator("kafka_security", "kafka_mechanism", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if KAFKA in self.transports.values() and not self.kafka_bootstrap.strip():
+            raise ValueError("PULSELAKE_KAFKA_BOOTSTRAP must name the brokers, since PULSELAKE_TRANSPORTS names kafka")
+        if self.kafka_security.startswith("SASL") and not self.kafka_user:
+            raise ValueError(
+                f"PULSELAKE_KAFKA_USER must be set, since PULSELAKE_KAFKA_SECURITY is {self.kafka_security}"
+            )
+        return self
 
     @field_validator("keep_days", mode="before")
     @classmethod
@@ -198,6 +246,24 @@ class Settings(BaseSettings):
         """How to reach the hubs."""
         connection_string = self.local_connection_string if self.uses_local_hub else self.event_hubs
         return _namespace(connection_string, self.namespace, self.consumer_group, self.fast_amqp)
+
+    def transport(self, stream: str) -> str:
+        """What the hub of a stream is."""
+        return self.transports.get(stream, EVENT_HUBS)
+
+    def kafka_cluster(self) -> KafkaCluster:
+        """How to reach the brokers."""
+        is_of_event_hubs = self.kafka_user == EVENT_HUBS_USER and not self.kafka_password
+        return KafkaCluster(
+            self.kafka_bootstrap.strip(),
+            self.kafka_security,
+            self.kafka_mechanism,
+            self.kafka_user,
+            (self.event_hubs or "") if is_of_event_hubs else self.kafka_password,
+            self.kafka_ca_file,
+            "pulselake" if self.consumer_group == DEFAULT_CONSUMER_GROUP else self.consumer_group,
+            self.kafka_max_message_bytes,
+        )
 
     def open_lake(self) -> Lake:
         """The lake."""

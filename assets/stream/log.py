@@ -5,6 +5,7 @@
 <stream>/1.3                   the same of the stream's second hub: each hub after the first has an epoch
 <stream>/<kind>/3              a mark of another kind, for instance published/3; see the constants
 <stream>/commits               how many commits of sessions and rebuilds the table has seen: the fence between writers
+<stream>/has_gaps/1            1 where the numbers of the second hub's events have gaps that are no loss
 <stream>/replaced              how often rows of silver were replaced; what a session remembers of them is old then
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
 ```
@@ -28,14 +29,17 @@ PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "ot
 KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
 """The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
-COMMITS, CREATED_AT, EPOCH, REPLAY, REDERIVED, REPLACED = (
+COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (
     "commits",
     "created_at",
     "hub_epoch",
+    "has_gaps/",
     "replay_due_from",
     "rederived_by",
     "replaced",
 )
+UNKNOWN = -1
+"""The identity of a hub that tells none."""
 OF_STREAM = {"bronze": (COMMITS, CREATED_AT, EPOCH, REDERIVED), "silver": (COMMITS, REPLACED)}
 """What a table's log holds of the stream as a whole; that of other tables counts commits."""
 
@@ -93,6 +97,8 @@ class StreamLog:
         for role, table in self.tables.items():
             # Each id is a look into the log of its own, so only those are asked for that may be there.
             ids = [self.id(what) for what in OF_STREAM.get(role, (COMMITS,))]
+            if role == "bronze":
+                ids += [self.id(f"{HAS_GAPS}{epoch}") for epoch in epochs]
             ids += [self.id(f"{kind}{pair.name}") for kind in KINDS.get(role, (OFFSET,)) for pair in pairs]
             known[role] = table.transactions(ids)
         self._known = known
@@ -123,9 +129,14 @@ class StreamLog:
         return self._known["bronze"].get(self.id(EPOCH), 0)
 
     @property
-    def hub_created_at_ms(self) -> int | None:
-        """When that hub was created; None before the first commit."""
-        return self._known["bronze"].get(self.id(CREATED_AT))
+    def hub_identity(self) -> int | None:
+        """The identity of that hub; None before the first commit, and where the hub told none."""
+        found = self._known["bronze"].get(self.id(CREATED_AT), UNKNOWN)
+        return None if found == UNKNOWN else found
+
+    def has_gaps(self, epoch: int) -> bool:
+        """Whether missing numbers between the events of a hub are no loss."""
+        return bool(self._known["bronze"].get(self.id(f"{HAS_GAPS}{epoch}")))
 
     def next_commit(self, role: str) -> Transactions:
         """The number that every commit raises, so that two writers notice each other whatever partitions they write."""
@@ -172,9 +183,10 @@ class StreamLog:
             table.append(empty, transactions=transactions, expected=self._known[role])
             self.note(role, transactions)
 
-    def created(self, created_at_ms: int) -> Transactions:
-        """The transaction that names the hub that events come from."""
-        return {self.id(CREATED_AT): created_at_ms}
+    def of_hub(self, hub: HubState, epoch: int) -> Transactions:
+        """The transactions that say which hub events come from, and whether their numbers have gaps."""
+        identity = {} if hub.identity is None else {self.id(CREATED_AT): hub.identity}
+        return identity if hub.is_gapless else identity | {self.id(f"{HAS_GAPS}{epoch}"): 1}
 
     def accept(self, hub: HubState) -> int:
         """Goes on with another hub, from its beginning. A session that runs is refused at its next commit.
@@ -183,8 +195,10 @@ class StreamLog:
             The new epoch.
         """
         epoch = self.epoch + 1
-        created = {self.id(EPOCH): epoch, self.id(CREATED_AT): hub.created_at_ms}
-        self.set("bronze", self.next_commit("bronze") | created)
+        # The identity of the hub before must not stay where the new one tells none.
+        forgotten = {self.id(CREATED_AT): UNKNOWN}
+        accepted = {self.id(EPOCH): epoch} | forgotten | self.of_hub(hub, epoch)
+        self.set("bronze", self.next_commit("bronze") | accepted)
         return epoch
 
     def _marks(self, role: str, kind: str) -> Iterator[tuple[HubPartition, int]]:

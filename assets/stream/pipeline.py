@@ -28,6 +28,7 @@ from assets.stream.observer import Committed, Observer, timed
 from assets.stream.outlet import AlertOutlet
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.store import Delivery, Events, StreamStore
+from resources.event_source import HubState
 
 AHEAD = 2
 """How many decoded micro-batches there may be that are not processed yet."""
@@ -55,7 +56,7 @@ class Pipeline:
         processor: what makes rows of events.
         store: the stream's tables.
         outlet: where alerts leave.
-        hub_created_at_ms: the identity of the hub that the events come from.
+        hub: where the events come from.
         failure: why nothing can be processed in this session, so that all goes into bronze alone.
         observer: told what the threads do; by default it only logs.
     """
@@ -65,13 +66,13 @@ class Pipeline:
         processor: Processor,
         store: StreamStore,
         outlet: AlertOutlet,
-        hub_created_at_ms: int,
+        hub: HubState,
         failure: Exception | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._observer = observer or Observer(store.contract.stream)
         self._processor, self._store, self._outlet = processor, store, outlet
-        self._hub_created_at_ms = hub_created_at_ms
+        self._hub = hub
         self._processing, self._publishing, self._committing = (
             ThreadPoolExecutor(1, name) for name in ("process", "publish", "commit")
         )
@@ -211,9 +212,9 @@ class Pipeline:
         try:
             with timed() as commit:
                 if good:
-                    self._store.commit(outcomes, delivery=_joined(good), hub_created_at_ms=self._hub_created_at_ms)
+                    self._store.commit(outcomes, delivery=_joined(good), hub=self._hub)
                 if rest:
-                    self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub_created_at_ms)
+                    self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub)
         finally:
             # Whoever sees the end of a commit may rely on it that none of its alerts is still being published.
             wait([each.delivery for each in micro_batches])

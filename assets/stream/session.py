@@ -212,6 +212,7 @@ class Session:
         self._pulled: dict[int, int] = {}
         self._tails: Mapping[int, Tail] = {}
         self._is_at_work = False
+        self._is_gapless = True
         self.is_handed_over = False
         """Whether another session took this one's place."""
 
@@ -231,7 +232,7 @@ class Session:
         """
         try:
             hub = self._source.state()
-            self._tails = hub.tails
+            self._tails, self._is_gapless = hub.tails, hub.is_gapless
             with ExitStack() as stack:
                 if self._lease.begin():
                     self._work(hub, None, stack)
@@ -268,7 +269,7 @@ class Session:
             remembered = self.store.remembered()
         # The first micro-batch of a process takes half a second, for whatever is loaded late; this one is made up.
         prove(self._contract)
-        # It takes the hub's links away from the session at work, which goes on to its next commit and ends.
+        # Of Event Hubs it takes the links away from the session at work, which goes on to its next commit and ends.
         receiver = stack.enter_context(self._source.receive(self._offsets()))
         if not receiver.wait_until_open(OPEN_S):
             receiver.take(timeout=0.0)
@@ -306,7 +307,7 @@ class Session:
             receiver.skip(self._pulled)
         self._lease.successor.release()
         self._observer.opened(time.monotonic() - began, is_successor=prepared is not None)
-        with Pipeline(processor, self.store, self._outlet, hub.created_at_ms, failure, self._observer) as pipeline:
+        with Pipeline(processor, self.store, self._outlet, hub, failure, self._observer) as pipeline:
             try:
                 self.is_handed_over = self._stream(pipeline, receiver, stack)
             finally:
@@ -496,7 +497,8 @@ class Session:
         self._last_pulled_at = max(now, self._last_pulled_at + timedelta(microseconds=1))
         for each in pulled:
             last = each.sequence_numbers[-1]
-            self._note_expired(last - len(each.bodies) - self._pulled.get(each.partition, last - len(each.bodies)))
+            before = last - len(each.bodies)
+            self._note_expired(before - self._pulled.get(each.partition, before) if self._is_gapless else each.expired)
             self._pulled[each.partition] = last
         return to_events(pulled, self._last_pulled_at, self.store.log.epoch)
 
@@ -644,16 +646,17 @@ def _looked(pulled: Sequence[Pulled], now: datetime) -> tuple[int, float | None]
 
 def check_identity(name: str, stream: str, hub: HubState, store: StreamStore) -> None:
     """Raises `HubRecreatedError` if the hub cannot be the one that bronze was read from."""
-    offsets, created_at_ms = store.of_hub(store.offsets("bronze")), store.log.hub_created_at_ms
-    short = [partition for partition, last in offsets.items() if hub.tails.get(partition, (0, -1))[1] < last]
-    if short or (created_at_ms is not None and created_at_ms != hub.created_at_ms):
+    offsets, known = store.of_hub(store.offsets("bronze")), store.log.hub_identity
+    ends = {partition: hub.tails.get(partition, Tail(0, -1)).end for partition in offsets}
+    short = [partition for partition, last in offsets.items() if ends[partition] < last]
+    if short or (None not in (known, hub.identity) and known != hub.identity):
         where = (
-            f"partition {short[0]} ends at {hub.tails.get(short[0], (0, -1))[1]} but bronze has {offsets[short[0]]}"
+            f"partition {short[0]} ends at {ends[short[0]]} but bronze has {offsets[short[0]]}"
             if short
-            else (f"it was created at {hub.created_at_ms} ms, the hub that bronze was read from at {created_at_ms} ms")
+            else f"its identity is {hub.identity}, that of the hub that bronze was read from is {known}"
         )
         raise HubRecreatedError(
-            f"Event hub '{name}' was recreated: {where}. Nothing was read from it. If it is to take the place of the "
+            f"Hub '{name}' was recreated: {where}. Nothing was read from it. If it is to take the place of the "
             f"old one, run `pulselake hubs accept {stream}`; else restore the old hub's data, or name another hub for "
             "the stream (PULSELAKE_HUBS)."
         )
@@ -685,7 +688,8 @@ def to_events(pulled: Sequence[Pulled], pulled_at: datetime, epoch: int = 0) -> 
 
 def _expired(hub: HubState, offsets: Mapping[int, int]) -> dict[int, int]:
     """The last lost event of each partition whose hub dropped events before they were read."""
-    lost = {partition: hub.tails[partition].first - 1 for partition in offsets}
+    # A partition that was added while a session ran is not in the state that the session began with.
+    lost = {partition: hub.tails[partition].first - 1 for partition in offsets if partition in hub.tails}
     return {partition: last for partition, last in lost.items() if last > offsets[partition]}
 
 

@@ -22,6 +22,7 @@ from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog,
 from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
 from resources.copies import Copies
+from resources.event_source import HubState
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
 _ATTEMPTS = 10
@@ -145,14 +146,14 @@ class StreamStore:
         outcomes: Sequence[Outcome],
         *,
         delivery: Callable[[], Delivery] = lambda: Delivery(is_published=True),
-        hub_created_at_ms: int | None = None,
+        hub: HubState | None = None,
     ) -> None:
         """Writes what micro-batches produced; rows that a table already contains are left out.
 
         Args:
             outcomes: of consecutive micro-batches.
             delivery: tells what the alerts hub did with these alerts; asked, and waited for, before they are stored.
-            hub_created_at_ms: the identity of the hub, where the events come from it and not from bronze.
+            hub: where the events come from, if not from bronze.
         """
         reached = _last_by_partition(pl.concat([outcome.bronze for outcome in outcomes]))
         for output in self.contract.outputs:
@@ -163,23 +164,23 @@ class StreamStore:
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
                 marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
-            self._append(output, rows, reached, marks, hub_created_at_ms)
+            self._append(output, rows, reached, marks, hub)
 
-    def commit_bronze(self, bronze: pl.DataFrame, hub_created_at_ms: int | None) -> None:
+    def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
         output = self.contract.outputs[0]
-        self._append(output, bronze, _last_by_partition(bronze), {}, hub_created_at_ms)
+        self._append(output, bronze, _last_by_partition(bronze), {}, hub)
 
     def _append(
-        self, output: Output, rows: pl.DataFrame, reached: Offsets, marks: Mapping[str, int], created_at_ms: int | None
+        self, output: Output, rows: pl.DataFrame, reached: Offsets, marks: Mapping[str, int], hub: HubState | None
     ) -> None:
         log, role = self.log, output.role
         rows = self.beyond(role, rows)
         new = log.reaching(role, reached)
         if not new or (rows.is_empty() and not output.is_every_commit):
             return
-        if role == "bronze" and created_at_ms is not None:
-            new |= log.created(created_at_ms)
+        if role == "bronze" and hub is not None:
+            new |= log.of_hub(hub, log.epoch)
         new |= dict(marks) | log.next_commit(role)
         slots = _event_slots(rows) if output.names_event_dates else {}
         self.tables[role].append(rows, transactions=new, expected=log.of(role), event_dates=slots, event_slots=slots)

@@ -56,7 +56,7 @@ class CaseHub:
     namespace: EventHubsNamespace
     name: str
     publisher: EventHubsPublisher
-    created_at_ms: int
+    identity: int | None
     sent: int = 0
 
     def send(self, *bodies: bytes) -> None:
@@ -64,7 +64,7 @@ class CaseHub:
         self.sent += len(bodies)
 
     def state(self) -> HubState:
-        return HubState(self.created_at_ms, {0: Tail(0, self.sent - 1)})
+        return HubState(self.identity, {0: Tail(0, self.sent - 1)})
 
     def receive(self, after: Mapping[int, int]) -> AbstractContextManager[EventHubsReceiver]:
         return self.namespace.source(self.name).receive(after)
@@ -143,7 +143,7 @@ def hubs() -> Iterator[Iterator[CaseHub]]:
             states = list(threads.map(lambda name: namespace.source(name).state(), names))
         assert {tuple(state.tails.items()) for state in states} == {((0, Tail(0, -1)),)}
         made = zip(names, publishers, states, strict=True)
-        yield (CaseHub(namespace, name, publisher, state.created_at_ms) for name, publisher, state in made)
+        yield (CaseHub(namespace, name, publisher, state.identity) for name, publisher, state in made)
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def published(alerts: EventHubsSource) -> set[str]:
             taken = receiver.take(timeout=10)
             assert taken, f"{waiting} events of the alerts hub did not arrive"
             for body in (body for pulled in taken for body in pulled.bodies):
-                found = json.loads(body)
+                found = json.loads(body or b"")
                 ids |= {alert["alert_id"] for alert in (found if isinstance(found, list) else [found])}
                 waiting -= 1
     return ids

@@ -197,7 +197,7 @@ def refuse_all(store: StreamStore) -> None:
 def test_generate_sends_at_its_rate_until_it_is_stopped(drained):
     generator = drained.start("generate", "--stream", "devices", "--rate", "50", "--patients", "5")
     assert generator.stderr is not None
-    assert "Sending to hub 'device_readings'" in generator.stderr.readline()
+    assert "Sending to event hub 'device_readings' at 127.0.0.1" in generator.stderr.readline()
     wait_until(lambda: "events" in generator.stderr.readline(), "the first progress")
     finished = end(generator, signal.SIGINT)
     assert finished.code == 0

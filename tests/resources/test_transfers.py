@@ -82,7 +82,7 @@ def by_sdk(frame: bytes) -> Read:
 
 def read(data: bytes, handle: int = 0, most: int = 1000) -> tuple[list[Read], int]:
     events, size = TransferReader(0, CHANNEL, handle).read(memoryview(data), most)
-    return list(zip(*events[1:], strict=True)), size
+    return list(zip(*events[1:7], strict=True)), size
 
 
 longs = st.one_of(

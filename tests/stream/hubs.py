@@ -15,7 +15,8 @@ class MemoryHub:
 
     def __init__(self, name: str = "glucose_readings", partitions: int = 2, take: int = 1_000_000) -> None:
         self.name = name
-        self.created_at_ms = 1
+        self.identity: int | None = 1
+        self.is_gapless = True
         self.take = take
         self.takes = 0
         self.partitions: dict[int, list[tuple[int, bytes]]] = {partition: [] for partition in range(partitions)}
@@ -31,7 +32,7 @@ class MemoryHub:
 
     def state(self) -> HubState:
         tails = {number: Tail(self.firsts[number], len(events) - 1) for number, events in self.partitions.items()}
-        return HubState(self.created_at_ms, tails)
+        return HubState(self.identity, tails, self.is_gapless)
 
     @contextmanager
     def receive(self, after: Mapping[int, int]) -> Iterator["MemoryReceiver"]:
@@ -55,7 +56,8 @@ class MemoryReceiver:
             if new:
                 self._after[partition] = first + len(new) - 1
                 numbers = list(range(first, first + len(new)))
-                at, bodies = [each[0] for each in new], [each[1] for each in new]
+                at = [each[0] for each in new]
+                bodies: list[bytes | None] = [each[1] for each in new]
                 nothing: list[str | None] = [None] * len(new)
                 pulled.append(Pulled(partition, numbers, at, bodies, nothing, nothing, nothing))
         return pulled

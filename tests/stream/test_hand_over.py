@@ -14,7 +14,8 @@ from assets.glucose.assets import CONTRACT
 from assets.stream.rebuild import rebuild, replay
 from assets.stream.rederive import derive, swap
 from assets.stream.session import Session, SessionLimits, Totals
-from resources.event_hubs import EventHubsNamespace, EventHubsSource
+from resources.event_hubs import EventHubsNamespace
+from resources.event_source import EventSource
 from resources.lake import Lake
 from resources.leases import Lease
 from tests.emulator.hub import RunningHub
@@ -38,7 +39,7 @@ def hub() -> Iterator[RunningHub]:
 class Running:
     """A session on a thread of its own."""
 
-    def __init__(self, lake: Lake, source: EventHubsSource, name: str, publisher: MemoryPublisher) -> None:
+    def __init__(self, lake: Lake, source: EventSource, name: str, publisher: MemoryPublisher) -> None:
         self.lease = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, name)
         self.stop, self.totals, self.error = threading.Event(), Totals(), list[BaseException]()
         self.session = Session(

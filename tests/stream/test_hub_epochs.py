@@ -11,15 +11,16 @@ from assets.stream.rebuild import days_to_replay, rebuild
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
 from orchestration.backlog import backlog
+from resources.event_source import HubState
 from resources.lake import ConcurrentWriteError, Lake
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
 from tests.stream.tables import everything, rows
 
 
-def recreated(bodies: list[bytes], created_at_ms: int = 2) -> MemoryHub:
+def recreated(bodies: list[bytes], identity: int = 2) -> MemoryHub:
     hub = hub_with(bodies)
-    hub.created_at_ms = created_at_ms
+    hub.identity = identity
     return hub
 
 
@@ -70,7 +71,7 @@ def test_what_the_old_hub_left_in_bronze_is_processed_before_and_after_the_new_o
     crashed = lake_in(tmp_path / "crashed")
     store = StreamStore(CONTRACT, crashed)
     store.open([0, 1])
-    store.commit_bronze(rows(lake, "bronze"), 1)
+    store.commit_bronze(rows(lake, "bronze"), HubState(1, {}))
     accept(crashed, recreated([]))
     second = recreated([body(reading(5, 300))])
     run_session(crashed, second, clock=ticking(NOON + timedelta(minutes=2)))
@@ -85,7 +86,7 @@ def test_what_the_old_hub_left_in_bronze_is_behind_until_a_session_has_processed
     crashed = lake_in(tmp_path / "crashed")
     store = StreamStore(CONTRACT, crashed)
     store.open([0, 1])
-    store.commit_bronze(rows(lake, "bronze"), 1)
+    store.commit_bronze(rows(lake, "bronze"), HubState(1, {}))
     second = recreated([])
     accept(crashed, second)
     assert backlog(CONTRACT, crashed, second).events == 66
@@ -113,7 +114,7 @@ def test_a_session_that_reads_the_old_hub_is_ended_by_the_acceptance(tmp_path: P
 def test_three_hubs_in_a_row_keep_their_offsets_apart(tmp_path: Path) -> None:
     lake = lake_in(tmp_path)
     for number in range(3):
-        hub = recreated(troubled_bodies(30, seed=number), created_at_ms=number + 1)
+        hub = recreated(troubled_bodies(30, seed=number), identity=number + 1)
         if number:
             assert accept(lake, hub) == number
         run_session(lake, hub, clock=ticking(NOON + timedelta(minutes=number)))

@@ -256,7 +256,7 @@ def test_a_hub_that_was_recreated_gives_a_clear_error_and_nothing_is_read(tmp_pa
     before = everything(lake)
     other = hub_with(troubled_bodies(40)[:10] if change == "shorter" else troubled_bodies(400))
     if change == "another":
-        other.created_at_ms = 2
+        other.identity = 2
     with pytest.raises(HubRecreatedError, match=r"glucose_readings.*was recreated.*hubs accept glucose_readings"):
         run_session(lake, other)
     assert everything(lake) == before
