@@ -73,8 +73,8 @@ class Known:
         restored: pl.Expr | None = None,
     ) -> None:
         self._contract = contract
-        averaged = [window.column for window in contract.windows]
-        columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *averaged]))
+        of_windows = [window.column for window in contract.windows]
+        columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *of_windows]))
         floor = None if newest is None else self._floor_of(newest)
         is_recent = pl.lit(True) if restored is None else restored
         if floor is not None:

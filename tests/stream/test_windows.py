@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.stream.contract import Window
-from assets.stream.windows import trailing_means
+from assets.stream.windows import trailing
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 TEN_MINUTES = Window("mean", "value", timedelta(minutes=10))
@@ -34,7 +34,7 @@ def means(readings: list[Reading], windows: tuple[Window, ...] = (TEN_MINUTES,))
         },
         orient="row",
     )
-    return trailing_means(frame.filter(~pl.col("is_new")), frame.filter("is_new"), windows, "patient")
+    return trailing(frame.filter(~pl.col("is_new")), frame.filter("is_new"), windows, "patient")
 
 
 def looked_up(readings: list[Reading], reach: int = 600) -> list[float]:
@@ -107,7 +107,7 @@ def test_each_window_averages_its_own_column() -> None:
         Window("level_mean", "level", timedelta(minutes=10)),
         Window("beats_mean", "beats", timedelta(minutes=2)),
     ]
-    found = trailing_means(new.clear(), new, windows, "patient")
+    found = trailing(new.clear(), new, windows, "patient")
     assert found.to_dict(as_series=False) == {"level_mean": [1.5, 2.0, 3.0], "beats_mean": [60.0, 65.0, 70.5]}
 
 
