@@ -149,12 +149,18 @@ class Prepared:
         """About how many rows are read for a date."""
         return MIN_STORED if day in self.is_stored else self.counts.get(day, 0)
 
-    def of(self, dates: Collection[date]) -> pl.DataFrame:
-        """The slots of some dates that are done."""
+    def of(self, dates: Collection[date], is_needed: pl.Expr | None = None) -> pl.DataFrame:
+        """The slots of some dates that are done.
+
+        Args:
+            dates: of which slots are wanted.
+            is_needed: which of their rows; None for all.
+        """
+        is_needed = pl.lit(True) if is_needed is None else is_needed
         kept = [day for day in dates if day in self.is_stored]
         others = [day for day in dates if day not in self.is_stored and self.counts.get(day)]
-        frames = [_on(self.stored, kept).select(self.columns).collect()]
-        return pl.concat([*frames, self.sums(_on(self.silver, others))] if others else frames)
+        frames = [_on(self.stored, kept).filter(is_needed).select(self.columns).collect()]
+        return pl.concat([*frames, self.sums(_on(self.silver, others)).filter(is_needed)] if others else frames)
 
 
 class _Refresh:

@@ -67,7 +67,7 @@ def hub(
 
 @app.command()
 def generate(
-    stream: Annotated[str, typer.Option(help="glucose or devices.")] = "glucose",
+    stream: Annotated[str, typer.Option(help="glucose, devices or vitals.")] = "glucose",
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
@@ -97,14 +97,14 @@ def generate(
             spacing = timedelta(minutes=5)
             made = make(start=now - spacing * (backlog * pack // patients + 1), spacing=spacing, count=backlog)
     stop = stop_on_signals()
-    with _explained(), publisher(settings, found.name) as hub:
-        err.print(f"Sending to hub '{settings.hub(found.name)}'; Ctrl-C ends.")
+    with _explained(), publisher(settings, found.hub) as hub:
+        err.print(f"Sending to hub '{settings.hub(found.hub)}'; Ctrl-C ends.")
         report(send(made, hub, progress=sent, stop=stop))
 
 
 @app.command()
 def publish(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
     file: Annotated[
         Path,
         typer.Argument(
@@ -117,7 +117,7 @@ def publish(
     from resources.sources import publisher
 
     found, settings = _stream(stream), _settings()
-    with _explained(), publisher(settings, found.name) as hub:
+    with _explained(), publisher(settings, found.hub) as hub:
         published = publish_file(file, hub, progress=sent)
     report(published)
     for too_large in published.too_large:
@@ -188,7 +188,7 @@ def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
 
 @app.command()
 def replay(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
@@ -217,7 +217,7 @@ def replay(
 
 @app.command()
 def rederive(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Make silver, quarantine and alerts of all days anew from bronze, after a contract or a rule changed.
 
@@ -308,7 +308,7 @@ app.add_typer(hubs, name="hubs")
 
 @hubs.command()
 def accept(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Go on with a hub that was recreated or failed over, from its beginning; what was read of the old one stays."""
     from orchestration.work import accept_hub
@@ -316,7 +316,7 @@ def accept(
     found, settings = _stream(stream), _settings()
     with _explained():
         epoch = accept_hub(found, settings)
-    name = settings.hub(found.name)
+    name = settings.hub(found.hub)
     if epoch is None:
         out.print(f"{found.name}: hub '{name}' is the one that the stream is read from; nothing changed.")
         return
@@ -380,8 +380,9 @@ def dev(
 
     settings, stop = _settings(), stop_on_signals()
     loads = [
-        Load("glucose", "glucose_readings", patients, rate, faults),
-        Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults),
+        Load("glucose", patients, rate, faults),
+        Load("devices", patients, max(rate / 5, 0.1), faults),
+        Load("vitals", patients, rate, faults),
     ]
     loads = loads if rate else []
     with _feasible():

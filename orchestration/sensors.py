@@ -93,7 +93,7 @@ def session_sensor(stream: Stream, job: Job) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
         settings = hubs.settings()
         try:
-            behind = look.at(lambda: backlog(stream.contract, lake.open(), hubs.source(stream.name)))
+            behind = look.at(lambda: backlog(stream.contract, lake.open(), hubs.source(stream.hub)))
         except (HubUnavailableError, TimeoutError) as error:
             yield dg.SkipReason(str(error))
             return

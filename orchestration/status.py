@@ -76,7 +76,7 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
     store = StreamStore(stream.contract, lake)
     gone = {role: archived(lake, table).values() for role, table in store.tables.items()}
     try:
-        lag = backlog(stream.contract, lake, sources.source(settings, stream.name))
+        lag = backlog(stream.contract, lake, sources.source(settings, stream.hub))
     except (HubUnavailableError, HubRecreatedError) as error:
         problems.append(str(error))
     try:

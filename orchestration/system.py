@@ -16,6 +16,7 @@ from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.vitals import assets as vitals
 from orchestration.proofs import require_proof
 from resources.analytics import Analytics
 from resources.lake import Lake
@@ -55,6 +56,11 @@ class Stream:
         return self.contract.stream
 
     @property
+    def hub(self) -> str:
+        """The default name of the stream's hub; settings may name another one for it."""
+        return self.contract.hub_name
+
+    @property
     def daily_gold(self) -> list[DailyGold]:
         """Gold by event date."""
         return [gold for gold in self.gold if isinstance(gold, DailyGold)]
@@ -68,11 +74,12 @@ class Stream:
 STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
+    Stream("vitals", vitals.CONTRACT, vitals.GOLD),
 )
 
 
-HUBS = (*(each.name for each in STREAMS), ALERTS_HUB)
-"""What has a hub: the streams that are read, and alerts, which are published."""
+HUBS = (*(each.hub for each in STREAMS), ALERTS_HUB)
+"""The hubs by their default names: those of the streams, which are read, and alerts, to which is published."""
 
 
 def stream(name: str) -> Stream:

@@ -67,7 +67,7 @@ def drain(
         LeaseError: a session of another process is at work and gets nowhere.
         HubUnavailableError, HubRecreatedError, ConcurrentWriteError: see `Session.run`.
     """
-    lake, source = open_lake(settings), sources.source(settings, stream.name)
+    lake, source = open_lake(settings), sources.source(settings, stream.hub)
     lease = settings.lease(stream.name, f"drain {os.getpid()}")
     # Under a hub that never falls silent, what comes later is left to the next drain.
     goal = current = source.state().tails
@@ -241,7 +241,7 @@ def accept_hub(stream: Stream, settings: Settings) -> int | None:
         HubUnavailableError: it cannot be asked; nothing was changed.
         ConcurrentWriteError: a session wrote at this moment; nothing was changed.
     """
-    source = sources.source(settings, stream.name)
+    source = sources.source(settings, stream.hub)
     hub, store = source.state(), StreamStore(stream.contract, open_lake(settings))
     if not store.bronze.exists():
         return None

@@ -69,7 +69,6 @@ class Alerting:
         alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._told(alerts))
         return alerts[[PLACE[0], *self._columns]]
 
-
     def _told(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
         """What is derived, where it broke the rule: an alert says no other mean, last value or score."""
         compared = {rule.column for rule in self._contract.rules}

@@ -127,7 +127,7 @@ def _session(
         session = Session(
             contract,
             lake.open(),
-            hubs.source(contract.stream),
+            hubs.source(contract.hub_name),
             publisher,
             limits=limits_of(settings),
             on_progress=live.report,

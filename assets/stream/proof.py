@@ -1,6 +1,7 @@
 """Proves a contract when it is loaded: one synthetic reading for each rule goes all the way to a published alert.
 
-A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types, and those of scores from their rules.
+A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types, and
+those of scores from their rules.
 Where the domain refuses them the cleaned row is completed, since names and types are proved here, not plausibility.
 """
 

@@ -62,9 +62,7 @@ class _Stretch(NamedTuple):
 class _Readings:
     """Known and new readings, sorted by entity, then time."""
 
-    def __init__(
-        self, known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Window | Last], entity: str
-    ) -> None:
+    def __init__(self, known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Window | Last], entity: str) -> None:
         averaged = list(dict.fromkeys(window.column for window in windows if isinstance(window, Window)))
         carried = list(dict.fromkeys(window.column for window in windows if isinstance(window, Last)))
         columns = list(dict.fromkeys([entity, _TIME, *averaged, *carried]))

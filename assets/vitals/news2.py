@@ -47,6 +47,8 @@ PARAMETERS: Mapping[str, pl.DataType] = MappingProxyType(
         "temperature_c": pl.Float64(),
     }
 )
+KNOWN = tuple(column for name in PARAMETERS for column in (name, f"{name}_age_s"))
+"""What `scored` needs of each patient."""
 COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
     {"news2_score": pl.Int64(), "news2_risk": pl.String()}
     | {

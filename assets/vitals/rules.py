@@ -26,9 +26,9 @@ WINDOWS = tuple(
 def _news2(rows: pl.DataFrame) -> pl.DataFrame:
     return news2.scored(
         rows.select(
-            pl.col(window.name if suffix == "" else window.age_name).alias(window.column + suffix)
+            pl.col(name).alias(known)
             for window in WINDOWS
-            for suffix in ("", "_age_s")
+            for name, known in ((window.name, window.column), (window.age_name, f"{window.column}_age_s"))
         )
     )
 
@@ -65,9 +65,7 @@ def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
         for column, rules in _BY_COLUMN.items()
     )
     parameters = (
-        pl.struct(
-            value=f"news2_{name}", points=f"news2_{name}_points", age_s=f"news2_{name}_age_s"
-        ).alias(name)
+        pl.struct(value=f"news2_{name}", points=f"news2_{name}_points", age_s=f"news2_{name}_age_s").alias(name)
         for name in news2.PARAMETERS
     )
     score = pl.struct(pl.col("news2_score").alias("score"), pl.col("news2_risk").alias("risk"), *parameters)
