@@ -151,7 +151,7 @@ def illness(seed: int, who: Ints, times_us: Ints) -> tuple[NDArray[np.float64], 
 
 
 def exertion(
-    seed: int, who: Ints, times_us: Ints, resting_bpm: NDArray[np.float64]
+    seed: int, who: Ints, times_us: Ints, resting_bpm: Ints | NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Heart rates with sport: up by 5 a second to 150 for 120 s, then down by 5 a second; and where sport is done."""
     period = times_us // SPORT_US

@@ -19,10 +19,10 @@ class Bands(NamedTuple):
 
     def of(self, value: pl.Expr) -> pl.Expr:
         """The points of a rounded value; null where it is unknown."""
-        found = pl.when(value.is_null()).then(pl.lit(None, pl.Int64))
-        for limit, points in zip(self.limits, self.points, strict=False):
-            found = found.when(value <= limit).then(pl.lit(points, pl.Int64))
-        return found.otherwise(pl.lit(self.points[-1], pl.Int64))
+        found: pl.Expr = pl.when(value.is_not_null()).then(pl.lit(self.points[-1], pl.Int64))
+        for limit, points in zip(reversed(self.limits), self.points[-2::-1], strict=True):
+            found = pl.when(value <= limit).then(pl.lit(points, pl.Int64)).otherwise(found)
+        return found
 
 
 RESPIRATION = Bands((8, 11, 20, 24), (3, 1, 0, 2, 3))
