@@ -96,7 +96,7 @@ def risk(score: pl.Expr, highest: pl.Expr) -> pl.Expr:
         .then(pl.lit("high"))
         .when(score >= 5)
         .then(pl.lit("medium"))
-        .when(highest == 3)
+        .when((score >= 0) & (highest == 3))
         .then(pl.lit("low-medium"))
         .when(score >= 0)
         .then(pl.lit("low"))
