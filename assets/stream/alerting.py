@@ -24,6 +24,11 @@ class Alerting:
         self._is_of_reading = np.array(
             [not {rule.column, rule.unless} & {*contract.derived} for rule in contract.rules], bool
         )
+        compared = {rule.column for rule in contract.rules}
+        derived = (_columns(each) for each in (*contract.windows, *contract.scores))
+        # What is compared must be in alerts; of the rest they say what they have a column for.
+        told = ([name for name in names if name in compared or name in self._columns] for names in derived)
+        self._told_together = [names for names in told if names]
         self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
     def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
@@ -71,13 +76,10 @@ class Alerting:
 
     def _told(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
         """What is derived, where it broke the rule: an alert says no other mean, last value or score."""
-        compared = {rule.column for rule in self._contract.rules}
-        for each in (*self._contract.windows, *self._contract.scores):
-            names = _columns(each)
-            is_other = ~alerts["column"].is_in(names)
+        for names in self._told_together:
+            is_other = alerts["column"] != names[0] if len(names) == 1 else ~alerts["column"].is_in(names)
             for name in names:
-                if name in alerts.columns or name in compared:
-                    yield alerts[name].set(is_other, None)
+                yield alerts[name].set(is_other, None)
 
 
 def _columns(derived: Window | Last | Score) -> list[str]:

@@ -304,7 +304,7 @@ class Contract:
         """The hub's name, unless the settings name another one."""
         return self.hub or self.stream
 
-    @property
+    @cached_property
     def derived(self) -> pl.Schema:
         """The columns that windows and scores add to readings before the rules are evaluated."""
         silver = self.tables.silver.schema

@@ -30,7 +30,6 @@ SCALE = 1_000_000
 
 _Integers = NDArray[np.int64]
 _TIME = "measured_at"
-_SCALED = " in millionths"
 
 
 def trailing(known: pl.DataFrame, new: pl.DataFrame, windows: Sequence[Window | Last], entity: str) -> pl.DataFrame:
@@ -67,8 +66,11 @@ class _Readings:
         carried = list(dict.fromkeys(window.column for window in windows if isinstance(window, Last)))
         columns = list(dict.fromkeys([entity, _TIME, *averaged, *carried]))
         rows = pl.concat([known[columns], new[[*columns, "pulled_at"]]], how="diagonal").with_row_index("row")
-        rows = rows.with_columns((rows[each] * SCALE).round().cast(pl.Int64).alias(each + _SCALED) for each in averaged)
-        rows = rows.drop(each for each in averaged if each not in carried)
+        self.millionths = {each: f"{each} in millionths" if each in carried else each for each in averaged}
+        """By column the one that holds it as integers, which takes its place unless it is carried forward, too."""
+        rows = rows.with_columns(
+            *((rows[each] * SCALE).round().cast(pl.Int64).alias(name) for each, name in self.millionths.items())
+        )
         if carried and not new["pulled_at"].is_sorted():
             rows = rows.sort("pulled_at", maintain_order=True)
         # Twice as fast as sorting by both at once where readings come in the order of time, as nearly all do.
@@ -137,7 +139,7 @@ class _Readings:
 
 
 def _mean(readings: _Readings, window: Window) -> pl.Series:
-    column = readings.rows[window.column + _SCALED]
+    column = readings.rows[readings.millionths[window.column]]
     begins, ends = readings.stretch(window.length)
     has_nulls = column.has_nulls()
     running = np.cumsum(np.append(0, (column.fill_null(0) if has_nulls else column).to_numpy()))
@@ -158,7 +160,7 @@ def _mean(readings: _Readings, window: Window) -> pl.Series:
 
 def _unknown(readings: _Readings, window: Window) -> pl.DataFrame:
     """For each new row that has some: total and count of the late readings in its window that came after it."""
-    entity, value = readings.entity, window.column + _SCALED
+    entity, value = readings.entity, readings.millionths[window.column]
     return (
         readings.rows.lazy()
         .with_row_index("place")
