@@ -224,4 +224,4 @@ def _of_instants(readings: _Readings, column: pl.Series, window: Last) -> pl.Ser
     rank = column.replace_strict(values, ranks, default=0, return_dtype=pl.Int64).to_numpy()
     # An instant's number outweighs every rank, so a running maximum begins anew with each instant.
     best = np.maximum.accumulate(instants * (len(values) + 1) + rank) % (len(values) + 1)
-    return values[np.maximum(best - 1, 0)]
+    return values.gather(np.maximum(best - 1, 0))

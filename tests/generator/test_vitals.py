@@ -2,6 +2,7 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from tests.stream.oracle import VITALS
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-CONSTANTS = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
+CONSTANTS: dict[str, Any] = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
 
 
-def readings(**arguments):
+def readings(**arguments: Any) -> list[dict[str, Any]]:
     return [json.loads(event.body) for event in vitals_events(start=START, **CONSTANTS | arguments)]
 
 
@@ -75,7 +76,7 @@ def test_a_fleet_shows_every_kind_of_episode():
 
 
 def test_every_variation_is_a_reading_and_means_what_the_oracle_says():
-    shares = {"faults": 0.2, "repeats": 0.05, "late": 0.05, "variations": 0.4}
+    shares: dict[str, Any] = {"faults": 0.2, "repeats": 0.05, "late": 0.05, "variations": 0.4}
     events = list(vitals_events(start=START, spacing=timedelta(minutes=1), count=3000, seed=5, **shares))
     outcome = process_bodies(*(event.body for event in events), contract=CONTRACT)
     assert differences(outcome, micro_batch(0, [event.body for event in events]), VITALS) == []

@@ -51,10 +51,11 @@ def plain_counts(members: list[Member]) -> Counter[tuple[int, str]]:
     for member in members:
         by_patient[member["patient_id"]].append(member)
     for patient, readings in by_patient.items():
-        medium, high = set(), set()
+        medium: set[str] = set()
+        high: set[str] = set()
         for one in readings:
-            spo2, breaths = one.get("spo2", 100), one.get("respiratory_rate", 16)
-            heart, degrees = one.get("heart_rate", one.get("pulse", 60)), one.get("temperature", 37)
+            spo2, breaths, degrees = one.get("spo2", 100), one.get("respiratory_rate", 16), one.get("temperature", 37)
+            heart: Any = one.get("heart_rate", one.get("pulse", 60))
             broken = {
                 "heart_rate_high": heart > 100,
                 "systolic_high": one.get("systolic_bp", 100) > 130,
