@@ -1,7 +1,7 @@
 """The measured processes of `vitals`: one session, the patients, and the reference that only receives and stores."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,8 @@ FAULTS, SEED = 0.01, 11
 
 def run(work: str, **options: Any) -> dict[str, Any]:
     """One of the processes."""
-    return {"session": session, "patients": patients, "bare": bare}[work](**options)
+    works: dict[str, Callable[..., dict[str, Any]]] = {"session": session, "patients": patients, "bare": bare}
+    return works[work](**options)
 
 
 def patients(transport: str, address: str, hub: str, count: int, seconds: float) -> dict[str, Any]:
