@@ -14,13 +14,18 @@ from assets.stream.contract import ContractError, Rule
 from assets.stream.proof import prove
 from assets.vitals.assets import CONTRACT as VITALS
 from assets.vitals.contract import VitalsAlerts
-from orchestration.system import Stream
+from orchestration.system import STREAMS, Stream
 
 
 def test_the_contracts_of_the_system_are_proved() -> None:
     prove(CONTRACT)
     prove(DEVICES)
     prove(VITALS)
+
+
+def test_no_two_streams_have_a_rule_of_the_same_id() -> None:
+    ids = [rule.id for stream in STREAMS for rule in stream.contract.rules]
+    assert len(ids) == len(set(ids))
 
 
 def without(rows: type[dy.Schema], *names: str) -> type[dy.Schema]:
