@@ -80,12 +80,14 @@ class DailyGold:
         slots: what it is added up from.
         combine: slots of the dates (and of the days before, see `days_back`) and the dates, to gold rows.
         days_back: how many earlier days a date needs.
+        of_days_back: which rows of slots it needs of dates that are not made themselves; None for all.
     """
 
     table: Table
     slots: Slots
     combine: Callable[[pl.DataFrame, Collection[date]], pl.DataFrame]
     days_back: int = 0
+    of_days_back: pl.Expr | None = None
 
     @property
     def source(self) -> Table:
@@ -140,7 +142,7 @@ class DailyGold:
         if not done:
             return 0
         frames = (
-            _computed(self.table, self.combine, prepared.of(self._needed(some)), some)
+            _computed(self.table, self.combine, self._slots_of(prepared, some), some)
             for some in self._together(done, prepared)
         )
         transactions = {standing.reflects(day): version for day in done} | standing.marks(set(done))
@@ -152,6 +154,11 @@ class DailyGold:
             expected=standing.expected(transactions),
             event_dates=done,
         )
+
+    def _slots_of(self, prepared: Prepared, dates: Collection[date]) -> pl.DataFrame:
+        """The slots that some dates are made of."""
+        is_needed = None if self.of_days_back is None else pl.col("event_date").is_in([*dates]) | self.of_days_back
+        return prepared.of(self._needed(dates), is_needed)
 
     def _needed(self, dates: Iterable[date]) -> list[date]:
         """Dates and the days before them that they need, each once and in that order."""

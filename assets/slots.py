@@ -78,7 +78,8 @@ class Slots:
         """Where the sums are kept."""
         columns = {"part": dy.Int64(nullable=False), "reflects": dy.Int64(nullable=False)}
         doc = {"__doc__": self.rows.__doc__, "__module__": self.rows.__module__}
-        stored = type(f"Stored{self.rows.__name__}", (dy.Schema,), doc | self.rows.columns() | columns)
+        # Delta keeps statistics of a table's first 32 columns, and `reflects` is read from them.
+        stored = type(f"Stored{self.rows.__name__}", (dy.Schema,), doc | columns | self.rows.columns())
         return Table(f"slots/{self.source.name.partition('/')[2]}", stored, ("event_date", "part"))
 
     def sums(self, silver: pl.LazyFrame) -> pl.DataFrame:
@@ -149,12 +150,18 @@ class Prepared:
         """About how many rows are read for a date."""
         return MIN_STORED if day in self.is_stored else self.counts.get(day, 0)
 
-    def of(self, dates: Collection[date]) -> pl.DataFrame:
-        """The slots of some dates that are done."""
+    def of(self, dates: Collection[date], is_needed: pl.Expr | None = None) -> pl.DataFrame:
+        """The slots of some dates that are done.
+
+        Args:
+            dates: of which slots are wanted.
+            is_needed: which of their rows; None for all.
+        """
+        is_needed = pl.lit(True) if is_needed is None else is_needed
         kept = [day for day in dates if day in self.is_stored]
         others = [day for day in dates if day not in self.is_stored and self.counts.get(day)]
-        frames = [_on(self.stored, kept).select(self.columns).collect()]
-        return pl.concat([*frames, self.sums(_on(self.silver, others))] if others else frames)
+        frames = [_on(self.stored, kept).filter(is_needed).select(self.columns).collect()]
+        return pl.concat([*frames, self.sums(_on(self.silver, others)).filter(is_needed)] if others else frames)
 
 
 class _Refresh:
@@ -280,7 +287,8 @@ class _Refresh:
         for batch in _batches(slots, counts):
             for rows in self._shares(day, batch, sum(counts.get(number, 0) for number in batch)):
                 sums = self._slots.sums(rows)
-                frames.append(sums.with_columns(part=pl.lit(part, pl.Int64), reflects=pl.lit(0, pl.Int64)))
+                sums = sums.with_columns(part=pl.lit(part, pl.Int64), reflects=pl.lit(0, pl.Int64))
+                frames.append(sums.select(columns))
         frame = pl.concat(frames).select(columns).with_columns(reflects=pl.lit(self._version, pl.Int64))
         self._replace([frame], f"event_date = '{day.isoformat()}' AND part = {part}", None)
         self._has_made = True

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "kafka", "latency", "memory", "standing", "growth", "reports", "runs")
+PARTS = ("engine", "drain", "kafka", "latency", "memory", "standing", "growth", "reports", "runs", "vitals")
 
 
 def main() -> None:
@@ -17,11 +17,14 @@ def main() -> None:
     parser.add_argument("--gold-days", type=int, help="how many days its gold has")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
     parser.add_argument("--rows", type=int, nargs="+", default=(), help="sizes of the lakes of `growth`, in readings")
+    parser.add_argument("--transport", help="over which hubs `vitals` is measured: event-hubs")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
     options: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     options["growth"]["rows"] = arguments.rows
+    if arguments.transport:
+        options["vitals"]["transport"] = arguments.transport
     for name in ("readings", "days", "gold_days"):
         if (value := getattr(arguments, name)) is not None:
             options["reports"][name] = int(value)

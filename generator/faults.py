@@ -50,6 +50,8 @@ class Shape(NamedTuple):
     wrong: Mapping[str, Sequence[Any]]
     """By field, values of a type that it cannot have."""
     implausible: Sequence[float]
+    refused: str = IMPLAUSIBLE
+    """The reason for an implausible value."""
 
 
 def whole_body(label: str, damage: Callable[[bytes, list[Reading], Random], bytes], reason: str = NOT_JSON) -> Fault:
@@ -93,8 +95,8 @@ def common(shape: Shape) -> list[Fault]:
         one_member("fractional_id", lambda reading, rng: _replaced(reading, rng.choice(shape.whole), 2.9)),
         one_member("oversized_id", lambda reading, rng: _replaced(reading, rng.choice(shape.whole), 10**30)),
         whole_body("nan", lambda body, readings, rng: body_of([one | {shape.number: math.nan} for one in readings])),
-        field("huge_number", shape.number, (1e300, -1e300, 10**15), IMPLAUSIBLE),
-        field("implausible", shape.number, shape.implausible, IMPLAUSIBLE),
+        field("huge_number", shape.number, (1e300, -1e300, 10**15), shape.refused),
+        field("implausible", shape.number, shape.implausible, shape.refused),
         field("bad_timestamp", "timestamp", NO_TIMES, BAD_TIMESTAMP),
         field("future", "timestamp", FAR_TIMES, IN_THE_FUTURE),
         one_member("unknown_fields", _with_unknown_fields),

@@ -19,6 +19,7 @@ from generator.events import Event
 from generator.glucose import Glucose
 from generator.profiles import Patient
 from generator.profiles import patients as first_patients
+from generator.vitals import Vitals
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -35,6 +36,7 @@ class Stream(NamedTuple):
 STREAMS: dict[str, Stream] = {
     "glucose": Stream("glucose_readings", 1, Glucose),
     "devices": Stream("device_readings", 2, Devices),
+    "vitals": Stream("patient-data", 3, Vitals),
 }
 
 
@@ -76,6 +78,7 @@ def events(
 
 glucose_events = partial(events, "glucose")
 device_events = partial(events, "devices")
+vitals_events = partial(events, "vitals")
 
 
 def _spacing_us(patients: int, pack: int, rate: float | None, spacing: timedelta | None) -> float:

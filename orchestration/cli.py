@@ -68,7 +68,7 @@ def hub(
 
 @app.command()
 def generate(
-    stream: Annotated[str, typer.Option(help="glucose or devices.")] = "glucose",
+    stream: Annotated[str, typer.Option(help="glucose, devices or vitals.")] = "glucose",
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
@@ -105,7 +105,7 @@ def generate(
 
 @app.command()
 def publish(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
     file: Annotated[
         Path,
         typer.Argument(
@@ -189,7 +189,7 @@ def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
 
 @app.command()
 def replay(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
@@ -214,7 +214,7 @@ def replay(
 
 @app.command()
 def rederive(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Make silver, quarantine and alerts of all days anew from bronze, after a contract or a rule changed.
 
@@ -299,7 +299,7 @@ app.add_typer(hubs, name="hubs")
 
 @hubs.command()
 def accept(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, or their short names.")],
+    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
 ) -> None:
     """Go on with a hub that was recreated or failed over, from its beginning; what was read of the old one stays."""
     from orchestration.work import accept_hub
@@ -402,8 +402,9 @@ def dev(
 
     settings, stop = _settings(), stop_on_signals()
     loads = [
-        Load("glucose", "glucose_readings", patients, rate, faults),
-        Load("devices", "device_readings", patients, max(rate / 5, 0.1), faults),
+        Load("glucose", patients, rate, faults),
+        Load("devices", patients, max(rate / 5, 0.1), faults),
+        Load("vitals", patients, rate, faults),
     ]
     loads = loads if rate else []
     with _feasible():

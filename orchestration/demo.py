@@ -18,8 +18,9 @@ from resources import sources
 from resources.settings import DEFAULT_CONSUMER_GROUP, Settings
 
 LOADS = (
-    Load("glucose", "glucose_readings", patients=200, rate=200.0, faults=0.02),
-    Load("devices", "device_readings", patients=200, rate=40.0, faults=0.02),
+    Load("glucose", patients=200, rate=200.0, faults=0.02),
+    Load("devices", patients=200, rate=40.0, faults=0.02),
+    Load("vitals", patients=100, rate=100.0, faults=0.02),
 )
 SETTLE_S = 120.0
 PROGRESS_S = 5.0

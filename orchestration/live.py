@@ -29,6 +29,7 @@ from orchestration.processes import (
 )
 from orchestration.sensors import IN_FLIGHT
 from orchestration.system import HUBS, ROOT, STREAMS
+from orchestration.system import stream as stream_of
 from orchestration.warm.files import FOLDER, RunFiles
 from resources import sources
 from resources.event_source import HubUnavailableError
@@ -52,7 +53,6 @@ class Load:
     """What the generator sends to one stream."""
 
     stream: str
-    hub: str
     patients: int
     rate: float
     faults: float
@@ -85,7 +85,7 @@ class Generators:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, settings: Settings, load: Load, seconds: float | None) -> None:
-        """Starts to send; `published` has the result once joined."""
+        """Starts to send; once joined, `published` has the result by the stream's name."""
         thread = threading.Thread(
             target=self._send, args=(settings, load, seconds), name=f"generate {load.stream}", daemon=True
         )
@@ -108,12 +108,13 @@ class Generators:
         return any(thread.is_alive() for thread in self.threads)
 
     def _send(self, settings: Settings, load: Load, seconds: float | None) -> None:
+        found = stream_of(load.stream)
         try:
-            with sources.publisher(settings, load.hub) as publisher:
+            with sources.publisher(settings, found.name) as publisher:
                 has_sent = False
                 while True:
                     try:
-                        self.published[load.hub] = publish(load.events(seconds), publisher, stop=self.stop)
+                        self.published[found.name] = publish(load.events(seconds), publisher, stop=self.stop)
                         return
                     except (PublishError, HubUnavailableError) as error:
                         # Without an end it outlives an outage of its hub; who sends for a time must know of one.
@@ -121,7 +122,7 @@ class Generators:
                         if seconds is not None or not has_sent or self.stop.wait(AGAIN_AFTER_S):
                             raise
         except Exception as error:
-            self.failures[load.hub] = error
+            self.failures[found.name] = error
 
 
 def start_hub(children: Children, settings: Settings) -> None:

@@ -16,6 +16,7 @@ from assets.gold import DailyGold, DerivedGold
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.vitals import assets as vitals
 from orchestration.proofs import require_proof
 from resources.analytics import Analytics
 from resources.lake import Lake
@@ -68,11 +69,12 @@ class Stream:
 STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
+    Stream("vitals", vitals.CONTRACT, vitals.GOLD),
 )
 
 
 HUBS = (*(each.name for each in STREAMS), ALERTS_HUB)
-"""What has a hub: the streams that are read, and alerts, which are published."""
+"""What has a hub: the streams, which are read, and alerts, which are published."""
 
 
 def stream(name: str) -> Stream:

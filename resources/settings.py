@@ -22,6 +22,8 @@ MIN_KEEP_DAYS = 7
 NO_ARCHIVE = "none"
 DEFAULT_CONSUMER_GROUP = "$Default"
 LEASES = "_leases"
+DEFAULT_HUBS = {"vitals": "patient-data"}
+"""Hubs whose usual name is not the stream's."""
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
 # A request that gets no answer is not repeated, since its timeout is longer than the patience of repeating; one that is
@@ -287,8 +289,8 @@ class Settings(BaseSettings):
         return (self.root if "://" in lake else Path(lake)) / LEASES
 
     def hub(self, stream: str) -> str:
-        """The name of a stream's hub."""
-        return self.hubs.get(stream, stream)
+        """The name of a stream's hub: the one that was set, the one that the field knows, or the stream's."""
+        return self.hubs.get(stream) or DEFAULT_HUBS.get(stream, stream)
 
 
 def _store(root: str) -> Lake:

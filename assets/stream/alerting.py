@@ -1,5 +1,6 @@
 """From readings to alerts: which rules each of them breaks, and how an alert is named."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,8 @@ import polars_hash as plh
 from numpy.typing import NDArray
 
 from assets.stream.cleaning import PLACE
-from assets.stream.contract import Contract
-from assets.stream.windows import trailing_means
+from assets.stream.contract import Contract, Last, Score, Window
+from assets.stream.windows import trailing
 
 
 class Alerting:
@@ -19,25 +20,42 @@ class Alerting:
         self._contract = contract
         self._columns = contract.tables.alerts.schema.names()
         self._rules = _rules(contract)
-        windows = {window.name for window in contract.windows}
-        # Rules on the reading's own value; rules on means are left out.
-        self._is_of_reading = np.array([rule.column not in windows for rule in contract.rules], bool)
+        # Rules on the reading's own value; rules on windows and scores are left out.
+        self._is_of_reading = np.array(
+            [not {rule.column, rule.unless} & {*contract.derived} for rule in contract.rules], bool
+        )
+        compared = {rule.column for rule in contract.rules}
+        derived = (_columns(each) for each in (*contract.windows, *contract.scores))
+        # What is compared must be in alerts; of the rest they say what they have a column for.
+        told = ([name for name in names if name in compared or name in self._columns] for names in derived)
+        self._told_together = [names for names in told if names]
         self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
     def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings that stand, given earlier readings that their windows may hold."""
+        return self.broken(self.derived(rows, context))
+
+    def derived(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
+        """Readings with their windows and scores."""
         contract = self._contract
         if contract.windows:
-            rows = rows.hstack(trailing_means(context, rows, contract.windows, contract.entity))
+            rows = rows.hstack(trailing(context, rows, contract.windows, contract.entity))
+        for score in contract.scores:
+            rows = rows.hstack(score.of(rows))
+        return rows
+
+    def broken(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The alerts of readings with their windows and scores."""
         return self._breaches(rows, self._broken(rows), is_revision=False)
 
     def revised(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings that contradict the one that stands: none, unless one of them is urgent.
 
-        A second value for the same instant never enters silver, but a low must reach a person.
+        A second value for the same instant never enters silver, but a low must reach a person. What depends on other
+        readings is not computed for it.
         """
-        means = (pl.lit(None, pl.Float64).alias(window.name) for window in self._contract.windows)
-        rows = rows.with_columns(*means)
+        unknown = (pl.lit(None, dtype).alias(name) for name, dtype in self._contract.derived.items())
+        rows = rows.with_columns(*unknown)
         broken = self._broken(rows) & self._is_of_reading
         broken[~broken[:, self._is_urgent].any(axis=1)] = False
         return self._breaches(rows, broken, is_revision=True)
@@ -52,11 +70,22 @@ class Alerting:
         at, rules = (pl.Series(each) for each in np.divmod(np.flatnonzero(broken), len(contract.rules)))
         names = [name for name in (*PLACE[:1], *self._columns) if name in rows.columns]
         alerts = rows[names][at].hstack(self._rules[rules])
-        # An alert says the mean that broke its rule, no other.
-        means = (alerts[each.name].set(alerts["column"] != each.name, None) for each in contract.windows)
         revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
-        alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *means)
+        alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._told(alerts))
         return alerts[[PLACE[0], *self._columns]]
+
+    def _told(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
+        """What is derived, where it broke the rule: an alert says no other mean, last value or score."""
+        for names in self._told_together:
+            is_other = alerts["column"] != names[0] if len(names) == 1 else ~alerts["column"].is_in(names)
+            for name in names:
+                yield alerts[name].set(is_other, None)
+
+
+def _columns(derived: Window | Last | Score) -> list[str]:
+    if isinstance(derived, Score):
+        return [*derived.columns]
+    return [derived.name, derived.age_name] if isinstance(derived, Last) else [derived.name]
 
 
 def _rules(contract: Contract) -> pl.DataFrame:

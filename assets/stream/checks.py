@@ -170,7 +170,7 @@ def _unique_keys(store: StreamStore, day: date, since: datetime | None) -> Findi
     for rows in slices(silver.filter(is_new), "measured_at", SLICE_ROWS):
         new = rows.select(key).collect(engine="streaming")
         within = pl.col("measured_at").is_between(new["measured_at"].min(), new["measured_at"].max())
-        others = silver.filter(~is_new, within).select(key).join(new.lazy(), on=key, how="semi")
+        others = silver.filter(~is_new, within).select(key).join(new.lazy(), on=key, how="semi", nulls_equal=True)
         among_new = new.lazy().group_by(key).len().filter(pl.col("len") > 1).select(key)
         repeated += _total(pl.concat([others, among_new]).unique(), pl.len())
     return _finding("silver", "keys_unique", repeated == 0, {"repeated_keys": repeated})

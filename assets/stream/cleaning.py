@@ -5,7 +5,15 @@ Whatever domain code does with one reading costs that reading only.
 
 import polars as pl
 
-from assets.stream.contract import FUTURE_TOLERANCE, MAX_AVERAGED, POSITION_COLUMNS, Contract, ContractError, Utc
+from assets.stream.contract import (
+    FUTURE_TOLERANCE,
+    MAX_AVERAGED,
+    POSITION_COLUMNS,
+    Contract,
+    ContractError,
+    Utc,
+    Window,
+)
 from assets.stream.decode import Decoded
 from assets.stream.instants import instants
 from assets.stream.isolation import isolated
@@ -35,7 +43,8 @@ class Cleaning:
         self._contract = contract
         self._cleaned = _cleaned_schema(contract)
         self._required = [name for name in contract.tables.silver.required if name in self._cleaned]
-        self._averaged = list(dict.fromkeys(window.column for window in contract.windows))
+        averaged = (window.column for window in contract.windows if isinstance(window, Window))
+        self._averaged = list(dict.fromkeys(averaged))
 
     def readings(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         """Decoded readings with their time, and with what is known of their events: what `clean` takes."""

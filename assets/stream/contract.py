@@ -3,10 +3,12 @@
 Only declarations. How a body becomes rows is in `decode` and `process`, what is committed when in `session`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import dataframely as dy
@@ -91,6 +93,10 @@ MAX_AVERAGED = 1e9
 """The largest value, of either sign, that a window averages: sums of millionths must fit into 64 bits."""
 
 
+NUMBERS: tuple[pl.DataType, ...] = (pl.Int64(), pl.Float64())
+"""The types that can be averaged and compared with a threshold."""
+
+
 class ContractError(ValueError):
     """The declaration of a stream contradicts itself."""
 
@@ -99,10 +105,12 @@ class ContractError(ValueError):
 class Window:
     """A trailing mean in event time: over (t - length, t] of all readings known at evaluation, t included.
 
+    A reading without a value is passed over. The mean is null where no reading in the window has a value.
+
     Attributes:
         name: the column that holds the mean.
-        column: the silver column to average, Int64 or Float64 and never null; a reading whose value is not finite or
-            beyond `MAX_AVERAGED` goes to quarantine.
+        column: the silver column to average, Int64 or Float64; a reading whose value is not finite or beyond
+            `MAX_AVERAGED` goes to quarantine.
         length: how far the window reaches back.
     """
 
@@ -112,30 +120,91 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One condition on a silver or window column; a reading that meets it raises an alert.
+class Last:
+    """The last known value of a column in event time, within (t - length, t] of all readings known at evaluation.
+
+    It is null where no reading in the window has a value. The column `age_name` says how old the value is, in seconds.
 
     Attributes:
-        id: the rule's name in alerts.
+        name: the column that holds the value.
+        column: the silver column to carry forward, of any type.
+        length: how far the window reaches back.
+        of_equals: which value counts where several readings of one instant have one. Their order of arrival cannot
+            decide, since it is not known of stored readings.
+    """
+
+    name: str
+    column: str
+    length: timedelta
+    of_equals: Literal["lowest", "highest"] = "lowest"
+
+    @property
+    def age_name(self) -> str:
+        """The column that holds the age of the value."""
+        return f"{self.name}_age_s"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Columns that follow from each reading's silver columns and windows, such as a clinical score.
+
+    Attributes:
+        columns: the names and types of what is computed.
+        compute: rows with silver columns and windows to rows with these columns, in the same order. It is pure and
+            looks at each row by itself.
+    """
+
+    columns: Mapping[str, pl.DataType]
+    compute: Callable[[pl.DataFrame], pl.DataFrame]
+
+    def of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The score of each row.
+
+        Raises:
+            ContractError: it has other columns than are declared.
+        """
+        computed = self.compute(rows)
+        if missing := [name for name in self.columns if name not in computed.columns]:
+            raise ContractError(f"a score computes no {', '.join(missing)}")
+        scores = computed[list(self.columns)]
+        if scores.schema != pl.Schema(self.columns) or scores.height != rows.height:
+            raise ContractError("a score computes columns of other types than are declared, or other rows")
+        return scores
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition on a column; a reading that meets it raises an alert, unless a second column says otherwise.
+
+    Attributes:
+        id: the rule's name in alerts. It is part of the alert's id, so no other stream with the same entities has it.
         version: raised with every change, part of the alert's id.
-        column: a silver column, Int64 or Float64, or the name of a window.
-        comparison: ``above`` (strictly) or ``below`` (strictly).
+        column: a silver column, a window or a column of a score; Int64 or Float64.
+        comparison: ``above`` and ``below`` are strict; ``at_least`` and ``at_most`` include the threshold.
         threshold: in the column's unit.
         severity: ``warning`` or ``urgent``.
+        unless: a Boolean column of the same kinds. Where it is true the rule is not broken; unknown counts as false.
     """
 
     id: str
     column: str
-    comparison: Literal["above", "below"]
+    comparison: Literal["above", "below", "at_least", "at_most"]
     threshold: float
     severity: Severity
     version: int = 1
+    unless: str | None = None
 
     def is_broken(self, rows: pl.DataFrame) -> pl.Series:
         """Whether each row breaks the rule; one whose column is unknown does not."""
-        column = rows[self.column]
-        is_broken = column > self.threshold if self.comparison == "above" else column < self.threshold
-        return is_broken.fill_null(False) if is_broken.has_nulls() else is_broken
+        is_broken = _COMPARE[self.comparison](rows[self.column], self.threshold)
+        if is_broken.has_nulls():
+            is_broken = is_broken.fill_null(False)
+        return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
+
+
+_COMPARE: Mapping[str, Callable[[pl.Series, float], pl.Series]] = MappingProxyType(
+    {"above": operator.gt, "below": operator.lt, "at_least": operator.ge, "at_most": operator.le}
+)
 
 
 @dataclass(frozen=True)
@@ -147,12 +216,14 @@ class Contract:
         payload: the JSON object of one reading; unknown fields are kept in bronze only.
         silver: rows of the silver table.
         alerts: rows of the alerts table.
-        keys: with `measured_at` they identify a reading; the entity is one of them.
-        entity: the column whose values have windows and alerts of their own.
-        values: what must be equal for a second reading of the same key to be a mere duplicate.
+        keys: with `measured_at` they identify a reading; the entity is one of them. Others may be null, and a null
+            equals a null.
+        entity: the column whose values have windows and alerts of their own; never null.
+        values: what must be equal for a second reading of the same key to be a mere duplicate; a null equals a null.
         clean: decoded payload columns to silver columns; see `assets.stream.process`.
         alert_payload: alert rows to the columns of the JSON that is published.
-        windows: trailing means that rules refer to.
+        windows: trailing means and last known values that scores and rules refer to.
+        scores: what is computed of silver columns and windows, for rules and alerts.
         rules: the conditions that raise alerts.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
@@ -168,7 +239,8 @@ class Contract:
     values: tuple[str, ...]
     clean: Callable[[pl.DataFrame], pl.DataFrame]
     alert_payload: Callable[[pl.DataFrame], pl.DataFrame]
-    windows: tuple[Window, ...] = ()
+    windows: tuple[Window | Last, ...] = ()
+    scores: tuple[Score, ...] = ()
     rules: tuple[Rule, ...] = ()
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
@@ -180,32 +252,43 @@ class Contract:
         Raises:
             ContractError: the message names the stream, the mistake and the remedy.
         """
-        silver, windows = set(self.silver.columns()), {window.name for window in self.windows}
-        columns = self.silver.columns().items()
-        never_null = {name for name, column in columns if not column.nullable}
-        numbers = {name for name, column in columns if isinstance(column, dy.Int64 | dy.Float64)}
+        silver, derived = self.tables.silver.schema, self.derived
+        never_null = set(self.tables.silver.required)
         payload = {each.name for each in msgspec.structs.fields(self.payload)}
+        compared = silver | derived
         needed = (
             ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
-            ("silver", POSITION_COLUMNS | {*self.keys, *self.values}, silver, "declare it in the rows"),
+            ("silver", POSITION_COLUMNS | {*self.keys, *self.values}, set(silver), "declare it in the rows"),
             (
                 "alerts",
                 POSITION_COLUMNS | ALERT_COLUMNS | {self.entity},
                 set(self.alerts.columns()),
                 "declare it in the rows",
             ),
-            ("the never-null part of silver", set(self.keys), never_null, "declare it with nullable=False"),
+            ("the never-null part of silver", {self.entity}, never_null, "declare it with nullable=False"),
             (
                 "a window",
-                {window.column for window in self.windows},
-                numbers & never_null,
-                "average an Int64 or Float64 of silver that is never null",
+                {window.column for window in self.windows if isinstance(window, Window)},
+                _of_types(silver, NUMBERS),
+                "average an Int64 or Float64 of silver",
+            ),
+            (
+                "a window",
+                {window.column for window in self.windows if isinstance(window, Last)},
+                set(silver) - POSITION_COLUMNS,
+                "carry forward a column of silver that the engine does not fill",
             ),
             (
                 "a rule",
                 {rule.column for rule in self.rules},
-                numbers | windows,
-                "compare an Int64 or Float64 of silver or a window",
+                _of_types(compared, NUMBERS),
+                "compare an Int64 or Float64 of silver, a window or a score",
+            ),
+            (
+                "a rule",
+                {rule.unless for rule in self.rules if rule.unless is not None},
+                _of_types(compared, (pl.Boolean(),)),
+                "except by a Boolean of silver, a window or a score",
             ),
         )
         if self.entity not in self.keys:
@@ -213,6 +296,19 @@ class Contract:
         for where, names, known, remedy in needed:
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
+
+    @cached_property
+    def derived(self) -> pl.Schema:
+        """The columns that windows and scores add to readings before the rules are evaluated."""
+        silver = self.tables.silver.schema
+        found: dict[str, pl.DataType] = {}
+        for window in self.windows:
+            is_last = isinstance(window, Last)
+            found[window.name] = silver.get(window.column, pl.Null()) if is_last else pl.Float64()
+            found |= {window.age_name: pl.Float64()} if isinstance(window, Last) else {}
+        for score in self.scores:
+            found |= score.columns
+        return pl.Schema(found)
 
     @cached_property
     def outputs(self) -> tuple["Output", ...]:
@@ -291,3 +387,7 @@ class StreamTables:
     def silver(self) -> Table:
         """Readings."""
         return self["silver"]
+
+
+def _of_types(schema: Mapping[str, pl.DataType], types: Collection[pl.DataType]) -> set[str]:
+    return {name for name, dtype in schema.items() if dtype in types}

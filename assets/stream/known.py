@@ -73,8 +73,8 @@ class Known:
         restored: pl.Expr | None = None,
     ) -> None:
         self._contract = contract
-        averaged = [window.column for window in contract.windows]
-        columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *averaged]))
+        of_windows = [window.column for window in contract.windows]
+        columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *of_windows]))
         floor = None if newest is None else self._floor_of(newest)
         is_recent = pl.lit(True) if restored is None else restored
         if floor is not None:
@@ -163,9 +163,13 @@ class Known:
         is_within = pl.col(TIME).is_between(oldest, newest)
         if floor is None or oldest > floor:
             found = [recent.stored_readings(oldest, newest), recent.other_readings(oldest, newest)]
-            readings = pl.concat(found).filter(is_within)
-            # Looking for the entities costs more than what a few readings of others do later.
-            return readings if readings.height <= FEW * new.height else readings.filter(self._is_of(new))
+            readings = pl.concat(found)
+            is_needed = readings.select(is_within).to_series()
+            # Looking for the entities costs more than what a few readings of others do later. Both are looked for
+            # before any row is copied, since the rows of a time are many where readings come each second.
+            if is_needed.sum() > FEW * new.height:
+                is_needed &= readings.select(self._is_of(new)).to_series()
+            return readings.filter(is_needed)
         reaching = new.filter(pl.col(TIME) >= oldest, pl.col(TIME) - reach <= floor)
         looked_up = self._history.readings(reaching, reach, oldest, min(newest, floor))
         others = recent.other_readings(oldest, newest).filter(is_within, self._is_of(new))

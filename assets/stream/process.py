@@ -171,9 +171,11 @@ class Processor:
             return first, rows.clear()
         repeats = rows.filter(~is_first)
         standing = pl.concat([earlier.select(key + values), first.select(key + values)]).join(
-            repeats, on=key, how="semi"
+            repeats, on=key, how="semi", nulls_equal=True
         )
-        repeats = repeats.join(standing, on=key, how="left", suffix="_standing", maintain_order="left")
+        repeats = repeats.join(
+            standing, on=key, how="left", suffix="_standing", maintain_order="left", nulls_equal=True
+        )
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))[rows.columns]
 

@@ -1,6 +1,7 @@
 """Proves a contract when it is loaded: one synthetic reading for each rule goes all the way to a published alert.
 
-A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types.
+A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types, and
+those of scores from their rules.
 Where the domain refuses them the cleaned row is completed, since names and types are proved here, not plausibility.
 """
 
@@ -15,7 +16,7 @@ import polars as pl
 
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS, Cleaning
-from assets.stream.contract import Contract, ContractError, Utc
+from assets.stream.contract import Contract, ContractError, Rule, Utc
 from assets.stream.decode import Decoder
 from assets.stream.outlet import LATE_AFTER, encoded
 
@@ -40,7 +41,9 @@ def prove(contract: Contract) -> None:
         return
     with _step(contract, "windows, rules or columns of alerts"):
         breaking = pl.concat(_breaking(contract, row, number) for number in range(len(contract.rules)))
-        alerts = Alerting(contract).raised(breaking, breaking.clear())[contract.tables.alerts.schema.names()]
+        alerting = Alerting(contract)
+        derived = _with_broken_scores(contract, alerting.derived(breaking, breaking.clear()))
+        alerts = alerting.broken(derived)[contract.tables.alerts.schema.names()]
         if silent := {rule.id for rule in contract.rules} - set(alerts["rule"]):
             raise ContractError(f"a reading beyond their threshold does not raise {', '.join(sorted(silent))}")
     with _step(contract, "alert_payload"):
@@ -86,11 +89,31 @@ def _payload(payload: type[msgspec.Struct]) -> dict[str, Any]:
 def _breaking(contract: Contract, row: pl.DataFrame, number: int) -> pl.DataFrame:
     """The row with a value beyond a rule, of an entity of its own, so that its windows hold nothing else."""
     rule = contract.rules[number]
-    averaged = {window.name: window.column for window in contract.windows}
-    column = averaged.get(rule.column, rule.column)
-    value = floor(rule.threshold) + 1 if rule.comparison == "above" else ceil(rule.threshold) - 1
-    of_rule = {column: value, contract.entity: number}
-    return row.with_columns(pl.lit(each).cast(row.schema[name]).alias(name) for name, each in of_rule.items())
+    source = {window.name: window.column for window in contract.windows}
+    of_rule = {source.get(rule.column, rule.column): _beyond(rule), contract.entity: number}
+    if rule.unless is not None:
+        of_rule[source.get(rule.unless, rule.unless)] = False
+    return row.with_columns(
+        pl.lit(each).cast(row.schema[name]).alias(name) for name, each in of_rule.items() if name in row.columns
+    )
+
+
+def _with_broken_scores(contract: Contract, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with values of scores beyond their rules: which reading has such a score only the domain could say."""
+    scores = {name for score in contract.scores for name in score.columns}
+    place = pl.int_range(pl.len())
+    for number, rule in enumerate(contract.rules):
+        values = {rule.column: _beyond(rule), rule.unless or "": False}
+        rows = rows.with_columns(
+            pl.when(place == number).then(pl.lit(value).cast(rows.schema[name])).otherwise(name).alias(name)
+            for name, value in values.items()
+            if name in scores
+        )
+    return rows
+
+
+def _beyond(rule: Rule) -> float:
+    return floor(rule.threshold) + 1 if rule.comparison in ("above", "at_least") else ceil(rule.threshold) - 1
 
 
 def _sample(dtype: pl.DataType) -> Any:

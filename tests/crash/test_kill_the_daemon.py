@@ -63,7 +63,7 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
     (home / "dagster.yaml").write_text(impatient(ROOT / "dagster.yaml"))
     lake = Lake(str(tmp_path / "lake"))
     with (
-        RunningHub(("glucose_readings:2", "device_readings:1", "alerts:1")) as hub,
+        RunningHub(("glucose_readings:2", "device_readings:1", "patient-data:1", "alerts:1")) as hub,
         none_left("DAGSTER_HOME", str(home)),
     ):
         environment = {

@@ -38,7 +38,7 @@ class Judge:
         self.measure = measure
         self.limits = limits
         self.looks_wrong = looks_wrong
-        self.accepted: dict[tuple[object, ...], float] = {}
+        self.accepted: dict[tuple[object, ...], Any] = {}
 
     def verdict(self, body: bytes) -> Verdict:
         try:
@@ -59,7 +59,7 @@ class Judge:
             return "accepted"
         return "duplicate" if self.accepted[key] == value else "conflicting_duplicate"
 
-    def read(self, member) -> tuple[tuple[object, ...], float]:
+    def read(self, member) -> tuple[tuple[object, ...], Any]:
         if not isinstance(member, dict):
             raise Refused("not_an_object")
         values = {name: self.field(member, name) for name in self.fields}
@@ -99,6 +99,67 @@ def device_judge() -> Judge:
         (0, 100),
         lambda value, unit: "implausible_unit" if 0 < value < 1 else "",
     )
+
+
+class VitalsJudge(Judge):
+    """A reading has many measures, each of which may be absent."""
+
+    LIMITS = (
+        ("heart_rate", 20, 300),
+        ("systolic_bp", 40, 300),
+        ("diastolic_bp", 20, 200),
+        ("spo2", 40, 100),
+        ("temperature", 25, 45),
+        ("respiratory_rate", 2, 80),
+        ("glucose_level", 20, 1000),
+    )
+
+    def read(self, member) -> tuple[tuple[object, ...], Any]:
+        if not isinstance(member, dict):
+            raise Refused("not_an_object")
+        for name in ("patient_id", "timestamp"):
+            self.field(member, name)
+        optional = {"device_id": whole, "sport_mode": flag, "on_oxygen": flag, "consciousness": text}
+        optional |= dict.fromkeys(("pulse", *(name for name, *_ in self.LIMITS)), number)
+        values = {name: self.optional(member, name, read) for name, read in optional.items()}
+        values["heart_rate"] = values["pulse"] if values["heart_rate"] is None else values["heart_rate"]
+        if values["consciousness"] not in (None, *"ACVPU"):
+            raise Refused("bad_type:consciousness")
+        measured = {name: values[name] for name, *_ in self.LIMITS}
+        if all(value is None for value in (*measured.values(), values["on_oxygen"], values["consciousness"])):
+            raise Refused("no_measurement")
+        if member.get("unit") == "F":
+            measured["temperature"] = (measured["temperature"] - 32) / 1.8
+        if measured["spo2"] is not None and 0 < measured["spo2"] <= 1:
+            measured["spo2"] *= 100
+        for name, lowest, highest in self.LIMITS:
+            value = measured[name]
+            above = measured["systolic_bp"] if name == "diastolic_bp" else None
+            if value is not None and (not lowest <= value <= highest or (above is not None and value >= above)):
+                raise Refused(f"implausible:{name}")
+        measured_at = moment(member["timestamp"])
+        if measured_at > RECEIVED_AT + timedelta(minutes=10):
+            raise Refused("in_the_future")
+        flags = tuple(values[name] for name in ("sport_mode", "on_oxygen", "consciousness"))
+        return (member["patient_id"], values["device_id"], measured_at), (*measured.values(), *flags)
+
+    def optional(self, member: dict[str, Any], name: str, read: Callable[[Any], Any]):
+        if member.get(name) is None:
+            return None
+        try:
+            return read(member[name])
+        except ValueError:
+            raise Refused(f"bad_type:{name}") from None
+
+
+def vitals_judge() -> Judge:
+    return VitalsJudge({"patient_id": whole, "timestamp": any_time}, "", (0, 0), lambda value, unit: "")
+
+
+def flag(value) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(value)
+    return value
 
 
 def wrong_glucose(value: float, unit: Any) -> str:

@@ -49,15 +49,22 @@ def faulty(stream: str, **arguments: Any) -> list[Event]:
             {"device_id", "battery_level", "firmware_version", "connectivity_status", "error_codes"},
             set(),
         ),
+        (
+            "vitals",
+            {"patient_id", "timestamp"},
+            {"patient_id", "device_id", "heart_rate", "spo2", "sport_mode", "on_oxygen", "consciousness"},
+            {"no_measurement", *(f"implausible:{name}" for name in ("heart_rate", "diastolic_bp", "temperature"))},
+        ),
     ],
 )
 def test_every_reason_for_quarantine_occurs(stream, required, typed, own):
     made = faulty(stream, faults=0.9)
-    expected = REASONS | own | {f"missing_field:{name}" for name in required} | {f"bad_type:{name}" for name in typed}
+    reasons = REASONS - {"implausible", "implausible_unit"} if stream == "vitals" else REASONS
+    expected = reasons | own | {f"missing_field:{name}" for name in required} | {f"bad_type:{name}" for name in typed}
     assert {event.reason for event in made if event.reason} == expected
 
 
-@pytest.mark.parametrize(("stream", "kinds"), [("glucose", 22), ("devices", 21)])
+@pytest.mark.parametrize(("stream", "kinds"), [("glucose", 22), ("devices", 21), ("vitals", 24)])
 def test_all_kinds_of_fault_are_about_as_frequent(stream, kinds):
     labels = Counter(event.label for event in faulty(stream, count=20_000, faults=0.9))
     assert len(labels) == kinds

@@ -8,11 +8,11 @@ import pytest
 
 from generator.events import Event
 from generator.streams import STREAMS, events
-from tests.generator.oracle import device_judge, glucose_judge, moment
+from tests.generator.oracle import device_judge, glucose_judge, moment, vitals_judge
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 FIVE_MINUTES = timedelta(minutes=5)
-JUDGES = {"glucose": glucose_judge, "devices": device_judge}
+JUDGES = {"glucose": glucose_judge, "devices": device_judge, "vitals": vitals_judge}
 SPOTLESS: dict[str, Any] = {"faults": 0, "repeats": 0, "late": 0}
 
 everywhere = pytest.mark.parametrize("stream", STREAMS)
@@ -34,6 +34,7 @@ def test_the_streams_and_their_hubs():
     assert {name: stream.hub for name, stream in STREAMS.items()} == {
         "glucose": "glucose_readings",
         "devices": "device_readings",
+        "vitals": "patient-data",
     }
 
 
@@ -175,5 +176,5 @@ def test_impossible_arguments_are_refused(arguments, message):
 
 
 def test_an_unknown_stream_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown stream 'pulse'; known: glucose, devices"):
+    with pytest.raises(ValueError, match="unknown stream 'pulse'; known: glucose, devices, vitals"):
         events("pulse", start=START, rate=1.0)

@@ -23,7 +23,7 @@ from resources.settings import Settings
 from tests.emulator.clients import send
 from tests.emulator.hub import RunningHub
 
-HUBS = ("glucose_readings:2", "device_readings:1", "alerts:1")
+HUBS = ("glucose_readings:2", "device_readings:1", "patient-data:1", "alerts:1")
 SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
 PATIENCE_S = 60.0
 

@@ -90,7 +90,10 @@ def test_the_hub_ends_cleanly(command, number):
     finished = end(hub, number)
     assert finished.code == 0
     ready = json.loads(finished.out)
-    assert (ready["port"], ready["hubs"]) == (command.port, ["glucose_readings", "device_readings", "alerts"])
+    assert (ready["port"], ready["hubs"]) == (
+        command.port,
+        ["glucose_readings", "device_readings", "patient-data", "alerts"],
+    )
     assert (command.home / "hub").is_dir()
 
 
@@ -229,7 +232,9 @@ def test_without_a_hub_it_says_how_to_start_one(command, arguments):
 @pytest.mark.parametrize("name", ["drain", "replay"])
 def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     refused = command.invoke(name, "heartbeat", code=1)
-    assert refused.err.strip() == ("There is no stream 'heartbeat'. Streams: glucose_readings, device_readings.")
+    assert refused.err.strip() == (
+        "There is no stream 'heartbeat'. Streams: glucose_readings, device_readings, vitals."
+    )
 
 
 @pytest.mark.parametrize(

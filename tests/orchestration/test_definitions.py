@@ -22,11 +22,14 @@ def test_assets():
     assert names(GRAPH.get_all_asset_keys()) == [
         "alerts/device_readings",
         "alerts/glucose_readings",
+        "alerts/vitals",
         "bronze/device_readings",
         "bronze/glucose_readings",
+        "bronze/vitals",
         "gold/device_health",
         "gold/glucose_daily",
         "gold/glucose_moving_average",
+        "gold/news2",
         "gold/patient_comparison",
         "gold/report_alerts_by_rule_and_day",
         "gold/report_arrival_delay",
@@ -35,13 +38,19 @@ def test_assets():
         "gold/report_glucose_control_ranking",
         "gold/report_patient_day_overview",
         "gold/report_quarantine_by_reason",
+        "gold/report_vitals_day_overview",
+        "gold/vitals_daily",
+        "gold/vitals_minute",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
+        "hub/vitals",
         "quarantine/device_readings",
         "quarantine/glucose_readings",
+        "quarantine/vitals",
         "silver/device_readings",
         "silver/glucose_readings",
+        "silver/vitals",
     ]
 
 
@@ -50,6 +59,7 @@ def test_only_hubs_are_outside():
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
+        "hub/vitals",
     ]
 
 
@@ -79,6 +89,10 @@ def test_jobs():
         "housekeeping",
         "reports",
         "retention",
+        "vitals_gold",
+        "vitals_rederive",
+        "vitals_replay",
+        "vitals_session",
     ]
 
 
@@ -95,6 +109,8 @@ def test_sensors():
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
         "glucose_readings_sensor": 5,
+        "vitals_gold_sensor": 30,
+        "vitals_sensor": 5,
     }
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
 
@@ -114,7 +130,7 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {"glucose_readings", "device_readings", "reports"}
+    assert asset.group_name in {"glucose_readings", "device_readings", "vitals", "reports"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
@@ -125,6 +141,7 @@ def test_silver_has_a_freshness_policy():
     assert names(key for key in EXECUTABLE if GRAPH.get(key).freshness_policy) == [
         "silver/device_readings",
         "silver/glucose_readings",
+        "silver/vitals",
     ]
 
 
@@ -139,6 +156,7 @@ def test_alerts_end_at_their_hub():
     assert names(GRAPH.get(dg.AssetKey(["hub", "alerts"])).parent_keys) == [
         "alerts/device_readings",
         "alerts/glucose_readings",
+        "alerts/vitals",
     ]
 
 

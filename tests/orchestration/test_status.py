@@ -105,7 +105,7 @@ def test_what_a_storage_says_becomes_a_line(monkeypatch):
 
 @pytest.mark.service
 def test_who_looks_creates_no_tables(site):
-    (found, _) = status(Settings(), today())
+    (found, *_) = status(Settings(), today())
     assert found.problem == ""
     assert found.lag is not None
     assert [lag.bronze for lag in found.lag.partitions] == [-1, -1]

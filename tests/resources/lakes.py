@@ -17,29 +17,34 @@ from assets.glucose.contract import GlucoseAlerts, GlucoseReadings
 from assets.glucose.gold import glucose_daily, patient_comparison
 from assets.stream.contract import BronzeRows, QuarantineRows
 from assets.stream.layers import layers
+from assets.vitals import tables as vitals
+from assets.vitals.assets import CONTRACT as VITALS
+from assets.vitals.contract import Vitals, VitalsAlerts
+from assets.vitals.gold import news2_evaluations, vitals_daily
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.table import Table
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ROWS = {
-    "bronze": (BronzeRows, BronzeRows),
-    "quarantine": (QuarantineRows, QuarantineRows),
-    "alerts": (GlucoseAlerts, DeviceAlerts),
-    "silver": (GlucoseReadings, DeviceReadings),
+    "bronze": (BronzeRows,) * 3,
+    "quarantine": (QuarantineRows,) * 3,
+    "alerts": (GlucoseAlerts, DeviceAlerts, VitalsAlerts),
+    "silver": (GlucoseReadings, DeviceReadings, Vitals),
 }
-STREAMS = ("glucose_readings", "device_readings")
+STREAMS = ("glucose_readings", "device_readings", "vitals")
 TABLES = {
     f"{layer}/{stream}": Table(f"{layer}/{stream}", rows, ("ingest_date",))
     for layer, pair in ROWS.items()
     for stream, rows in zip(STREAMS, pair, strict=True)
 }
 SILVER = TABLES["silver/glucose_readings"]
-UNIONS = layers([GLUCOSE, DEVICES])
+UNIONS = layers([GLUCOSE, DEVICES, VITALS])
 
 
 def empty_lake(folder: Path) -> Analytics:
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *glucose.GOLD, *devices.GOLD, RETENTION), UNIONS)
+    gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD)
+    return Analytics(Lake(str(folder)), (*TABLES.values(), *gold, RETENTION), UNIONS)
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
@@ -114,11 +119,22 @@ def filled_lake(folder: Path) -> Analytics:
         row(NOON + timedelta(days=1), device_id=20),
         row(NOON - timedelta(hours=1), device_id=30),
     )
+    # Of vitals there is gold only, so that what is counted over all streams stays small.
+    signs = frame(
+        TABLES["silver/vitals"],
+        *[
+            row(NOON + after, heart_rate_bpm=131.0, spo2_percent=spo2, systolic_mmhg=120.0, temperature_c=37.0)
+            | {"respiratory_rate_per_min": 21.0}
+            for after, spo2 in zip(minutes, (98.0, 95.0, 93.0, 91.0, 97.0), strict=True)
+        ],
+    )
     daily = glucose_daily(readings)
     for table, rows in (
         (glucose.GLUCOSE_DAILY, daily),
         (glucose.PATIENT_COMPARISON, patient_comparison(daily)),
         (devices.DEVICE_HEALTH, device_health(reports)),
+        (vitals.VITALS_DAILY, vitals_daily(signs)),
+        (vitals.NEWS2, news2_evaluations(signs, [day(23)])),
     ):
         analytics.lake.table(table).ensure().append(rows, transactions={})
     return analytics

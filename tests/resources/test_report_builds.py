@@ -92,6 +92,7 @@ def test_a_report_s_upstream_are_the_tables_of_all_streams(tmp_path: Path) -> No
     assert {each.to_user_string() for each in assets.asset_deps[key]} == {
         "silver/glucose_readings",
         "silver/device_readings",
+        "silver/vitals",
     }
 
 

@@ -36,6 +36,7 @@ def test_the_reports_there_are():
         "glucose_control_ranking",
         "patient_day_overview",
         "quarantine_by_reason",
+        "vitals_day_overview",
     ]
 
 
@@ -159,6 +160,13 @@ def test_patient_day_overview_counts_alerts_by_rule(analytics):
         (1, day(23), 5, 60.0, 3, 1, 2),
         (2, day(24), 1, 100.0, 0, 0, 0),
     ]
+
+
+def test_vitals_day_overview_says_for_how_long_a_patient_was_at_risk(analytics):
+    columns = ("patient_id", "event_date", "reading_count", "scored_minutes", "news2_max", "news2_last")
+    assert rows(analytics, "vitals_day_overview", *columns) == [(1, day(23), 5, 5, 8, 5)]
+    risk = ("medium_risk_minutes", "high_risk_minutes", "spo2_percent_min", "alert_count")
+    assert rows(analytics, "vitals_day_overview", *risk) == [(5, 2, 91.0, 0)]
 
 
 def test_quarantine_by_reason(analytics):

@@ -14,14 +14,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import xxhash
 
 Row = dict[str, Any]
-Known = list[tuple[datetime, int]]
-"""A patient's readings by time: when, and the value in millionths of mg/dL."""
+Known = list[Row]
+"""A patient's readings by time."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -39,7 +40,7 @@ BELOW, ABOVE = (
 TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))? ?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d)?", re.ASCII
 )
-RULES: tuple[tuple[str, str, float, Callable[[float, float], bool]], ...] = (
+GLUCOSE_RULES: tuple[tuple[str, str, float, Callable[[float, float], bool]], ...] = (
     ("glucose_high", "warning", 115.0, lambda value, mean: value > 115),
     ("glucose_average_high", "warning", 105.0, lambda value, mean: mean > 105),
     ("glucose_urgent_high", "urgent", 250.0, lambda value, mean: value > 250),
@@ -73,13 +74,26 @@ class Expected:
     readings: int = 0
 
 
+class Broken(NamedTuple):
+    """A rule that a reading breaks, and what its alert says besides the reading."""
+
+    rule: str
+    severity: str
+    threshold: float
+    told: Row
+
+
 class Domain(NamedTuple):
-    """What differs between streams."""
+    """What differs between streams.
+
+    `broken` says which rules a reading breaks, given all of its patient's readings that are known; None in place of
+    those for a reading that contradicts another one.
+    """
 
     read: Callable[[Mapping[str, Any]], Row]
     key: tuple[str, ...]
     values: tuple[str, ...]
-    has_rules: bool
+    broken: Callable[[Row, Known | None], list[Broken]] | None = None
 
 
 def expected(events: Iterable[Event], domain: Domain) -> Expected:
@@ -92,12 +106,14 @@ def expected(events: Iterable[Event], domain: Domain) -> Expected:
     for _, batch in groupby(ordered, key=lambda event: event.pulled_at):
         new = [(row, stands) for event in batch for row, stands in _settle(event, domain, standing, tables)]
         tables.silver += [row for row, stands in new if stands]
-        if domain.has_rules:
+        if domain.broken:
             for row, stands in new:
                 if stands:
-                    insort(by_patient[row["patient_id"]], (row["measured_at"], round(row["glucose_mg_dl"] * 1e6)))
+                    insort(by_patient[row["patient_id"]], row, key=lambda each: each["measured_at"])
             for row, stands in new:
-                tables.alerts += _alerts(row, by_patient[row["patient_id"]], alert_ids, stands=stands)
+                broken = domain.broken(row, by_patient[row["patient_id"]] if stands else None)
+                if stands or any(each.severity == "urgent" for each in broken):
+                    tables.alerts += _alerts(row, broken, alert_ids, stands=stands)
     return tables
 
 
@@ -202,20 +218,16 @@ def _object(member: Any) -> Mapping[str, Any]:
     return member
 
 
-def _alerts(row: Row, known: Known, seen: set[str], *, stands: bool) -> Iterator[Row]:
-    end = row["measured_at"]
-    first, last = (bisect_right(known, moment, key=lambda reading: reading[0]) for moment in (end - WINDOW, end))
-    mean = sum(value for _, value in known[first:last]) / ((last - first) * 1_000_000) if stands else math.nan
-    if not stands and not any(
-        is_broken(row["glucose_mg_dl"], mean) for _, what, _, is_broken in RULES if what == "urgent"
-    ):
-        return
-    for rule, severity, threshold, is_broken in RULES:
+def _alerts(row: Row, broken: list[Broken], seen: set[str], *, stands: bool) -> Iterator[Row]:
+    for rule, severity, threshold, told in broken:
         numbers = struct.pack(
-            "<Qqq", xxhash.xxh3_64_intdigest(f"{rule}|1".encode()), row["patient_id"], (end - EPOCH) // MICROSECOND
+            "<Qqq",
+            xxhash.xxh3_64_intdigest(f"{rule}|1".encode()),
+            row["patient_id"],
+            (row["measured_at"] - EPOCH) // MICROSECOND,
         )
         alert_id = str(xxhash.xxh3_128_intdigest(numbers))
-        if is_broken(row["glucose_mg_dl"], mean) and alert_id not in seen:
+        if alert_id not in seen:
             seen.add(alert_id)
             yield {
                 **{name: value for name, value in row.items() if name not in NOT_IN_ALERTS},
@@ -225,8 +237,26 @@ def _alerts(row: Row, known: Known, seen: set[str], *, stands: bool) -> Iterator
                 "severity": severity,
                 "threshold": threshold,
                 "is_revision": not stands,
-                "mean_10_min": mean if rule == "glucose_average_high" else None,
+                **told,
             }
+
+
+def _within(known: Known, end: datetime, length: timedelta) -> Known:
+    first, last = (bisect_right(known, moment, key=lambda each: each["measured_at"]) for moment in (end - length, end))
+    return known[first:last]
+
+
+def broken_by_glucose(row: Row, known: Known | None) -> list[Broken]:
+    """The rules of the glucose stream."""
+    value, mean = row["glucose_mg_dl"], math.nan
+    if known is not None:
+        window = [round(each["glucose_mg_dl"] * 1e6) for each in _within(known, row["measured_at"], WINDOW)]
+        mean = sum(window) / (len(window) * 1_000_000)
+    return [
+        Broken(rule, severity, threshold, {"mean_10_min": mean if rule == "glucose_average_high" else None})
+        for rule, severity, threshold, is_broken in GLUCOSE_RULES
+        if is_broken(value, mean)
+    ]
 
 
 def read_glucose(member: Mapping[str, Any]) -> Row:
@@ -322,12 +352,163 @@ def read_device(member: Mapping[str, Any]) -> Row:
     }
 
 
-GLUCOSE = Domain(read_glucose, ("patient_id", "device_id", "measured_at"), ("glucose_mg_dl",), has_rules=True)
+PLAUSIBLE = (
+    ("heart_rate", "heart_rate_bpm", 20, 300),
+    ("systolic_bp", "systolic_mmhg", 40, 300),
+    ("diastolic_bp", "diastolic_mmhg", 20, 200),
+    ("spo2", "spo2_percent", 40, 100),
+    ("temperature", "temperature_c", 25, 45),
+    ("respiratory_rate", "respiratory_rate_per_min", 2, 80),
+    ("glucose_level", "glucose_mg_dl", 20, 1000),
+)
+STATES = {"alert": "A", "confusion": "C", "confused": "C", "voice": "V", "pain": "P", "unresponsive": "U"}
+FLAGS = ("is_sport_mode", "is_on_oxygen", "consciousness")
+
+
+def read_vitals(member: Mapping[str, Any]) -> Row:
+    """Vital signs, as the payload's description says."""
+    patient, timestamp = _int(member, "patient_id"), _number_or_text(member, "timestamp")
+    device = _int(member, "device_id") if member.get("device_id") is not None else None
+    names = ("heart_rate", "pulse", *(name for name, *_ in PLAUSIBLE[1:]))
+    sent = {name: None if member.get(name) is None else _number(member, name) for name in names}
+    unit = _text(member, "unit")
+    sport, oxygen = (_bool(member, name) for name in ("sport_mode", "on_oxygen"))
+    said = _text(member, "consciousness")
+    scale = None if unit is None else unit.strip().lower().strip("[]").removeprefix("°").removeprefix("deg")
+    if scale not in (None, "f", "fahrenheit", "c", "cel", "celsius"):
+        raise Refused("bad_type:unit")
+    word = None if said is None else said.strip().lower()
+    state = None if word is None else STATES.get(word, word.upper())
+    if state is not None and state not in tuple("ACVPU"):
+        raise Refused("bad_type:consciousness")
+    values = {column: sent[name] for name, column, *_ in PLAUSIBLE}
+    if values["heart_rate_bpm"] is None:
+        values["heart_rate_bpm"] = sent["pulse"]
+    if values["spo2_percent"] is not None and 0 <= values["spo2_percent"] <= 1:
+        values["spo2_percent"] = round(values["spo2_percent"] * 100, 6)
+    if values["temperature_c"] is not None and scale in ("f", "fahrenheit"):
+        values["temperature_c"] = round((values["temperature_c"] - 32) / 1.8, 2)
+    if not any(value is not None for value in (*values.values(), oxygen, state)):
+        raise Refused("no_measurement")
+    for name, column, lowest, highest in PLAUSIBLE:
+        value = values[column]
+        if value is not None and not (lowest <= value <= highest and _is_likely(name, value, values["systolic_mmhg"])):
+            raise Refused(f"implausible:{name}")
+    return {
+        "patient_id": patient,
+        "device_id": device,
+        "measured_at": instant(timestamp),
+        **values,
+        "is_sport_mode": sport,
+        "is_on_oxygen": oxygen,
+        "consciousness": state,
+    }
+
+
+def _is_likely(name: str, value: float, systolic: float | None) -> bool:
+    if name == "diastolic_bp":
+        return systolic is None or value < systolic
+    return not (name == "glucose_level" and value < 34 and value % 1)
+
+
+VITALS_RULES: tuple[tuple[str, str, float, str, Callable[[float], bool]], ...] = (
+    ("heart_rate_high", "warning", 100.0, "heart_rate_bpm", lambda value: value > 100),
+    ("systolic_high", "warning", 130.0, "systolic_mmhg", lambda value: value > 130),
+    ("vitals_glucose_high", "warning", 120.0, "glucose_mg_dl", lambda value: value > 120),
+    ("spo2_low", "warning", 92.0, "spo2_percent", lambda value: value < 92),
+    ("spo2_urgent_low", "urgent", 88.0, "spo2_percent", lambda value: value < 88),
+    ("temperature_high", "warning", 38.0, "temperature_c", lambda value: value > 38.0),
+    ("temperature_urgent_high", "urgent", 39.1, "temperature_c", lambda value: value >= 39.1),
+    ("temperature_urgent_low", "urgent", 35.0, "temperature_c", lambda value: value <= 35.0),
+    ("respiratory_rate_urgent_high", "urgent", 25.0, "respiratory_rate_per_min", lambda value: value >= 25),
+    ("respiratory_rate_urgent_low", "urgent", 8.0, "respiratory_rate_per_min", lambda value: value <= 8),
+)
+NEWS2_WORSE: dict[str, Callable[..., Any]] = {
+    "respiratory_rate_per_min": max,
+    "spo2_percent": min,
+    "is_on_oxygen": max,
+    "systolic_mmhg": min,
+    "heart_rate_bpm": max,
+    "consciousness": max,
+    "temperature_c": max,
+}
+
+
+def broken_by_vitals(row: Row, known: Known | None) -> list[Broken]:
+    """The rules of the vitals stream."""
+    found = [
+        Broken(rule, severity, threshold, {})
+        for rule, severity, threshold, column, is_broken in VITALS_RULES
+        if row[column] is not None
+        and is_broken(row[column])
+        and not (rule == "heart_rate_high" and row["is_sport_mode"])
+    ]
+    told = {} if known is None else news2_of(row["measured_at"], known)
+    if told.get("news2_score") is not None:
+        limits = (("news2_medium", "warning", 5), ("news2_high", "urgent", 7))
+        found += [Broken(*each, told) for each in limits if told["news2_score"] >= each[2]]
+    return found
+
+
+def news2_of(at: datetime, known: Known) -> Row:
+    """The early warning score of a patient from the readings of the last five minutes."""
+    window = _within(known, at, timedelta(minutes=5))
+    told: Row = {}
+    for name, worse in NEWS2_WORSE.items():
+        measured = [each for each in window if each[name] is not None]
+        last = max((each["measured_at"] for each in measured), default=None)
+        values = [each[name] for each in measured if each["measured_at"] == last]
+        assumed = {"is_on_oxygen": False, "consciousness": "A"}.get(name)
+        told[f"news2_{name}"] = worse(values) if values else assumed
+        told[f"news2_{name}_age_s"] = (at - last).total_seconds() if last else None
+        told[f"news2_{name}_points"] = news2_points(name, told[f"news2_{name}"])
+    points = [told[f"news2_{name}_points"] for name in NEWS2_WORSE]
+    if None in points:
+        return {"news2_score": None}
+    score = sum(points)
+    risk = "high" if score >= 7 else "medium" if score >= 5 else "low-medium" if 3 in points else "low"
+    return told | {"news2_score": score, "news2_risk": risk}
+
+
+NEWS2_TABLE: dict[str, tuple[tuple[str, int], ...]] = {
+    "respiratory_rate_per_min": (("-8", 3), ("9-11", 1), ("12-20", 0), ("21-24", 2), ("25-", 3)),
+    "spo2_percent": (("-91", 3), ("92-93", 2), ("94-95", 1), ("96-", 0)),
+    "systolic_mmhg": (("-90", 3), ("91-100", 2), ("101-110", 1), ("111-219", 0), ("220-", 3)),
+    "heart_rate_bpm": (("-40", 3), ("41-50", 1), ("51-90", 0), ("91-110", 1), ("111-130", 2), ("131-", 3)),
+    "temperature_c": (("-35.0", 3), ("35.1-36.0", 1), ("36.1-38.0", 0), ("38.1-39.0", 1), ("39.1-", 2)),
+}
+"""The published table: from and to, both included, and the points."""
+
+
+def news2_points(name: str, value: Any) -> int | None:
+    """The points of one parameter, looked up in the published table."""
+    if value is None:
+        return None
+    if name == "is_on_oxygen":
+        return 2 if value else 0
+    if name == "consciousness":
+        return 0 if value == "A" else 3
+    step = Decimal("0.1") if name == "temperature_c" else Decimal(1)
+    # As a person would read it: to millionths, then halves upwards.
+    rounded = Decimal(f"{value:.6f}").quantize(step, ROUND_HALF_UP)
+    for band, points in NEWS2_TABLE[name]:
+        low, high = band.split("-")
+        if (not low or rounded >= Decimal(low)) and (not high or rounded <= Decimal(high)):
+            return points
+    raise AssertionError(f"{name} {value} is in no band")
+
+
+GLUCOSE = Domain(read_glucose, ("patient_id", "device_id", "measured_at"), ("glucose_mg_dl",), broken_by_glucose)
 DEVICES = Domain(
     read_device,
     ("device_id", "measured_at"),
     ("battery_level", "firmware_version", "connectivity_status", "error_codes"),
-    has_rules=False,
+)
+VITALS = Domain(
+    read_vitals,
+    ("patient_id", "device_id", "measured_at"),
+    (*(column for _, column, *_ in PLAUSIBLE), *FLAGS),
+    broken_by_vitals,
 )
 
 
@@ -414,6 +595,13 @@ def _number(member: Mapping[str, Any], name: str) -> float:
 def _number_or_text(member: Mapping[str, Any], name: str) -> float | str:
     value = _present(member, name)
     return _well_formed(value, name) if isinstance(value, str) else _number(member, name)
+
+
+def _bool(member: Mapping[str, Any], name: str) -> bool | None:
+    value = member.get(name)
+    if value is not None and type(value) is not bool:
+        raise Refused(f"bad_type:{name}")
+    return value
 
 
 def _text(member: Mapping[str, Any], name: str, *, is_required: bool = False) -> str | None:

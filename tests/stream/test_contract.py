@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, Literal
 
 import dataframely as dy
 import msgspec
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.contract import ContractError, Rule, Window
+from assets.stream.contract import ContractError, Last, Rule, Score, Window
 
 
 class WithoutTime(msgspec.Struct):
@@ -35,10 +36,20 @@ class WithoutPosition(dy.Schema):
         ({"windows": (Window("mean", "insulin", timedelta(minutes=1)),)}, "a window lacks insulin"),
         (
             {"windows": (Window("mean", "range_flag", timedelta(minutes=1)),)},
-            "a window lacks range_flag; .* never null",
+            "a window lacks range_flag; .* Float64",
         ),
         ({"rules": (Rule("far", "location", "above", 1.0, "urgent"),)}, "a rule lacks location; .* Float64"),
-        ({"keys": ("patient_id", "location")}, "the never-null part of silver lacks location"),
+        ({"keys": ("location",), "entity": "location"}, "the never-null part of silver lacks location"),
+        ({"windows": (Last("last", "insulin", timedelta(minutes=1)),)}, "a window lacks insulin; carry"),
+        ({"windows": (Last("last", "partition", timedelta(minutes=1)),)}, "a window lacks partition; carry"),
+        ({"rules": (Rule("a", "glucose_mg_dl", "above", 1.0, "urgent", unless="location"),)}, "a rule lacks location"),
+        (
+            {
+                "windows": (Last("place", "location", timedelta(minutes=1)),),
+                "rules": (Rule("a", "place", "above", 1.0, "urgent"),),
+            },
+            "a rule lacks place; .* a window or a score",
+        ),
         ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
     ],
 )
@@ -51,3 +62,49 @@ def test_a_value_that_is_unknown_breaks_no_rule() -> None:
     rows = pl.DataFrame({"level": [1.0, None, 9.0]})
     assert Rule("low", "level", "below", 5.0, "urgent").is_broken(rows).to_list() == [True, False, False]
     assert Rule("high", "level", "above", 5.0, "urgent").is_broken(rows).to_list() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("comparison", "broken"),
+    [
+        ("above", [False, False, True]),
+        ("at_least", [False, True, True]),
+        ("below", [True, False, False]),
+        ("at_most", [True, True, False]),
+    ],
+)
+def test_a_threshold_is_included_or_not(
+    comparison: Literal["above", "below", "at_least", "at_most"], broken: list[bool]
+) -> None:
+    assert (
+        Rule("a", "level", comparison, 5.0, "urgent").is_broken(pl.DataFrame({"level": [4, 5, 6]})).to_list() == broken
+    )
+
+
+def test_a_rule_is_not_broken_where_its_exception_is_true() -> None:
+    rows = pl.DataFrame({"level": [9, 9, 9, None], "is_excused": [True, False, None, False]})
+    rule = Rule("high", "level", "above", 5.0, "warning", unless="is_excused")
+    assert rule.is_broken(rows).to_list() == [False, True, True, False]
+
+
+def test_what_windows_and_scores_add_to_readings_can_be_compared() -> None:
+    score = Score({"twice": pl.Float64()}, lambda rows: rows.select(twice=pl.col("last") * 2))
+    windows = (Last("last", "glucose_mg_dl", timedelta(minutes=1)), Last("place", "location", timedelta(minutes=1)))
+    rules = tuple(Rule(name, name, "above", 1.0, "urgent") for name in ("last", "last_age_s", "twice"))
+    contract = replace(CONTRACT, windows=windows, scores=(score,), rules=rules)
+    numbers = dict.fromkeys(("last", "last_age_s", "place_age_s", "twice"), pl.Float64())
+    assert dict(contract.derived) == numbers | {"place": pl.String()}
+    assert contract.reach == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("compute", "told"),
+    [
+        (lambda rows: rows.select(other=1.0), "computes no twice"),
+        (lambda rows: rows.select(twice=pl.lit("2")), "other types"),
+        (lambda rows: rows.select(twice=pl.col("level") * 2.0).head(1), "other rows"),
+    ],
+)
+def test_a_score_has_the_columns_that_it_declares(compute: Any, told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        Score({"twice": pl.Float64()}, compute).of(pl.DataFrame({"level": [1.0, 2.0]}))

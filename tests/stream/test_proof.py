@@ -12,12 +12,20 @@ from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucoseAlerts, GlucosePayload
 from assets.stream.contract import ContractError, Rule
 from assets.stream.proof import prove
-from orchestration.system import Stream
+from assets.vitals.assets import CONTRACT as VITALS
+from assets.vitals.contract import VitalsAlerts
+from orchestration.system import STREAMS, Stream
 
 
 def test_the_contracts_of_the_system_are_proved() -> None:
     prove(CONTRACT)
     prove(DEVICES)
+    prove(VITALS)
+
+
+def test_no_two_streams_have_a_rule_of_the_same_id() -> None:
+    ids = [rule.id for stream in STREAMS for rule in stream.contract.rules]
+    assert len(ids) == len(set(ids))
 
 
 def without(rows: type[dy.Schema], *names: str) -> type[dy.Schema]:
@@ -68,6 +76,18 @@ def test_a_mistake_names_the_stream_and_the_part_to_mend(change: dict[str, Any],
 def test_any_threshold_can_be_proved(threshold: float, column: str) -> None:
     rules = (Rule("up", column, "above", threshold, "warning"), Rule("down", column, "below", threshold, "urgent"))
     prove(replace(CONTRACT, rules=rules))
+
+
+def test_a_score_whose_columns_alerts_lack_is_found() -> None:
+    contract = replace(VITALS, alerts=without(VitalsAlerts, "news2_score"))
+    with pytest.raises(ContractError, match=r"Stream 'vitals': .*windows, rules or columns of alerts"):
+        prove(contract)
+
+
+def test_a_score_that_fails_is_found() -> None:
+    score = replace(VITALS.scores[0], compute=lambda rows: rows.select("no_such"))
+    with pytest.raises(ContractError, match=r"Stream 'vitals': .*windows, rules or columns of alerts"):
+        prove(replace(VITALS, scores=(score,)))
 
 
 def test_optional_fields_of_any_type_may_be_there() -> None:

@@ -18,6 +18,8 @@ from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucosePayload
 from assets.stream.contract import Contract
 from assets.stream.decode import Decoded, Decoder
+from assets.vitals.assets import CONTRACT as VITALS
+from assets.vitals.contract import VitalsPayload
 from tests.stream import oracle
 from tests.stream.batches import as_rows, differences, flat, micro_batches, process
 from tests.stream.oracle import GLUCOSE, Domain
@@ -28,7 +30,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-CASES = [(CONTRACT, GLUCOSE), (DEVICES, oracle.DEVICES)]
+PAYLOADS = (GlucosePayload, DevicePayload, VitalsPayload)
 
 numbers = st.one_of(
     st.integers(),
@@ -79,9 +81,35 @@ reports = st.fixed_dictionaries(
 )
 
 
+measured = {
+    "heart_rate": st.sampled_from([19, 20, 40, 41, 90, 100, 100.5, 131, 301]),
+    "pulse": st.sampled_from([50, 51, 110, 111, 130.5]),
+    "systolic_bp": st.sampled_from([39, 90, 90.5, 100, 110, 131, 219.5, 300]),
+    "diastolic_bp": st.sampled_from([19, 60, 90, 130]),
+    "spo2": st.sampled_from([0.57, 0.915, 1, 87.5, 88, 91.5, 95.4, 96, 100, 101]),
+    "temperature": st.sampled_from([24, 35, 35.05, 36, 38.0, 38.05, 39.05, 39.1, 95, 100.4, 102.38]),
+    "respiratory_rate": st.sampled_from([1, 8, 8.5, 11.4, 20.5, 24.5, 25]),
+    "glucose_level": st.sampled_from([19, 22.2, 33, 120, 120.1, 1001]),
+}
+vitals = st.fixed_dictionaries(
+    {"patient_id": st.integers(1, 2), "timestamp": moments},
+    optional={
+        **{name: st.one_of(values, values, values, st.none(), anything) for name, values in measured.items()},
+        "device_id": st.sampled_from([None, 1, 2]),
+        "unit": st.sampled_from(["F", " °f", "C", "[degF]", "K", None]),
+        "sport_mode": st.sampled_from([True, False, None]),
+        "on_oxygen": st.sampled_from([True, False, None]),
+        "consciousness": st.sampled_from(["A", "c", " Pain", "U", "GCS 9", None]),
+        "alert": anything,
+    },
+)
+
+
 def nearly(members: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
     """Good members, members with one field replaced or removed, and things that are no member at all."""
-    names = st.sampled_from(["patient_id", "device_id", "glucose_level", "timestamp", "battery_level", "x"])
+    names = st.sampled_from(
+        ["patient_id", "device_id", "glucose_level", "timestamp", "battery_level", "sport_mode", "x"]
+    )
     replaced = st.builds(lambda member, name, value: member | {name: value}, members, names, anything)
     removed = st.builds(lambda member, name: {k: v for k, v in member.items() if k != name}, members, names)
     return st.one_of(members, members, members, replaced, removed, anything)
@@ -112,17 +140,22 @@ def _with(text: bytes, at: int, byte: int) -> bytes:
     return text[: at % len(text)] + bytes([byte]) + text[at % len(text) + 1 :]
 
 
-glucose_bodies, device_bodies = texts(nearly(glucose)), texts(nearly(reports))
+glucose_bodies, device_bodies, vitals_bodies = (texts(nearly(each)) for each in (glucose, reports, vitals))
+CASES = {
+    "glucose": (CONTRACT, GLUCOSE, glucose_bodies),
+    "devices": (DEVICES, oracle.DEVICES, device_bodies),
+    "vitals": (VITALS, oracle.VITALS, vitals_bodies),
+}
 
 
 def total(decoded: Decoded) -> int:
     return decoded.readings.height + decoded.rejects.height
 
 
-@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.binary(), st.none()), max_size=12))
+@given(st.lists(st.one_of(glucose_bodies, device_bodies, vitals_bodies, st.binary(), st.none()), max_size=12))
 @examples(120)
 def test_any_bytes_decode_without_an_exception_and_every_event_is_accounted_for(bodies: list[bytes | None]) -> None:
-    for payload in (GlucosePayload, DevicePayload):
+    for payload in PAYLOADS:
         decoder = Decoder(payload)
         decoded = decoder.decode(bodies)
         assert total(decoded) == sum(decoded.reading_counts)
@@ -151,10 +184,10 @@ def _refuse(body: object) -> Any:
     raise msgspec.ValidationError
 
 
-@given(st.lists(st.one_of(glucose_bodies, device_bodies, st.none()), max_size=8))
+@given(st.lists(st.one_of(glucose_bodies, device_bodies, vitals_bodies, st.none()), max_size=8))
 @examples(200)
 def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes | None]) -> None:
-    for payload in (GlucosePayload, DevicePayload):
+    for payload in PAYLOADS:
         fast, slow = Decoder(payload).decode(bodies), Explaining(payload).decode(bodies)
         assert fast.readings.equals(slow.readings)
         assert fast.rejects.equals(slow.rejects)
@@ -162,10 +195,10 @@ def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes | 
         assert fast.unknown_fields == slow.unknown_fields
 
 
-@pytest.mark.parametrize(("contract", "domain"), CASES, ids=["glucose", "devices"])
-def test_whatever_comes_becomes_what_the_oracle_says(contract: Contract, domain: Domain) -> None:
-    bodies = glucose_bodies if domain.has_rules else device_bodies
-
+@pytest.mark.parametrize(("contract", "domain", "bodies"), CASES.values(), ids=CASES)
+def test_whatever_comes_becomes_what_the_oracle_says(
+    contract: Contract, domain: Domain, bodies: st.SearchStrategy[bytes]
+) -> None:
     @given(st.lists(st.lists(bodies, max_size=6), min_size=1, max_size=4))
     @examples(100)
     def holds(batches: list[list[bytes]]) -> None:
@@ -180,11 +213,17 @@ def test_whatever_comes_becomes_what_the_oracle_says(contract: Contract, domain:
     holds()
 
 
-@given(st.lists(st.lists(glucose_bodies, max_size=6), min_size=1, max_size=5))
-@examples(80)
-def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(batches: list[list[bytes]]) -> None:
-    events = micro_batches(*batches)
-    assert as_rows(process(events)) == as_rows(process([flat(events)]))
+@pytest.mark.parametrize("stream", ["glucose", "vitals"])
+def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(stream: str) -> None:
+    contract, _, bodies = CASES[stream]
+
+    @given(st.lists(st.lists(bodies, max_size=6), min_size=1, max_size=5))
+    @examples(80)
+    def holds(batches: list[list[bytes]]) -> None:
+        events = micro_batches(*batches)
+        assert as_rows(process(events, contract)) == as_rows(process([flat(events)], contract))
+
+    holds()
 
 
 @given(st.data())
@@ -200,6 +239,39 @@ def test_late_and_repeated_readings_over_many_micro_batches_match_the_oracle(dat
     events = micro_batches(*batches)
     assert differences(process(events), flat(events)) == []
     assert as_rows(process(events)) == as_rows(process([flat(events[:2]), flat(events[2:])]))
+
+
+parts_of_vitals = st.fixed_dictionaries(
+    {"patient_id": st.just(1), "seconds": st.integers(0, 700)},
+    optional={
+        "device_id": st.integers(1, 2),
+        "pulse": st.sampled_from([40, 80, 131]),
+        "respiratory_rate": st.sampled_from([8, 15, 25]),
+        "spo2": st.sampled_from([87, 91, 98]),
+        "systolic_bp": st.sampled_from([90, 120]),
+        "temperature": st.sampled_from([35.0, 37, 39.1]),
+        "on_oxygen": st.booleans(),
+        "consciousness": st.sampled_from("ACU"),
+        "sport_mode": st.booleans(),
+    },
+)
+
+
+def _at_seconds(member: dict[str, Any]) -> bytes:
+    at = NOON - timedelta(hours=1) + timedelta(seconds=member["seconds"] // 20 * 20)
+    return json.dumps(member | {"timestamp": at.strftime(PLAIN)}).encode()
+
+
+@given(st.data())
+@examples(150)
+def test_scores_of_late_and_partial_readings_match_the_oracle_however_they_are_cut(data: st.DataObject) -> None:
+    some = parts_of_vitals.map(_at_seconds)
+    batches = data.draw(st.lists(st.lists(some, min_size=1, max_size=12), min_size=2, max_size=6))
+    events = micro_batches(*batches)
+    outcome = process(events, VITALS)
+    assert differences(outcome, flat(events), oracle.VITALS) == []
+    assert as_rows(outcome) == as_rows(process([flat(events[:2]), flat(events[2:])], VITALS))
+    assert as_rows(outcome) == as_rows(process([flat(events)], VITALS))
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))

@@ -1,0 +1,31 @@
+"""The vitals domain in Dagster: its stream and its gold tables."""
+
+from assets.gold import DailyGold
+from assets.slots import Slots
+from assets.stream.contract import Contract
+from assets.vitals import gold, rules, silver
+from assets.vitals.contract import STREAM, Vitals, VitalsAlerts, VitalsPayload
+from assets.vitals.slots import vitals_slots
+from assets.vitals.tables import NEWS2, VITALS_DAILY, VITALS_MINUTE, VitalsSlots
+
+CONTRACT = Contract(
+    stream=STREAM,
+    payload=VitalsPayload,
+    silver=Vitals,
+    alerts=VitalsAlerts,
+    keys=("patient_id", "device_id"),
+    entity="patient_id",
+    values=(*silver.OBSERVATIONS, "is_sport_mode"),
+    clean=silver.clean,
+    alert_payload=rules.alert_payload,
+    windows=rules.WINDOWS,
+    scores=(rules.NEWS2,),
+    rules=rules.RULES,
+)
+
+SLOTS = Slots(CONTRACT.tables.silver, VitalsSlots, vitals_slots, entity="patient_id")
+GOLD = (
+    DailyGold(VITALS_MINUTE, SLOTS, lambda slots, _: gold.vitals_minute_of(slots)),
+    DailyGold(VITALS_DAILY, SLOTS, lambda slots, _: gold.vitals_daily_of(slots)),
+    DailyGold(NEWS2, SLOTS, gold.news2_of, days_back=1, of_days_back=gold.LAST_MINUTES),
+)

@@ -1,0 +1,36 @@
+"""How a benchmark reaches hubs, by the name of a transport, so that another one is measured by the same benchmark."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from resources.event_hubs import EventHubsNamespace
+from resources.event_source import EventSource, Publisher
+from tests.emulator.hub import RunningHub
+
+
+class Hubs(Protocol):
+    """What has hubs to read and to write."""
+
+    def source(self, name: str, /) -> EventSource:
+        """A hub to read from."""
+
+    def publisher(self, name: str, /) -> AbstractContextManager[Publisher]:
+        """A hub to write to."""
+
+
+class Transport(NamedTuple):
+    """A kind of hubs: `start` starts local ones, each as ``name:partitions``, and yields their address."""
+
+    start: Callable[[Sequence[str]], AbstractContextManager[str]]
+    connect: Callable[[str], Hubs]
+
+
+@contextmanager
+def _local_event_hubs(hubs: Sequence[str]) -> Iterator[str]:
+    with RunningHub(hubs) as hub:
+        yield hub.connection_string
+
+
+TRANSPORTS: Mapping[str, Transport] = MappingProxyType({"event-hubs": Transport(_local_event_hubs, EventHubsNamespace)})

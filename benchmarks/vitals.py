@@ -1,0 +1,119 @@
+"""Vital signs of 1,000 patients at 1 Hz: from a micro-batch's pull to its commit, and from an event to its alert.
+
+The reference, in the same run and on the same kind of hub, receives the same load and appends the bodies to one table.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from assets.vitals.assets import CONTRACT
+from benchmarks.latency import quantiles, seconds_of
+from benchmarks.report import Figures, say, show
+from benchmarks.transports import TRANSPORTS
+from benchmarks.workers import Worker
+from resources.event_source import EventSource
+from resources.lake import Lake
+
+PATIENTS = 1000
+SECONDS, QUICK_SECONDS = 600.0, 12.0
+BARE_SECONDS, QUICK_BARE_SECONDS = 60.0, 5.0
+STARTING_S = 3.0
+"""How long the patients send before the session, and after the reference has ended."""
+COMMIT_INTERVAL_S = 0.5
+"""Sessions commit every 2 seconds by default, so most of the wait would be for the commit to begin."""
+HUBS = ("vitals:4", "bare:4", "alerts:4")
+TARGET_COMMIT_P99_S = 1.0
+
+
+class _Alert(msgspec.Struct):
+    alert_id: str
+
+
+def run(*, quick: bool = False, transport: str = "event-hubs") -> Figures:
+    """A session and the reference, one after the other, each beside the patients that send."""
+    seconds, bare_seconds = (QUICK_SECONDS, QUICK_BARE_SECONDS) if quick else (SECONDS, BARE_SECONDS)
+    kind = TRANSPORTS[transport]
+    with kind.start(HUBS) as address, TemporaryDirectory(prefix="bench-") as folder:
+        same = {"transport": transport, "address": address}
+        lake = str(Path(folder) / "lake")
+        say(f"A session for {seconds:.0f} s …")
+        session = _measured(
+            same | {"hub": "vitals"},
+            {"work": "session", "alerts_hub": "alerts", "lake": lake, "commit_interval_s": COMMIT_INTERVAL_S},
+            seconds,
+        )
+        waits = _alert_waits(kind.connect(address).source("alerts"), lake)
+        say(f"The reference for {bare_seconds:.0f} s …")
+        bare = _measured(same | {"hub": "bare"}, {"work": "bare", "table": str(Path(folder) / "bare")}, bare_seconds)
+    figures: Figures = {
+        "transport": transport,
+        "patients": PATIENTS,
+        "pull_to_commit": quantiles(np.array(session.pop("pull_to_commit_s"))),
+        "commit": quantiles(np.array(session.pop("commit_s"))),
+        "event_to_alert": quantiles(waits),
+        "bare_pull_to_commit": quantiles(np.array(bare.pop("pull_to_commit_s"))),
+        "session": session,
+        "bare": bare,
+    }
+    _show(figures, seconds)
+    return figures
+
+
+def _measured(hub: dict[str, Any], options: dict[str, Any], seconds: float) -> Figures:
+    """The figures of a process that works for some seconds, while the patients send before and after it, too."""
+    patients = Worker("vitals_worker", work="patients", count=PATIENTS, seconds=seconds + 2 * STARTING_S, **hub)
+    found: Figures = Worker("vitals_worker", seconds=seconds, **options, **hub).figures()
+    found["sent"] = patients.figures()
+    return found
+
+
+def _alert_waits(alerts: EventSource, lake: str) -> Any:
+    """How long after its event each alert was published, in seconds.
+
+    Events that waited for the session to start are left out: those that were received before its first micro-batch.
+    """
+    decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
+    ids, published_ms = [], []
+    waiting = sum(tail.last + 1 for tail in alerts.state().tails.values())
+    with alerts.receive({}) as receiver:
+        while waiting > 0:
+            for pulled in receiver.take(timeout=5.0):
+                waiting -= len(pulled.bodies)
+                for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
+                    found = decoder.decode(body or b"")
+                    for alert in found if isinstance(found, list) else [found]:
+                        ids.append(alert.alert_id)
+                        published_ms.append(enqueued_ms)
+    tables = {table.layer: Lake(lake).table(table).scan() for table in CONTRACT.tables}
+    first = tables["bronze"].select(pl.col("pulled_at").min()).collect().item()
+    stored = tables["alerts"].filter(pl.col("received_at") > first).select("alert_id", "received_at").collect()
+    joined = pl.DataFrame({"alert_id": ids, "published_ms": published_ms}).join(stored, on="alert_id")
+    return (joined["published_ms"] - joined["received_at"].dt.epoch("ms")).to_numpy() / 1000
+
+
+def _show(figures: Figures, seconds: float) -> None:
+    session = figures["session"]
+    show(
+        f"Vital signs of {PATIENTS:,} patients at 1 Hz over {figures['transport']}, s",
+        ("", "count", "p50", "p99", "max"),
+        [
+            [f"pull to commit (wanted: p99 ≤ {TARGET_COMMIT_P99_S:.0f})", *seconds_of(figures["pull_to_commit"])],
+            ["  of it the commit of four tables", *seconds_of(figures["commit"])],
+            ["event to alert", *seconds_of(figures["event_to_alert"])],
+            ["reference: pull to commit of one plain table", *seconds_of(figures["bare_pull_to_commit"])],
+        ],
+    )
+    show(
+        "The session",
+        ("", ""),
+        [
+            ["readings, alerts", f"{session['rows']['silver']:,}, {session['rows']['alerts']:,}"],
+            ["CPU, cores", f"{session['cpu_s'] / seconds:.2f}"],
+            ["peak RSS, MB", f"{session['peak_rss_mb']:.0f}"],
+        ],
+    )
