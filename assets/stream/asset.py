@@ -188,11 +188,11 @@ def _log_rebuilt(context: dg.AssetExecutionContext, contract: Contract, rebuilt:
 
 
 class _Live:
-    """Shows in the UI what a session does: each report has the counts since the one before."""
+    """Shows in the UI what a session does: each report has the counts since the session began."""
 
     def __init__(self, context: dg.AssetExecutionContext, contract: Contract) -> None:
         self._context, self._contract = context, contract
-        self._reported, self._reported_at = Totals(), -math.inf
+        self._reported_at = -math.inf
         self._day = datetime.now(UTC).date()
 
     def report(self, totals: Totals) -> None:
@@ -200,22 +200,19 @@ class _Live:
         today = datetime.now(UTC).date()
         if time.monotonic() - self._reported_at < LIVE_EVERY_S and today == self._day:
             return
-        for role, counts in self._since(totals).items():
+        for role, counts in _metadata(self._contract, totals).items():
             self._log(role, counts)
-        self._reported, self._reported_at, self._day = totals, time.monotonic(), today
+        self._reported_at, self._day = time.monotonic(), today
 
     def results(self, totals: Totals, requested: date) -> Outputs:
         """The last report: as results of the run for the day that it was requested for."""
-        for role, counts in self._since(totals).items():
+        for role, counts in _metadata(self._contract, totals).items():
             key = table_key(self._contract.tables[role].name)
             if self._day == requested and key in self._context.selected_asset_keys:
                 yield dg.MaterializeResult(key, metadata=counts)
             else:
                 # A session writes all tables of the stream, whatever was selected with bronze.
                 self._log(role, counts)
-
-    def _since(self, totals: Totals) -> dict[str, dict[str, Any]]:
-        return _metadata(self._contract, totals.since(self._reported))
 
     def _log(self, role: str, counts: Mapping[str, Any]) -> None:
         key = table_key(self._contract.tables[role].name)

@@ -161,15 +161,6 @@ class Totals:
         }
         return Totals(**sums, reached={**self.reached, **later.reached}, alerts_withheld=later.alerts_withheld)
 
-    def since(self, earlier: "Totals") -> "Totals":
-        """Without what was done before; `earlier` are the totals of then."""
-        differences = {
-            each.name: getattr(self, each.name) - getattr(earlier, each.name)
-            for each in fields(self)
-            if each.name not in ("reached", "alerts_withheld")
-        }
-        return Totals(**differences, reached=self.reached, alerts_withheld=self.alerts_withheld)
-
 
 class Session:
     """One session of one stream.

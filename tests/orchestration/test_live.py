@@ -335,7 +335,7 @@ def test_the_system_runs_until_it_is_interrupted(command):
     assert not is_open(web_port)
     assert not is_open(command.port)
     assert runs_at_work(command) == []
-    log = (command.home / "logs" / "dagster.log").read_text()
+    log = "\n".join((command.home / "logs" / f"{name}.log").read_text() for name in ("dagster", "warm"))
     events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith('{"time"')]
     assert {"session started", "session ended"} <= set(events)
 
