@@ -27,7 +27,8 @@ class Table:
     @property
     def schema(self) -> pl.Schema:
         """Column names and Polars types, in the order of the contract."""
-        return self.rows.create_empty().schema
+        # An empty frame would start the engine, and a process that has started it cannot be forked.
+        return pl.Schema({name: column.dtype for name, column in self.rows.columns().items()})
 
     @property
     def required(self) -> list[str]:
