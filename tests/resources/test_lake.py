@@ -92,7 +92,7 @@ def test_a_writer_that_was_faster_makes_the_other_one_fail(lake: Lake, write: st
             [frame(2)], f"ingest_date = '{MONDAY}'", transactions={APP: 7}, expected={APP: 7}
         ),
     }
-    with pytest.raises(ConcurrentWriteError, match="another (writer was faster|session writes)"):
+    with pytest.raises(ConcurrentWriteError, match=r"another (writer was faster|session writes)"):
         writes[write]()
     assert numbers(table) == [1, 99]
     assert table.transactions([APP]) == {APP: 8}
