@@ -18,12 +18,12 @@ def test_readings_are_published_drained_and_shown_and_a_new_topic_is_accepted(tm
     with Broker() as broker:
         settings: dict[str, Any] = {
             "PULSELAKE_KAFKA_BOOTSTRAP": broker.cluster.bootstrap,
-            "PULSELAKE_TRANSPORTS": "glucose_readings=kafka,device_readings=kafka,alerts=kafka",
+            "PULSELAKE_TRANSPORTS": "glucose_readings=kafka,device_readings=kafka,vitals=kafka,alerts=kafka",
         }
         missing = command.run("publish", "glucose", "one.ndjson", code=1, **settings)
         said = " ".join(missing.err.split())
         assert f"Kafka topic 'glucose_readings' at {broker.cluster.bootstrap}" in said
-        for topic in ("glucose_readings", "device_readings", "alerts"):
+        for topic in ("glucose_readings", "device_readings", "patient-data", "alerts"):
             broker.create(topic, 2)
         command.run("publish", "glucose", "one.ndjson", **settings)
         sent = command.run("generate", "--stream", "devices", "--backlog", "30", "--patients", "3", **settings)
