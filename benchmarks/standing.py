@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -123,10 +124,15 @@ def _store_past_days(settings: Settings) -> list[date]:
                 namespace.source(CONTRACT.stream),
                 publisher,
                 limits=SessionLimits(until_caught_up=True),
-                clock=lambda at=at: at,  # type: ignore[misc]
+                clock=partial(_same, at),
             ).run()
         days.append(at.date())
     return days
+
+
+def _same(instant: datetime) -> datetime:
+    """A clock that stands."""
+    return instant
 
 
 def _measured(settings: Settings, plan: Plan, days: list[date]) -> Figures:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from assets.stream.contract import Contract
-from assets.stream.session import check_identity
+from assets.stream.session import identified
 from assets.stream.store import StreamStore
 from resources.event_source import EventSource, HubState
 from resources.lake import Lake
@@ -62,7 +62,7 @@ def backlog(contract: Contract, lake: Lake, source: EventSource) -> Backlog:
     # Whoever only looks creates no tables.
     if store.bronze.exists():
         store.look(hub.tails)
-        check_identity(source.name, contract.stream, hub, store)
+        hub = identified(source, contract.stream, hub, store)
         bronze, silver = (store.of_hub(store.offsets(role)) for role in ("bronze", "silver"))
         has_unpublished_alerts, older_events = store.has_unpublished(), store.older_events_behind()
     return Backlog(

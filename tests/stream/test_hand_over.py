@@ -1,9 +1,8 @@
 """A session follows another one, and rebuilds take their turn, without a gap and without two that write."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,11 @@ from assets.stream.rebuild import rebuild, replay
 from assets.stream.rederive import derive, swap
 from assets.stream.session import Session, SessionLimits, Totals
 from resources.event_hubs import EventHubsNamespace
-from resources.event_source import EventSource
+from resources.event_source import EventSource, Publisher
 from resources.lake import Lake
 from resources.leases import Lease
 from tests.emulator.hub import RunningHub
+from tests.stream.feeding import PATIENCE_S, feeding, wait_until
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, lake_in, reading
 from tests.stream.tables import assert_exact, rows
@@ -27,7 +27,6 @@ from tests.stream.test_exactness import send, source_of
 pytestmark = pytest.mark.service
 
 LIMITS = SessionLimits(trigger_s=0.02, commit_interval_s=0.1)
-PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -69,33 +68,8 @@ class Running:
         return self.join()
 
 
-def wait_until(is_so: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-
-
-@contextmanager
-def feeding(hub: RunningHub, sent: list[bytes]) -> Iterator[None]:
-    """Sends a high reading of one of three patients every 20 ms."""
-    stop = threading.Event()
-
-    def feed() -> None:
-        with EventHubsNamespace(hub.connection_string).publisher("glucose") as publisher:
-            while not stop.wait(0.02):
-                at, patient = datetime.now(UTC), len(sent) % 3
-                event = body(reading(0, 200 + len(sent) % 7, patient=patient, timestamp=at.isoformat()))
-                publisher.publish([event], [str(patient)])
-                sent.append(event)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def publisher_of(hub: RunningHub) -> AbstractContextManager[Publisher]:
+    return EventHubsNamespace(hub.connection_string).publisher("glucose")
 
 
 def has_more(lake: Lake, readings: int) -> bool:
@@ -109,7 +83,7 @@ def is_active(lake: Lake, name: str) -> bool:
 
 def test_sessions_follow_each_other_without_losing_or_doubling_anything(hub: RunningHub, tmp_path: Path) -> None:
     lake, source, publisher, sent = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher(), list[bytes]()
-    with feeding(hub, sent):
+    with feeding(publisher_of(hub), sent):
         sessions = [Running(lake, source, "0", publisher)]
         wait_until(lambda: rows(lake, "silver").height, "the first commit")
         for number in range(1, 4):
@@ -156,7 +130,7 @@ def test_whoever_makes_todays_rows_anew_takes_a_turn_and_the_session_goes_on(
 ) -> None:
     lake, source, publisher, sent = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher(), list[bytes]()
     lease = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, work)
-    with feeding(hub, sent):
+    with feeding(publisher_of(hub), sent):
         session = Running(lake, source, "0", publisher)
         wait_until(lambda: rows(lake, "silver").height > 50, "some commits")
         if work == "rebuild":

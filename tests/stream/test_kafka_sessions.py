@@ -1,9 +1,6 @@
 """Sessions that read Kafka: real Delta tables hold every event once, whatever offsets and brokers do."""
 
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -23,10 +20,11 @@ from resources.lake import Lake
 from resources.leases import Lease
 from tests.midnight import wait_out_midnight
 from tests.services.kafka import Broker, MockCluster, send, send_in_transactions
+from tests.stream.feeding import feeding, wait_until
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, hub_with, lake_in, parts, reading, run_session, troubled_bodies
 from tests.stream.tables import assert_exact, assert_follows_bronze, bronze_events, rows
-from tests.stream.test_hand_over import Running, has_more, is_active, wait_until
+from tests.stream.test_hand_over import Running, has_more, is_active
 
 pytestmark = pytest.mark.service
 
@@ -174,33 +172,11 @@ def test_partitions_that_are_added_while_a_session_runs_are_stored(
     assert failed_checks(lake) == []
 
 
-@contextmanager
-def feeding(source: KafkaSource, sent: list[bytes]) -> Iterator[None]:
-    """Sends a high reading of one of three patients every 20 ms."""
-    stop = threading.Event()
-
-    def feed() -> None:
-        with publisher(source.cluster, source.name) as sender:
-            while not stop.wait(0.02):
-                at, patient = datetime.now(UTC), len(sent) % 3
-                event = body(reading(0, 200 + len(sent) % 7, patient=patient, timestamp=at.isoformat()))
-                sender.publish([event], [str(patient)])
-                sent.append(event)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_sessions_hand_over_beside_each_other_without_losing_or_doubling_anything(
     source: KafkaSource, tmp_path: Path
 ) -> None:
     lake, alerts, sent = lake_in(tmp_path), MemoryPublisher(), list[bytes]()
-    with feeding(source, sent):
+    with feeding(publisher(source.cluster, source.name), sent):
         sessions = [Running(lake, source, "0", alerts)]
         wait_until(lambda: rows(lake, "silver").height, "the first commit")
         for number in range(1, 4):

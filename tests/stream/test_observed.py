@@ -21,11 +21,12 @@ from resources.metrics_endpoint import served
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
 from tests.scraped import Scraped, scrape
+from tests.stream.feeding import PATIENCE_S, wait_until
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, hub_with, lake_in, reading, run_session
 from tests.stream.tables import rows
 from tests.stream.test_exactness import send, source_of
-from tests.stream.test_hand_over import LIMITS, PATIENCE_S, wait_until
+from tests.stream.test_hand_over import LIMITS
 
 CANARY = "canary-4711"
 STREAM = CONTRACT.stream
