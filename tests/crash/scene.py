@@ -32,6 +32,7 @@ from resources.event_hubs import EventHubsNamespace, EventHubsSource
 from resources.event_hubs_publisher import EventHubsPublisher
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake
+from resources.settings import DEFAULT_HUBS
 from tests.midnight import wait_out_midnight
 from tests.stream import oracle
 from tests.stream.tables import assert_exact, bronze_events, rows
@@ -126,7 +127,7 @@ def session_worker(connection_string: str, lake: Lake, log: Path) -> Worker:
 
 
 def source_of(connection_string: str, contract: Contract = CONTRACT) -> EventHubsSource:
-    return EventHubsNamespace(connection_string).source(contract.stream)
+    return EventHubsNamespace(connection_string).source(DEFAULT_HUBS.get(contract.stream, contract.stream))
 
 
 def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes], stream: Stream = GLUCOSE) -> None:

@@ -67,9 +67,9 @@ def test_markers_of_transactions_are_gaps_and_not_the_newest_event(
     state = source.state()
     assert not state.is_gapless
     assert state.tails[0] == Tail(0, 5, given=6)
-    [pulled] = taken_from(source, 4)
-    assert pulled.sequence_numbers == [0, 1, 3, 5]
-    assert pulled.expired == 0
+    taken = taken_from(source, 4)
+    assert [number for pulled in taken for number in pulled.sequence_numbers] == [0, 1, 3, 5]
+    assert not any(pulled.expired for pulled in taken)
 
 
 def test_of_a_log_that_ends_in_many_markers_the_newest_event_is_found(
@@ -153,8 +153,7 @@ def test_a_message_without_a_body_is_told_apart_from_an_empty_one(
     mock_cluster: MockCluster, topic: str, source: KafkaSource
 ) -> None:
     mock_cluster.send(topic, [None, b"", b"body"], key=b"k")
-    [pulled] = taken_from(source, 3)
-    assert pulled.bodies == [None, b"", b"body"]
+    assert [body for pulled in taken_from(source, 3) for body in pulled.bodies] == [None, b"", b"body"]
 
 
 @pytest.mark.parametrize(
