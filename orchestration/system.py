@@ -9,13 +9,16 @@ from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
+from assets.adverse_events import assets as adverse_events
 from assets.archived import RETENTION
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
+from assets.gold_alerts import GoldAlerts
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
 from orchestration.proofs import require_proof
 from resources.analytics import Analytics
@@ -45,7 +48,8 @@ class Stream:
 
     short: str
     contract: Contract
-    gold: Sequence[DailyGold | DerivedGold]
+    gold: Sequence[DailyGold | DerivedGold | VersionedGold]
+    gold_alerts: tuple[GoldAlerts, ...] = ()
 
     def __post_init__(self) -> None:
         require_proof(self.contract)
@@ -61,6 +65,16 @@ class Stream:
         return [gold for gold in self.gold if isinstance(gold, DailyGold)]
 
     @property
+    def whole_gold(self) -> list[DerivedGold | VersionedGold]:
+        """Gold that is brought up to date as a whole."""
+        return [gold for gold in self.gold if not isinstance(gold, DailyGold)]
+
+    @property
+    def published(self) -> list[Table]:
+        """The tables of alerts, which are published."""
+        return [self.contract.tables.alerts, *(each.table for each in self.gold_alerts)]
+
+    @property
     def kept_slots(self) -> list[Table]:
         """The tables from which daily gold is added up. They are not for SQL: not every date is in them."""
         return list(dict.fromkeys(gold.slots.table for gold in self.daily_gold))
@@ -70,6 +84,7 @@ STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
     Stream("vitals", vitals.CONTRACT, vitals.GOLD),
+    Stream("adverse_events", adverse_events.CONTRACT, adverse_events.GOLD, (adverse_events.SIGNAL_ALERTS,)),
 )
 
 
@@ -91,7 +106,11 @@ def stream(name: str) -> Stream:
 
 def tables() -> list[Table]:
     """All tables of the lake."""
-    of_streams = [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+    of_streams = [
+        table
+        for each in STREAMS
+        for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
+    ]
     return [*of_streams, RETENTION]
 
 
