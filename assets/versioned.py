@@ -112,11 +112,12 @@ class VersionedGold:
             changed = self._changed(store, known, reached)
             if changed is not None:
                 frames, predicate = self._moved(gold, part, _Part(store, known), changed)
+        self._refuse_replaced(lake, reached)
         if frames is None:
             gold.append(pl.DataFrame(schema=self.table.schema), transactions=marks, expected=log)
             return 0
         return gold.replace(
-            self._unless_replaced(frames, lake, reached),
+            frames,
             predicate,
             transactions=marks,
             expected={name: log.get(name) for name in marks},
@@ -125,11 +126,8 @@ class VersionedGold:
             renew=predicate is None,
         )
 
-    def _unless_replaced(
-        self, frames: Iterator[pl.DataFrame], lake: Lake, reached: "_Reached"
-    ) -> Iterator[pl.DataFrame]:
-        """The frames, unless rows of silver were replaced while they were computed."""
-        yield from frames
+    def _refuse_replaced(self, lake: Lake, reached: "_Reached") -> None:
+        """Refuses to go on if rows of silver were replaced before all of its tables were opened."""
         now = _reached(StreamStore(self.contract, lake))
         if now is None or (now.silver, now.replaced) != (reached.silver, reached.replaced):
             raise ConcurrentWriteError(
@@ -221,13 +219,15 @@ class CurrentGold(VersionedGold):
     ) -> tuple[Iterator[pl.DataFrame] | None, str | None]:
         is_changed = pl.col(self.contract.entity).is_in(changed.implode())
         new = self._computed(now.of(changed))
-        old = gold.scan().filter(is_changed).select(pl.col(self._partition).unique()).collect().to_series()
+        # deltalake asks for frames where no table can be opened.
+        stored = gold.scan()
+        old = stored.filter(is_changed).select(pl.col(self._partition).unique()).collect().to_series()
         months = pl.concat([old, new[self._partition]]).unique().sort().to_list()
 
         def frames() -> Iterator[pl.DataFrame]:
             for month in months:
                 of_month = pl.col(self._partition) == month
-                rest = gold.scan().filter(of_month, ~is_changed).collect()
+                rest = stored.filter(of_month, ~is_changed).collect()
                 yield pl.concat([rest, new.filter(of_month)])
 
         listed = ", ".join(f"'{month.isoformat()}'" for month in months)

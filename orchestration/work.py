@@ -179,8 +179,8 @@ def refresh_gold(stream: Stream, lake: Lake, say: Say = silent, settings: Settin
         rows = _refresh(gold, lake)
         if rows is not None:
             written[gold.table.name] = rows
-    for alerts in stream.gold_alerts if settings else ():
-        if alerts.is_pending(lake):
+    for alerts in stream.gold_alerts:
+        if settings is not None and alerts.is_pending(lake):
             hub = partial(sources.publisher, settings, ALERTS_HUB)
             try:
                 raised = twice(partial(alerts.refresh, lake, hub, datetime.now(UTC)))

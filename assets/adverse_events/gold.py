@@ -56,8 +56,8 @@ def reactions_by_age_group(rows: Rows) -> pl.LazyFrame:
 
 def age_group(years: pl.Expr) -> pl.Expr:
     """The group of an age in years."""
-    groups = years.cut(FIRST_YEARS, labels=AGE_GROUPS, left_closed=True)
-    return groups.cast(pl.String).fill_null(UNKNOWN)
+    below = (pl.when(years < first).then(pl.lit(name)) for first, name in zip(FIRST_YEARS, AGE_GROUPS, strict=False))
+    return pl.coalesce(*below, pl.when(years.is_not_null()).then(pl.lit(AGE_GROUPS[-1])), pl.lit(UNKNOWN))
 
 
 def overdose_trend(rows: Rows) -> pl.LazyFrame:
@@ -86,7 +86,7 @@ def signal_counts(rows: Rows) -> pl.LazyFrame:
         substances.join(reactions, on=_POSITION).select("substance", "reactionmeddrapt"),
         substances.select("substance", reactionmeddrapt=nothing),
         reactions.select("reactionmeddrapt", substance=nothing).select("substance", "reactionmeddrapt"),
-        rows["silver"].select(substance=nothing, reactionmeddrapt=nothing),
+        rows["silver"].select("safetyreportid", substance=nothing, reactionmeddrapt=nothing).drop("safetyreportid"),
     ]
     return pl.concat(counted).group_by("substance", "reactionmeddrapt").agg(report_count=_report_count)
 

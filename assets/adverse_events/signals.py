@@ -91,7 +91,7 @@ def disproportionality(cells: pl.LazyFrame) -> pl.LazyFrame:
 
 def _ratio(above: pl.Expr, below: pl.Expr) -> pl.Expr:
     """A ratio that is neither zero nor infinite, else null."""
-    return pl.when(above > 0, below > 0).then(above / below)
+    return pl.when(above > 0, below > 0, (above / below).is_finite()).then(above / below)
 
 
 def _finite(value: pl.Expr) -> pl.Expr:
