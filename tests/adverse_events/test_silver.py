@@ -10,18 +10,17 @@ import pytest
 
 from assets.adverse_events.assets import CONTRACT
 from assets.stream.decode import Decoder
-from assets.stream.known import Known
-from assets.stream.process import Outcome, Processor
+from assets.stream.process import Outcome
 from tests.adverse_events import reports
 from tests.adverse_events.reports import Report, bodies, drug, reaction, report, some_reports
-from tests.stream.batches import process
+from tests.stream.batches import process_bodies
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REAL: list[Report] = json.loads((FIXTURES / reports.FIXTURE).read_text())["results"]
 
 
 def outcome(*some: bytes) -> Outcome:
-    return process(Processor(CONTRACT, Known.nothing(CONTRACT)), list(some))
+    return process_bodies(*some, contract=CONTRACT)
 
 
 def silver(**more: Any) -> dict[str, Any]:
@@ -99,7 +98,9 @@ def test_an_age_is_converted_by_its_unit(age: Any, unit: Any, years: float | Non
     assert row["patientonsetage"] == (int(given) if given.lstrip("-").isdigit() else None)
 
 
-@pytest.mark.parametrize(("text", "day"), [("20260110", "2026-01-10"), ("202601", "2026-01-01"), ("2026", "2026-01-01")])
+@pytest.mark.parametrize(
+    ("text", "day"), [("20260110", "2026-01-10"), ("202601", "2026-01-01"), ("2026", "2026-01-01")]
+)
 def test_a_date_may_be_a_day_a_month_or_a_year(text: str, day: str) -> None:
     row = silver(receiptdate=text)
     assert str(row["receiptdate"]) == day
@@ -139,7 +140,10 @@ ANY: dict[str, Any] = {"reaction": [reaction("Rash")]}
         (report(patient={"drug": {}}), "bad_type:patient.drug"),
         (report(patient={"drug": [drug("A"), drug(["B"])]}), "bad_type:patient.drug[].medicinalproduct"),
         (report(patient={"reaction": [None]}), "bad_type:patient.reaction[]"),
-        (report(patient={"drug": [drug("A", openfda={"generic_name": "B"})]}), "bad_type:patient.drug[].openfda.generic_name"),
+        (
+            report(patient={"drug": [drug("A", openfda={"generic_name": 1})]}),
+            "bad_type:patient.drug[].openfda.generic_name",
+        ),
         (json.dumps(report(patient={"drug": [drug("\ud800")]})).encode(), "bad_type:patient"),
     ],
 )
