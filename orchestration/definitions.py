@@ -5,7 +5,7 @@ import dagster as dg
 from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reports import report_assets
-from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets
+from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
 from orchestration.jobs import gold_job, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, session_sensor
@@ -33,7 +33,7 @@ def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
         owners=[contract.owner if contract else OWNER],
         tags={"phi": "true" if contract is None or contract.phi else "false"},
     )
-    if contract is None or spec.key.path[0] != "silver":
+    if contract is None or spec.key != table_key(contract.tables.silver.name):
         return spec
     warned, failed = contract.max_silence, 4 * contract.max_silence
     return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(failed, warned))

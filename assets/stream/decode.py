@@ -388,8 +388,8 @@ def _check(payload: type[msgspec.Struct], fields: Sequence[msgspec.structs.Field
             if not declared.required:
                 continue
             raise ContractError(
-                f"Payload {payload.__name__}: the field {declared.name} is not read, but required; declare it as "
-                "`msgspec.Raw = msgspec.Raw()`."
+                f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which is not "
+                "read, so it cannot be required; give it the default `msgspec.Raw()`."
             )
         others = [kind for kind in kinds if not isinstance(kind, msgspec.inspect.StrType)]
         dtypes = [_dtype(kind) for kind in kinds]

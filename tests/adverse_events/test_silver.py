@@ -138,7 +138,10 @@ ANY: dict[str, Any] = {"reaction": [reaction("Rash")]}
         (report(version="one"), "bad_type:safetyreportversion"),
         (report(patient=[]), "bad_type:patient"),
         (report(patient={"drug": {}}), "bad_type:patient.drug"),
-        (report(patient={"drug": [drug("A"), drug(["B"])]}), "bad_type:patient.drug[].medicinalproduct"),
+        (
+            report(patient={"drug": [drug("A"), drug("B") | {"medicinalproduct": ["B"]}]}),
+            "bad_type:patient.drug[].medicinalproduct",
+        ),
         (report(patient={"reaction": [None]}), "bad_type:patient.reaction[]"),
         (
             report(patient={"drug": [drug("A", openfda={"generic_name": 1})]}),
