@@ -9,7 +9,7 @@ from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, tabl
 from orchestration.jobs import gold_job, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, session_sensor
-from orchestration.system import HUBS, SQL, STREAMS, tables, unions
+from orchestration.system import HUBS, SQL, STREAMS, tables, views
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.log_settings import set_up_from_settings
 from resources.reports import reports
@@ -23,7 +23,7 @@ contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
 golds = {stream.name: gold_job(stream) for stream in STREAMS}
 reports_of_lake = reports_job()
-report_tables = report_assets(reports(SQL / "reports"), tables(), unions())
+report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 
 
 def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -25,7 +25,7 @@ from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import reports, stored_reports
 from resources.settings import Settings
-from resources.table import Table, Union
+from resources.table import Table, View
 
 ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
@@ -50,6 +50,7 @@ class Stream:
     contract: Contract
     gold: Sequence[DailyGold | DerivedGold | VersionedGold]
     gold_alerts: tuple[GoldAlerts, ...] = ()
+    views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
         require_proof(self.contract)
@@ -84,7 +85,13 @@ STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
     Stream("vitals", vitals.CONTRACT, vitals.GOLD),
-    Stream("adverse_events", adverse_events.CONTRACT, adverse_events.GOLD, (adverse_events.SIGNAL_ALERTS,)),
+    Stream(
+        "adverse_events",
+        adverse_events.CONTRACT,
+        adverse_events.GOLD,
+        gold_alerts=(adverse_events.SIGNAL_ALERTS,),
+        views=adverse_events.VIEWS,
+    ),
 )
 
 
@@ -114,9 +121,9 @@ def tables() -> list[Table]:
     return [*of_streams, RETENTION]
 
 
-def unions() -> list[Union]:
-    """A view for each layer over the tables of all streams."""
-    return layers([each.contract for each in STREAMS])
+def views() -> list[View]:
+    """A view for each layer over the tables of all streams, and those that streams declare."""
+    return [*layers([each.contract for each in STREAMS]), *(view for each in STREAMS for view in each.views)]
 
 
 def open_lake(settings: Settings) -> Lake:
@@ -151,7 +158,7 @@ def analytics(lake: Lake, settings: Settings) -> Analytics:
     return Analytics(
         lake,
         [*tables(), *stored_reports(lake, reports(SQL / "reports"))],
-        unions(),
+        views(),
         memory_limit=settings.sql_memory,
         timeout_s=settings.sql_timeout_s,
     )

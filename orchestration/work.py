@@ -19,7 +19,7 @@ from assets.stream.rederive import derive, is_ahead, redate, swap
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals, check_identity
 from assets.stream.store import StreamStore
 from assets.versioned import VersionedGold
-from orchestration.system import SQL, Stream, open_lake, tables, unions
+from orchestration.system import SQL, Stream, open_lake, tables, views
 from resources import sources
 from resources.event_source import EventSource, HubUnavailableError, Tail
 from resources.lake import ConcurrentWriteError, Lake
@@ -216,7 +216,7 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
             break
         say(f"building report {report.name} …")
         try:
-            done = twice(partial(write_report, report_analytics(lake, tables(), unions()), report))
+            done = twice(partial(write_report, report_analytics(lake, tables(), views()), report))
             written[report.name] = done.rows
             if done.dates_left:
                 say(f"report {report.name}: {done.dates_left:,} older dates are left for the next time")

@@ -25,6 +25,7 @@ from assets.gold import DerivedGold
 from assets.gold_alerts import GoldAlerts
 from assets.stream.contract import Contract
 from assets.versioned import CountedGold, CurrentGold
+from resources.table import View
 
 CONTRACT = Contract(
     stream=STREAM,
@@ -57,5 +58,13 @@ GOLD = (
     CountedGold(CONTRACT, OVERDOSE_TREND, gold.overdose_trend, counts=(*REPORT_COUNTS, "suspect_report_count")),
     CountedGold(CONTRACT, SIGNAL_COUNTS, gold.signal_counts, counts=("report_count",)),
     DerivedGold(SAFETY_SIGNALS, SIGNAL_COUNTS, signals.safety_signals),
+)
+VIEWS = (
+    View(
+        "gold/serious_patient_adverse_event_report",
+        "One row of gold.patient_adverse_event_report of a serious report: what the original platform kept.",
+        [PATIENT_ADVERSE_EVENT_REPORT],
+        f"SELECT * EXCLUDE (serious) FROM {PATIENT_ADVERSE_EVENT_REPORT.sql_name} WHERE serious",
+    ),
 )
 SIGNAL_ALERTS = GoldAlerts(SAFETY_SIGNAL_CHANGES, SAFETY_SIGNALS, signal_alerts.changes, signal_alerts.events)

@@ -29,7 +29,7 @@ def hub_of(sent: list[Report], take: int = 40) -> MemoryHub:
     return hub
 
 
-def tables(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:
+def tables(lake: Lake) -> dict[str, list[str]]:
     """All rows by role, but for the moment at which they were pulled."""
     store = StreamStore(CONTRACT, lake)
     found = {role: table.scan().drop("pulled_at", strict=False).collect() for role, table in store.tables.items()}
