@@ -89,7 +89,8 @@ class Composer:
             return event
         # A reading and the one that contradicts it stay in order only within one partition.
         key = last.key if last and fault.label == labels.CONFLICT else event.key
-        return Event(key, spoiled.body, fault.label, spoiled.reason, spoiled.readings, spoiled.quarantined, 0, event.due)
+        body, reason, readings, quarantined = spoiled
+        return Event(key, body, fault.label, reason, readings, quarantined, due=event.due)
 
 
 def _before(block: Block, until: float) -> Block:
