@@ -68,7 +68,7 @@ def hub(
 
 @app.command()
 def generate(
-    stream: Annotated[str, typer.Option(help="glucose, devices or vitals.")] = "glucose",
+    stream: Annotated[str, typer.Option(help="glucose, devices, vitals or adverse_events.")] = "glucose",
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
@@ -79,7 +79,7 @@ def generate(
         int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")
     ] = None,
 ) -> None:
-    """Send readings of synthetic patients to a stream's hub."""
+    """Send readings of synthetic patients, or synthetic safety reports, to a stream's hub."""
     from generator.publisher import publish as send
     from generator.streams import STREAMS as GENERATED
     from generator.streams import events
