@@ -17,6 +17,8 @@ WRONG: Mapping[str, tuple[Any, ...]] = {
     "serious": (["1"], {"death": "1"}),
     "receiptdate": ([2024, 5, 1], {"year": "2024"}),
 }
+WRONG_IN_PATIENT: Mapping[str, Any] = {"reaction": "NAUSEA", "reaction[]": ["NAUSEA"], "drug": {"medicinalproduct": []}}
+"""By where it is, a value that is wrong there; `[]` is an element of a list."""
 
 
 def _without_openfda(reading: Reading, rng: Random) -> Reading:
@@ -75,13 +77,9 @@ def _with_neither(reading: Reading, rng: Random) -> tuple[Reading, str]:
 
 
 def _with_wrong_patient(reading: Reading, rng: Random) -> tuple[Reading, str]:
-    wrong: tuple[Reading, ...] = (
-        {"reaction": "NAUSEA"},
-        {"reaction": ["NAUSEA"]},
-        {"drug": "ASPIRIN"},
-        {"drug": {"medicinalproduct": []}},
-    )
-    return _with_patient(reading, **rng.choice(wrong)), "bad_type:patient"
+    path = rng.choice(tuple(WRONG_IN_PATIENT))
+    name = path.removesuffix("[]")
+    return _with_patient(reading, **{name: WRONG_IN_PATIENT[path]}), f"bad_type:patient.{path}"
 
 
 def _with_no_date(reading: Reading, rng: Random) -> tuple[Reading, str]:

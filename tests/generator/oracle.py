@@ -175,8 +175,10 @@ class ReportsJudge(Judge):
 
     def elements(self, patient: dict[str, Any], name: str) -> list[dict[str, Any]]:
         found = patient.get(name) or []
-        if not isinstance(found, list) or not all(isinstance(element, dict) for element in found):
-            raise Refused("bad_type:patient")
+        if not isinstance(found, list):
+            raise Refused(f"bad_type:patient.{name}")
+        if not all(isinstance(element, dict) for element in found):
+            raise Refused(f"bad_type:patient.{name}[]")
         return found
 
     def date(self, member: dict[str, Any], name: str) -> datetime:

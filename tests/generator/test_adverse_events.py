@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assets.adverse_events.assets import CONTRACT
 from generator.adverse_events import PLANTED, SUBSTANCE_OF
 from generator.drugs import REACTIONS, SUBSTANCES
 from generator.events import Event
 from generator.streams import adverse_events
+from tests.stream.batches import process_bodies
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 CONSTANTS: dict[str, Any] = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
@@ -251,6 +253,16 @@ def test_other_valid_forms_of_a_report_all_occur():
     assert any("reaction" not in patient for patient in patients)
     assert any(patient["drug"] == [] for patient in patients)
     assert any(not any("openfda" in drug for drug in patient["drug"]) for patient in patients)
+
+
+def test_the_stream_does_with_every_event_what_its_label_says(mixed):
+    outcome = process_bodies(*(event.body for event in mixed), contract=CONTRACT)
+    assert outcome.silver.height == sum(event.accepted for event in mixed)
+    assert outcome.duplicates["duplicates"].sum() == sum(event.duplicates for event in mixed)
+    reasons = Counter[str]()
+    for event in mixed:
+        reasons.update({event.reason: event.quarantined} if event.quarantined else {})
+    assert Counter(outcome.quarantine["reason"]) == reasons
 
 
 @pytest.mark.slow

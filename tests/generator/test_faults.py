@@ -59,7 +59,8 @@ def faulty(stream: str, **arguments: Any) -> list[Event]:
         (
             "adverse_events",
             {"safetyreportid", "patient"},
-            {"safetyreportid", "patient", "serious", "receiptdate"},
+            {"safetyreportid", "patient", "serious", "receiptdate"}
+            | {"patient.reaction", "patient.reaction[]", "patient.drug"},
             {"no_reaction_and_no_drug"},
         ),
     ],
