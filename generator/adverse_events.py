@@ -1,7 +1,7 @@
 """Drug safety reports of many organisations: new ones, follow-ups, and associations that a signal detection must find.
 
-What is a patient on the grid of time is here an organisation that sends reports. Drugs and reactions of a report are
-drawn independently of each other, except for the pairs in `PLANTED`.
+The patients of the time grid are here the organisations that send reports. Drugs and reactions of a report are drawn
+independently of each other, except for the pairs in `PLANTED`.
 """
 
 from collections import deque
@@ -100,10 +100,10 @@ PLANTED: Mapping[tuple[str, str], float] = {
 
 
 class Draw(NamedTuple):
-    """What chance says of one report, whatever of it is used."""
+    """The random choices for one report. A follow-up needs only some of them."""
 
     terms: list[int]
-    """Planted ones first; -1 is none."""
+    """Places in `REACTIONS`: first those that its substances bring with them, then ordinary ones. -1 is none."""
     reactions: int
     outcome: int
     substances: list[int]
@@ -155,7 +155,10 @@ class AdverseEvents:
         return Members([report.number for report in reports[::pack]], [written(report) for report in reports])
 
     def _numbers(self, due: NDArray[np.float64], pack: int) -> Ints:
-        """Microseconds at which reports are due: so runs that begin at different times share no number."""
+        """The microsecond at which each report is due, or the next one that is free.
+
+        So the reports of two runs share no number if the second one begins after the first has ended.
+        """
         count = np.arange(len(due) * pack)
         wanted = np.repeat((due * SECOND_US).astype(np.int64), pack) - count
         numbers = np.maximum.accumulate(np.maximum(wanted, self._last_number + 1)) + count
@@ -168,12 +171,13 @@ class AdverseEvents:
         if kind in (PLAIN, VARIED) and draw.is_follow_up and self._open:
             return self._follow_up(receipt, draw)
         report = self._first(receipt, number, draw)
-        # Others may not arrive at all: what follows them would be a second version without a first.
+        # A report of another kind may be spoiled or not be sent, so its second version would come without a first.
         if kind in (PLAIN, VARIED, LATE) and report.version:
             self._keep_open(report)
         return report
 
     def _keep_open(self, report: Report) -> None:
+        """Remembers a report that may be followed up, in place of the one that was remembered longest ago."""
         if len(self._open) < OPEN_REPORTS:
             self._open.append(report)
         else:
@@ -184,7 +188,7 @@ class AdverseEvents:
         terms = [term for term in dict.fromkeys(draw.terms) if term >= 0][: draw.reactions]
         roles = [SUSPECT] * draw.suspects + [INTERACTING if draw.is_interaction else CONCOMITANT] * MAX_DRUGS
         is_of_old = draw.is_of_old
-        # A few reports of old were received, they say, after their receipt.
+        # As in openFDA, some old reports say that they were received after their own date of receipt.
         delay = -draw.delay if is_of_old and self._may_precede else draw.delay
         return Report(
             number=f"{number}-{number % 9 + 1}" if is_of_old else str(number),
@@ -219,7 +223,7 @@ def _drug(role: int, draw: Draw, place: int) -> str:
 
 
 def _with_reaction(report: Report, draw: Draw) -> Report:
-    """A reaction more, where there is room: an ordinary one, for what is planted belongs to the draw's own drugs."""
+    """The report with one reaction more, if there is room: an ordinary one, as planted ones belong to other drugs."""
     term = draw.terms[-1]
     if len(report.reactions) == MAX_REACTIONS or term in map(term_of, report.reactions):
         return report
@@ -228,7 +232,7 @@ def _with_reaction(report: Report, draw: Draw) -> Report:
 
 
 def drawn(rng: np.random.Generator, count: int) -> Iterator[Draw]:
-    """So many independent draws."""
+    """The choices for `count` reports, independent of each other."""
 
     def whole(below: int) -> Ints:
         return rng.integers(below, size=count)
@@ -265,7 +269,7 @@ def drawn(rng: np.random.Generator, count: int) -> Iterator[Draw]:
 
 
 def _picked(chances: Chances, limits: Chances) -> Ints:
-    """Places by how likely each of them is. The last limit is 1 but for rounding, so it is not asked."""
+    """Places by their cumulative shares. The last limit is left out: rounding may leave it below 1."""
     return np.searchsorted(limits[:-1], chances, side="right")
 
 

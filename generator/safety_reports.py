@@ -1,6 +1,7 @@
 """How a drug safety report is written: one JSON object of the openFDA API, in which every value is a text.
 
-All but dates and numbers is written once and put together for each report. What a report says is not decided here.
+Fragments of JSON are prepared once; a report only puts them together, with its dates and its number. What a report
+says is decided elsewhere.
 """
 
 import json
@@ -43,15 +44,15 @@ class Report(NamedTuple):
 
     Attributes:
         number: its safetyreportid, which all versions share.
-        version: 0 in a report of old, which says none.
+        version: 0 in an old report, which does not say it.
         received: when its first version came, in days since 1970.
         receipt: when this version came.
         transmitted: a place in `DATE_FORMATS`: how its transmission date is written.
         origin: where it comes from.
-        harm: a place in `SERIOUSNESS`, which counts where the patient lives.
+        harm: a place in `SERIOUSNESS`, which is written unless the patient died.
         is_fatal: whether the patient died.
         patient: a piece of JSON.
-        reactions: places in `reaction_texts`.
+        reactions: places among the prepared reactions; see `reaction_place`.
         drugs: pieces of JSON.
     """
 
@@ -100,12 +101,12 @@ def day_text(day: int) -> str:
 
 
 def reaction_place(term: int, outcome: int) -> int:
-    """Where a reaction with an outcome stands among the written ones; who died of DEATH has no other outcome."""
+    """Where a reaction with an outcome stands among the prepared ones. The outcome of DEATH is always fatal."""
     return term * len(OUTCOMES) + (FATAL if REACTIONS[term] == "DEATH" else outcome)
 
 
 def term_of(place: int) -> int:
-    """The term of a written reaction."""
+    """The place in `REACTIONS` of a prepared reaction."""
     return place // len(OUTCOMES)
 
 
@@ -115,7 +116,7 @@ def _reaction(term: str, outcome: str | None) -> dict[str, str]:
 
 
 def _members(value: dict[str, Any]) -> str:
-    """The members of an object, ready for others to follow."""
+    """The members of an object as JSON that other members can follow."""
     return "".join(f"{json.dumps(name)}: {json.dumps(each)}, " for name, each in value.items())
 
 
@@ -125,7 +126,7 @@ _FATAL_HARM = _members({"serious": "1", "seriousnessdeath": "1"})
 
 
 def drug_texts(role: int) -> list[list[str]]:
-    """For each substance the ways in which a drug of it is written."""
+    """By substance, all fragments of a drug in that role."""
     return [
         [
             json.dumps({"drugcharacterization": str(role)} | drug)
@@ -138,7 +139,7 @@ def drug_texts(role: int) -> list[list[str]]:
 
 
 def generic(product: str) -> str:
-    """What a product's name says of its substance: upper case, without a final full stop."""
+    """A product's name in upper case, without a final full stop."""
     return product.strip().removesuffix(".").upper()
 
 
@@ -194,7 +195,7 @@ def _age(rng: Random) -> dict[str, str | None]:
 
 
 def modern_origin(rng: Random) -> Origin:
-    """Who sends a report of our days."""
+    """Where a recent report comes from."""
     country, sender, qualification = rng.choice(COUNTRIES), rng.choice(COMPANIES), rng.choice("11233555")
     head: dict[str, Any] = {"primarysourcecountry": country}
     if rng.random() < 0.8:
@@ -211,7 +212,7 @@ def modern_origin(rng: Random) -> Origin:
 
 
 def old_origin(rng: Random) -> Origin:
-    """Who sent a report in the years before 2014, when much was left out."""
+    """Where an old report comes from: before 2014 much was left out."""
     source = {"reportercountry": rng.choice(COUNTRY_NAMES), "qualification": rng.choice("1235")}
     tail = {"primarysource": source, "sender": {"senderorganization": "FDA-Public Use"}, "receiver": None}
     return Origin(_members({"fulfillexpeditecriteria": "1"}), f"{rng.choice(COMPANIES)[:5]}", _members(tail))
