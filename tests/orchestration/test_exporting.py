@@ -18,7 +18,7 @@ from orchestration import exporting
 from orchestration.exporting import ExportError, export, find, format_of, progress_bar
 from orchestration.processes import StoppedError
 from orchestration.system import tables, views
-from resources.analytics import Analytics, QueryError
+from resources.analytics import Analytics, QueryError, UnreadableTableError
 from resources.lake import Lake
 from resources.reports import Report, report_analytics, stored_reports, write_report
 from tests.orchestration.commands import command_line
