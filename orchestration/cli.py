@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.reference_cli import reference_commands
 from orchestration.terminal import err, fail, out, progress, report, sent
 
 if TYPE_CHECKING:
@@ -599,6 +600,9 @@ class _explained:
             raise typer.Exit(130)
         if issubclass(kind, explained):
             fail(str(error))
+
+
+app.add_typer(reference_commands(_settings, _explained), name="reference")
 
 
 if __name__ == "__main__":
