@@ -52,7 +52,9 @@ def reference_commands(
             rows = rows_of(chosen, _text_of(file), now.date(), file.name)
             lake = open_lake(settings())
             changes = put(lake, chosen, rows, valid_from=since, clock=_now, changed_by=by, replaces=replace)
-        _show(chosen, changes, since)
+        _show(chosen, changes)
+        if changes.rows.height:
+            _show_since(since)
 
     @commands.command()
     def show(
@@ -79,23 +81,41 @@ def reference_commands(
             )
         write(Result.of(rows.drop("is_deleted")), "table", sys.stdout)
 
+    @commands.command()
+    def generate(
+        patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 200,
+        seed: Annotated[int, typer.Option(help="The same seed gives the same people and devices.")] = 0,
+    ) -> None:
+        """Make up reference data of the patients and devices that `pulselake generate` sends readings of."""
+        from orchestration.reference import SINCE
+        from orchestration.reference import generate as make
+        from orchestration.system import open_lake
+
+        with _told(), explained():
+            made = make(open_lake(settings()), patients, seed)
+        for reference, changes in made:
+            _show(reference, changes)
+        _show_since(SINCE)
+
     return commands
 
 
-def _show(reference: "Reference", changes: "Changes", valid_from: datetime) -> None:
-    from assets.bitemporal import SAFETY_DELAY
-
+def _show(reference: "Reference", changes: "Changes") -> None:
     out.print(
         f"{reference.table.name}: {changes.added:,} added, {changes.changed:,} changed, {changes.ended:,} ended, "
         f"{changes.unchanged:,} unchanged.",
         highlight=False,
     )
-    if changes.rows.height:
-        out.print(
-            f"They hold for what was measured from {valid_from:%Y-%m-%d %H:%M:%S} UTC on, and count for readings that "
-            f"are pulled from {SAFETY_DELAY.total_seconds():.0f} s from now on.",
-            highlight=False,
-        )
+
+
+def _show_since(valid_from: datetime) -> None:
+    from assets.bitemporal import SAFETY_DELAY
+
+    out.print(
+        f"What is new holds for readings that were measured from {valid_from:%Y-%m-%d %H:%M:%S} UTC on and are pulled "
+        f"later than in {SAFETY_DELAY.total_seconds():.0f} s.",
+        highlight=False,
+    )
 
 
 def _now() -> datetime:

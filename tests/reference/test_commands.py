@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from assets.reference.tables import DEVICES, PATIENTS, REFERENCES
 from orchestration.cli import app
+from orchestration.reference import generate_if_empty
 from resources.settings import Settings
 from tests.reference.values import csv_of
 
@@ -34,7 +35,7 @@ def test_a_file_is_loaded_and_shown_as_of_an_instant():
     assert done.exit_code == 0, done.output
     assert "reference/patients: 2 added, 0 changed, 0 ended, 0 unchanged." in done.output
     assert "measured from 2026-01-01 00:00:00 UTC on" in done.output
-    assert "10 s from now on" in done.output
+    assert "pulled later than in 10 s" in done.output
     again = run("load", "reference.patients", some)
     assert again.output.splitlines() == ["reference/patients: 0 added, 0 changed, 0 ended, 2 unchanged."]
     other = file(csv_of(PATIENTS, {"patient_id": 2, "full_name": "C"}))
@@ -84,3 +85,14 @@ def test_loads_go_where_the_settings_say(home):
     run("load", "devices", file(csv_of(DEVICES, {"device_id": 1})))
     assert Settings().open_lake().table(DEVICES.table).count() == 1
     assert (home / "lake" / "reference" / "devices").exists()
+
+
+def test_generated_data_is_loaded_once_and_leaves_loaded_data_alone():
+    done = run("generate", "--patients", "5")
+    assert done.exit_code == 0, done.output
+    assert "reference/patients: 5 added" in done.output
+    assert "reference/devices: 10 added" in done.output
+    assert "reference/patients: 0 added, 0 changed, 0 ended, 5 unchanged." in run("generate", "--patients", "5").output
+    assert "reference/patients: 1 added, 0 changed, 0 ended, 5 unchanged." in run("generate", "--patients", "6").output
+    assert not generate_if_empty(Settings().open_lake(), 9)
+    assert "(6 rows)" in run("show", "patients", "--at", "2020-01-01").output
