@@ -437,6 +437,8 @@ def dev(
     from orchestration.home import locked
     from orchestration.live import Generators, Load, running
     from orchestration.processes import StoppedError, stop_on_signals
+    from orchestration.reference import generate_if_empty
+    from orchestration.system import open_lake
     from resources.metrics_endpoint import EndpointError, served
 
     settings, stop = _settings(), stop_on_signals()
@@ -451,6 +453,10 @@ def dev(
         for load in loads:
             load.events(None)
     generators = Generators(stop)
+    with _explained():
+        # Before anything is sent: a version counts some seconds after it is loaded.
+        if loads and generate_if_empty(open_lake(settings), patients):
+            err.print("Reference data of the synthetic patients is loaded.")
     err.print("Starting the hub and Dagster …")
     with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
         for load in loads:
