@@ -72,18 +72,27 @@ class AsOf:
             at: for each key the instant, UTC.
             known_by: for each key up to when versions are known, UTC.
         """
-        numbers, times = keys.fill_null(0).to_numpy(), _microseconds(at)
-        counts = np.searchsorted(self._known_at, _microseconds(known_by), side="right")
-        found: _Int64s = np.full(len(numbers), -1, dtype=np.int64)
-        for count in np.unique(counts) if len(counts) and (counts != counts[0]).any() else counts[:1]:
-            if count and count == len(self._known_at) and (counts == count).all():
-                found = self._state(int(count)).rows_of(numbers, times)
-            elif count:
-                of_count = np.flatnonzero(counts == count)
-                found[of_count] = self._state(int(count)).rows_of(numbers[of_count], times[of_count])
+        numbers = (keys.fill_null(0) if keys.has_nulls() else keys).to_numpy()
+        times, counts = _microseconds(at), np.searchsorted(self._known_at, _microseconds(known_by), side="right")
+        found = self._found(counts, numbers, times)
+        has_none = found < 0
+        if keys.has_nulls():
+            has_none |= keys.is_null().to_numpy()
         rows = pl.Series(found)
-        has_none = (rows < 0) | keys.is_null()
-        return rows.set(has_none, None) if has_none.any() else rows
+        return rows.set(pl.Series(has_none), None) if has_none.any() else rows
+
+    def _found(self, counts: NDArray[np.intp], numbers: _Int64s, times: _Int64s) -> _Int64s:
+        """The row for each key and instant, where the first so many versions are known; -1 where none holds."""
+        found: _Int64s = np.full(len(numbers), -1, dtype=np.int64)
+        if not len(counts):
+            return found
+        # What is pulled together knows the same.
+        if (counts == counts[0]).all():
+            return self._state(int(counts[0])).rows_of(numbers, times) if counts[0] else found
+        for count in set(counts.tolist()) - {0}:
+            of_count = np.flatnonzero(counts == count)
+            found[of_count] = self._state(count).rows_of(numbers[of_count], times[of_count])
+        return found
 
     def _state(self, count: int) -> "_State":
         """What was known after so many versions. Loads follow each other in time, and so do look-ups."""
@@ -123,14 +132,24 @@ class _State:
     def rows_of(self, numbers: _Int64s, times: _Int64s) -> _Int64s:
         """The row of the version that holds for each key and instant; -1 where none does."""
         places, is_known = self._places(numbers)
-        first, last = self._begins[places], self._begins[places + 1]
+        newest = self._begins[places + 1] - 1
+        rows = np.where(is_known, self._rows[newest], -1)
+        # Most readings are newer than every version of their key.
+        older = np.flatnonzero(is_known & (self._from[newest] > times))
+        if len(older):
+            rows[older] = self._older(places[older], times[older])
+        return rows
+
+    def _older(self, places: _Int64s, times: _Int64s) -> _Int64s:
+        """The same for keys, by their places, whose newest version does not hold yet."""
+        first = low = self._begins[places]
         # The first version that does not hold yet lies in [low, high].
-        low, high = first, last
+        high = self._begins[places + 1] - 1
         for _ in range(self._steps):
             middle = (low + high) >> 1
-            holds = (self._from[np.minimum(middle, len(self._from) - 1)] <= times) & (middle < high)
+            holds = (self._from[middle] <= times) & (middle < high)
             low, high = np.where(holds, middle + 1, low), np.where(holds, high, middle)
-        return np.where(is_known & (low > first), self._rows[low - 1], -1)
+        return np.where(low > first, self._rows[low - 1], -1)
 
     def _places(self, numbers: _Int64s) -> tuple[_Int64s, NDArray[np.bool_]]:
         """Which key each number is, and whether it is one."""

@@ -143,7 +143,7 @@ def _nothing_wrong(_: Row, __: date) -> Iterator[Wrong]:
     return iter(())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """A table of reference data.
 

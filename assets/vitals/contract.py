@@ -37,8 +37,8 @@ class Vitals(dy.Schema):
     """Vital signs of one patient at one instant, as far as one device measured them.
 
     Key: patient_id, device_id, measured_at; a reading without a device repeats another one without a device.
-    `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive). `device_model`, `age_years`
-    and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
+    `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive). `device_model`,
+    `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
     """
 
     patient_id = dy.Int64(nullable=False)
