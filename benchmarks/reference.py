@@ -6,6 +6,7 @@ Both keep the same state. The tables have 100,000 patients and their devices, in
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -61,7 +62,11 @@ def _load(lake: Lake, versions: int) -> None:
         }
         for reference, columns in given.items():
             at = LONG_AGO + version * timedelta(days=365)
-            put(lake, reference, _rows(reference, columns), valid_from=at, clock=lambda at=at: at)
+            put(lake, reference, _rows(reference, columns), valid_from=at, clock=partial(_same, at))
+
+
+def _same(at: datetime) -> datetime:
+    return at
 
 
 def _rows(reference: Reference, columns: dict[str, object]) -> pl.DataFrame:

@@ -154,7 +154,7 @@ def test_a_version_counts_only_once_every_session_must_know_it(tmp_path: Path) -
     load_devices(lake, {10: "One"}, known_at=NOON)
     for number, after in enumerate((SAFETY_DELAY - SECOND, SAFETY_DELAY)):
         hub.send([body(reading(number))], NOON)
-        run_session(lake, hub, clock=lambda after=after: NOON + after)
+        run_session(lake, hub, clock=ticking(NOON + after, step=timedelta(0)))
     assert rows(lake, "silver")["device_model"].to_list() == [None, "One"]
 
 
