@@ -90,14 +90,15 @@ def _measured(case: Case, lake: Lake) -> Figures:
                 if number >= case.warm:
                     taken[name].append(seconds)
                 engines[name].forget()
-    without, with_ = (1000 * median(taken[name]) for name in ("without", "with"))
-    return {
-        "case": case.name,
-        "rows": case.rows,
-        "without_ms": round(without, 2),
-        "with_ms": round(with_, 2),
-        "more_percent": round(100 * (with_ / without - 1), 1),
-    }
+    figures: Figures = {"case": case.name, "rows": case.rows}
+    for what, of in (("median", median), ("best", min)):
+        without, with_ = (1000 * of(taken[name]) for name in ("without", "with"))
+        figures[what] = {
+            "without_ms": round(without, 2),
+            "with_ms": round(with_, 2),
+            "more_percent": round(100 * (with_ / without - 1), 1),
+        }
+    return figures
 
 
 def _timed(engine: Engine, bodies: Sequence[bytes]) -> float:
@@ -109,18 +110,20 @@ def _timed(engine: Engine, bodies: Sequence[bytes]) -> float:
 def _show(figures: Figures) -> None:
     show(
         f"Reference data of {PATIENT_COUNT:,} patients and their devices (wanted: at most {TARGET_PERCENT:.0f} % more)",
-        ("readings of", "rows a batch", "versions", "without, ms", "with, ms", "more, %", "tables read in, s"),
+        ("readings of", "rows a batch", "versions", "", "without, ms", "with, ms", "more, %", "tables read in, s"),
         [
             [
                 each["case"],
                 f"{each['rows']:,}",
                 f"{each['versions']}",
-                f"{each['without_ms']:.1f}",
-                f"{each['with_ms']:.1f}",
-                f"{each['more_percent']:.1f}",
+                what,
+                f"{each[what]['without_ms']:.1f}",
+                f"{each[what]['with_ms']:.1f}",
+                f"{each[what]['more_percent']:.1f}",
                 f"{each['read_s']:.2f}",
             ]
             for each in figures["cases"]
+            for what in ("median", "best")
         ],
     )
 
