@@ -5,8 +5,9 @@ Rows are only ever added. A version of a key has a `valid_from` and a `known_at`
 which has the greatest `valid_from` up to t among those known by k; of equal ones the one that was known last. Pure.
 """
 
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,8 @@ _KEPT_STATES = 4
 _DENSE = 4
 """How many numbers there may be for each key so that keys are looked up by position."""
 
-_Int64s = NDArray[np.int64]
+Int64s = NDArray[np.int64]
+S = TypeVar("S")
 
 
 def holding(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime | None = None) -> pl.DataFrame:
@@ -42,6 +44,50 @@ def holding(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime |
     return last.filter(~pl.col(IS_DELETED))
 
 
+class ByKnowledge(Generic[S]):
+    """What is known at different moments, made once for each of them.
+
+    Args:
+        known_at: when each version became known, in order.
+        make: what follows from the first so many versions, at least one.
+    """
+
+    def __init__(self, known_at: pl.Series, make: Callable[[int], S]) -> None:
+        self._known_at, self._make = microseconds(known_at), make
+        self._made: dict[int, S] = {}
+
+    def prepare(self) -> None:
+        """Does ahead what the newest knowledge needs, and that before the last load."""
+        newest = len(self._known_at)
+        if newest:
+            before = int(np.searchsorted(self._known_at, self._known_at[-1], side="left"))
+            for count in {before, newest} - {0}:
+                self._of(count)
+
+    def groups(self, known_by: pl.Series) -> Iterator[tuple[S, NDArray[np.intp] | slice]]:
+        """The places of those that know the same, and what follows from it; those that know nothing are left out.
+
+        Args:
+            known_by: up to when versions are known, UTC.
+        """
+        counts = np.searchsorted(self._known_at, microseconds(known_by), side="right")
+        # What is pulled together knows the same.
+        if len(counts) and (counts == counts[0]).all():
+            if counts[0]:
+                yield self._of(int(counts[0])), slice(None)
+            return
+        for count in sorted(set(counts.tolist()) - {0}):
+            yield self._of(count), np.flatnonzero(counts == count)
+
+    def _of(self, count: int) -> S:
+        """Loads follow each other in time, and so do look-ups."""
+        if count not in self._made:
+            if len(self._made) >= _KEPT_STATES:
+                self._made.pop(next(iter(self._made)))
+            self._made[count] = self._make(count)
+        return self._made[count]
+
+
 class AsOf:
     """Finds for many readings at once which version of a thing holds, in memory.
 
@@ -52,17 +98,11 @@ class AsOf:
 
     def __init__(self, versions: pl.DataFrame, key: str) -> None:
         self.versions = versions.sort(KNOWN_AT)
-        self._key = key
-        self._known_at = _microseconds(self.versions[KNOWN_AT])
-        self._states: dict[int, _State] = {}
+        self._known = ByKnowledge(self.versions[KNOWN_AT], lambda count: Snapshot(self.versions.head(count), key))
 
     def prepare(self) -> None:
         """Does ahead what look-ups with the newest knowledge, and with that before the last load, need."""
-        newest = len(self._known_at)
-        if newest:
-            before = int(np.searchsorted(self._known_at, self._known_at[-1], side="left"))
-            for count in {before, newest} - {0}:
-                self._state(count)
+        self._known.prepare()
 
     def rows_of(self, keys: pl.Series, at: pl.Series, known_by: pl.Series) -> pl.Series:
         """The row of `versions` that holds for each key, instant and knowledge; null where none does.
@@ -72,38 +112,18 @@ class AsOf:
             at: for each key the instant, UTC.
             known_by: for each key up to when versions are known, UTC.
         """
-        numbers = (keys.fill_null(0) if keys.has_nulls() else keys).to_numpy()
-        times, counts = _microseconds(at), np.searchsorted(self._known_at, _microseconds(known_by), side="right")
-        found = self._found(counts, numbers, times)
+        numbers, times = (keys.fill_null(0) if keys.has_nulls() else keys).to_numpy(), microseconds(at)
+        found: Int64s = np.full(len(numbers), -1, dtype=np.int64)
+        for snapshot, places in self._known.groups(known_by):
+            found[places] = snapshot.rows_of(numbers[places], times[places])
         has_none = found < 0
         if keys.has_nulls():
             has_none |= keys.is_null().to_numpy()
         rows = pl.Series(found)
         return rows.set(pl.Series(has_none), None) if has_none.any() else rows
 
-    def _found(self, counts: NDArray[np.intp], numbers: _Int64s, times: _Int64s) -> _Int64s:
-        """The row for each key and instant, where the first so many versions are known; -1 where none holds."""
-        found: _Int64s = np.full(len(numbers), -1, dtype=np.int64)
-        if not len(counts):
-            return found
-        # What is pulled together knows the same.
-        if (counts == counts[0]).all():
-            return self._state(int(counts[0])).rows_of(numbers, times) if counts[0] else found
-        for count in set(counts.tolist()) - {0}:
-            of_count = np.flatnonzero(counts == count)
-            found[of_count] = self._state(count).rows_of(numbers[of_count], times[of_count])
-        return found
 
-    def _state(self, count: int) -> "_State":
-        """What was known after so many versions. Loads follow each other in time, and so do look-ups."""
-        if count not in self._states:
-            if len(self._states) >= _KEPT_STATES:
-                self._states.pop(next(iter(self._states)))
-            self._states[count] = _State(self.versions.head(count), self._key)
-        return self._states[count]
-
-
-class _State:
+class Snapshot:
     """The versions that were known at one moment, ordered by key and `valid_from`.
 
     ```
@@ -122,14 +142,14 @@ class _State:
             .unique(subset=[key, VALID_FROM], keep="last", maintain_order=True)
         )
         self._keys, begins = np.unique(ordered[key].to_numpy(), return_index=True)
-        self._begins: _Int64s = np.append(begins, ordered.height).astype(np.int64)
-        self._from = _microseconds(ordered[VALID_FROM])
+        self._begins: Int64s = np.append(begins, ordered.height).astype(np.int64)
+        self._from = microseconds(ordered[VALID_FROM])
         self._rows = ordered.select(pl.when(~pl.col(IS_DELETED)).then("_place").otherwise(-1)).to_series().to_numpy()
         # Each step of the search halves what is left, so this many find the place among the versions of any key.
         self._steps = int(np.diff(self._begins).max()).bit_length()
         self._place_of = _positions(self._keys)
 
-    def rows_of(self, numbers: _Int64s, times: _Int64s) -> _Int64s:
+    def rows_of(self, numbers: Int64s, times: Int64s) -> Int64s:
         """The row of the version that holds for each key and instant; -1 where none does."""
         places, is_known = self._places(numbers)
         newest = self._begins[places + 1] - 1
@@ -140,7 +160,7 @@ class _State:
             rows[older] = self._older(places[older], times[older])
         return rows
 
-    def _older(self, places: _Int64s, times: _Int64s) -> _Int64s:
+    def _older(self, places: Int64s, times: Int64s) -> Int64s:
         """The same for keys, by their places, whose newest version does not hold yet."""
         first = low = self._begins[places]
         # The first version that does not hold yet lies in [low, high].
@@ -151,7 +171,7 @@ class _State:
             low, high = np.where(holds, middle + 1, low), np.where(holds, high, middle)
         return np.where(low > first, self._rows[low - 1], -1)
 
-    def _places(self, numbers: _Int64s) -> tuple[_Int64s, NDArray[np.bool_]]:
+    def _places(self, numbers: Int64s) -> tuple[Int64s, NDArray[np.bool_]]:
         """Which key each number is, and whether it is one."""
         if self._place_of is None:
             places = np.minimum(np.searchsorted(self._keys, numbers), len(self._keys) - 1)
@@ -162,16 +182,17 @@ class _State:
         return np.maximum(places, 0), is_within & (places >= 0)
 
 
-def _positions(keys: _Int64s) -> _Int64s | None:
+def _positions(keys: Int64s) -> Int64s | None:
     """For each number from the least key to the greatest which key it is, -1 if none; None where keys lie far apart."""
     span = int(keys[-1]) - int(keys[0]) + 1
     if span > _DENSE * len(keys):
         return None
-    positions: _Int64s = np.full(span, -1, dtype=np.int64)
+    positions: Int64s = np.full(span, -1, dtype=np.int64)
     positions[keys - keys[0]] = np.arange(len(keys))
     return positions
 
 
-def _microseconds(instants: pl.Series) -> _Int64s:
-    numbers: _Int64s = instants.to_physical().to_numpy()
+def microseconds(instants: pl.Series) -> Int64s:
+    """Instants as numbers."""
+    numbers: Int64s = instants.to_physical().to_numpy()
     return numbers

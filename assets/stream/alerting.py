@@ -1,7 +1,7 @@
 """From readings to alerts: which rules each of them breaks, and how an alert is named."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -9,27 +9,45 @@ import polars_hash as plh
 from numpy.typing import NDArray
 
 from assets.stream.cleaning import PLACE
-from assets.stream.contract import Contract, Last, Score, Window
+from assets.stream.contract import Contract, Last, Rule, Score, Window
+from assets.stream.enrichment import References
+from assets.stream.rulebook import Told, digest, told_of
 from assets.stream.windows import trailing
 
 
-class Alerting:
-    """Evaluates the rules of one stream."""
+class _Judged(NamedTuple):
+    """Which rules readings break, and in which version.
 
-    def __init__(self, contract: Contract) -> None:
-        self._contract = contract
+    Attributes:
+        rules: all of them.
+        broken: which rules (columns) each reading (row) breaks.
+        numbers: for each of these the row of `told`.
+        told: what an alert says of a version.
+    """
+
+    rules: Sequence[Rule]
+    broken: NDArray[np.bool_]
+    numbers: NDArray[np.intp]
+    told: pl.DataFrame
+
+
+class Alerting:
+    """Evaluates the rules of one stream.
+
+    Args:
+        contract: the stream.
+        references: where rules are data; without them those of the contract hold for all.
+    """
+
+    def __init__(self, contract: Contract, references: References | None = None) -> None:
+        self._contract, self._references = contract, references
         self._columns = contract.tables.alerts.schema.names()
-        self._rules = _rules(contract)
-        # Rules on the reading's own value; rules on windows and scores are left out.
-        self._is_of_reading = np.array(
-            [not {rule.column, rule.unless} & {*contract.derived} for rule in contract.rules], bool
-        )
+        self._rules = told_of(contract.rules)
         compared = {rule.column for rule in contract.rules}
         derived = (_columns(each) for each in (*contract.windows, *contract.scores))
         # What is compared must be in alerts; of the rest they say what they have a column for.
         told = ([name for name in names if name in compared or name in self._columns] for names in derived)
         self._told_together = [names for names in told if names]
-        self._is_urgent = np.array([rule.severity == "urgent" for rule in contract.rules], bool)
 
     def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings that stand, given earlier readings that their windows may hold."""
@@ -46,7 +64,8 @@ class Alerting:
 
     def broken(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings with their windows and scores."""
-        return self._breaches(rows, self._broken(rows), is_revision=False)
+        judged = self._judged(rows)
+        return self._breaches(rows, judged, judged.broken, is_revision=False)
 
     def revised(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings that contradict the one that stands: none, unless one of them is urgent.
@@ -54,22 +73,35 @@ class Alerting:
         A second value for the same instant never enters silver, but a low must reach a person. What depends on other
         readings is not computed for it.
         """
-        unknown = (pl.lit(None, dtype).alias(name) for name, dtype in self._contract.derived.items())
-        rows = rows.with_columns(*unknown)
-        broken = self._broken(rows) & self._is_of_reading
-        broken[~broken[:, self._is_urgent].any(axis=1)] = False
-        return self._breaches(rows, broken, is_revision=True)
+        derived = self._contract.derived
+        rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in derived.items())
+        judged = self._judged(rows)
+        # Rules on the reading's own value; rules on windows and scores are left out.
+        is_of_reading = [not {rule.column, rule.unless} & {*derived} for rule in judged.rules]
+        broken = judged.broken & np.array(is_of_reading, bool)
+        is_urgent = (judged.told["severity"] == "urgent").to_numpy()[judged.numbers]
+        broken[~(broken & is_urgent).any(axis=1)] = False
+        return self._breaches(rows, judged, broken, is_revision=True)
 
-    def _broken(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """Which rules (columns) each reading (row) breaks."""
-        return np.column_stack([rule.is_broken(rows) for rule in self._contract.rules])
+    def _judged(self, rows: pl.DataFrame) -> "_Judged":
+        book = None if self._references is None else self._references.rulebook
+        if book is None:
+            rules = self._contract.rules
+            broken = np.column_stack([rule.is_broken(rows) for rule in rules])
+            return _Judged(rules, broken, np.broadcast_to(np.arange(len(rules)), broken.shape), self._rules)
+        told = book.told(rows)
+        broken = np.column_stack([_is_broken(told, number, rows) for number in range(len(told.rules))])
+        return _Judged(told.rules, broken, told.numbers, told.rows)
 
-    def _breaches(self, rows: pl.DataFrame, broken: NDArray[np.bool_], *, is_revision: bool) -> pl.DataFrame:
+    def _breaches(
+        self, rows: pl.DataFrame, judged: "_Judged", broken: NDArray[np.bool_], *, is_revision: bool
+    ) -> pl.DataFrame:
         """One row for each broken rule, in the order of readings, then rules."""
         contract = self._contract
-        at, rules = (pl.Series(each) for each in np.divmod(np.flatnonzero(broken), len(contract.rules)))
+        found = np.flatnonzero(broken)
+        at, numbers = pl.Series(found // len(judged.rules)), pl.Series(judged.numbers.reshape(-1)[found])
         names = [name for name in (*PLACE[:1], *self._columns) if name in rows.columns]
-        alerts = rows[names][at].hstack(self._rules[rules])
+        alerts = rows[names][at].hstack(judged.told[numbers])
         revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
         alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._told(alerts))
         return alerts[[PLACE[0], *self._columns]]
@@ -88,12 +120,13 @@ def _columns(derived: Window | Last | Score) -> list[str]:
     return [derived.name, derived.age_name] if isinstance(derived, Last) else [derived.name]
 
 
-def _rules(contract: Contract) -> pl.DataFrame:
-    """One row a rule: what each of its alerts says of it."""
-    rules = [(rule.id, rule.version, rule.severity, rule.threshold, rule.column) for rule in contract.rules]
-    types = {"rule": pl.String, "rule_version": pl.Int64, "severity": pl.String, "threshold": pl.Float64}
-    rows = pl.DataFrame(rules, schema=types | {"column": pl.String}, orient="row")
-    return rows.with_columns(identity=_number(plh.concat_str("rule", "rule_version", separator="|")))
+def _is_broken(told: Told, number: int, rows: pl.DataFrame) -> pl.Series:
+    """Whether each reading breaks a rule in the version that holds for it."""
+    rule = told.rules[number]
+    if number not in told.touched:
+        return rule.is_broken(rows)
+    numbers = told.numbers[:, number]
+    return rule.is_broken(rows, pl.Series(told.thresholds[numbers])) & pl.Series(told.is_enabled[numbers])
 
 
 def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:
@@ -102,13 +135,8 @@ def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:
     They are little-endian: XXH3 of ``rule|version``; the entity, or XXH3 of it where it is a text; microseconds.
     """
     is_number = alerts.schema[entity] == pl.Int64
-    who = alerts[entity] if is_number else alerts.select(_number(plh.col(entity))).to_series()
+    who = alerts[entity] if is_number else alerts.select(digest(plh.col(entity))).to_series()
     numbers = [each.to_numpy() for each in (alerts["identity"], who, alerts["measured_at"].to_physical())]
     bytes_ = np.column_stack(numbers).astype("<i8", copy=False).view(np.uint8)
     texts = pl.Series("alert_id", bytes_).cast(pl.List(pl.UInt8)).cast(pl.Binary)
     return texts.to_frame().select(plh.col("alert_id").nchash.xxh3_128().cast(pl.String)).to_series()
-
-
-def _number(text: Any) -> pl.Expr:
-    digest: pl.Expr = text.nchash.xxh3_64()
-    return digest.reinterpret(signed=True)

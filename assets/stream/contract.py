@@ -5,7 +5,7 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
@@ -20,7 +20,8 @@ from resources.table import Table
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An integer that a Delta table can hold."""
 
-Severity = Literal["warning", "urgent"]
+Comparison = Literal["above", "below", "at_least", "at_most"]
+Severity = Literal["info", "warning", "urgent"]
 
 Utc = pl.Datetime("us", "UTC")
 
@@ -184,21 +185,28 @@ class Rule:
         column: a silver column, a window or a column of a score; Int64 or Float64.
         comparison: ``above`` and ``below`` are strict; ``at_least`` and ``at_most`` include the threshold.
         threshold: in the column's unit.
-        severity: ``warning`` or ``urgent``.
+        severity: ``info``, ``warning`` or ``urgent``.
         unless: a Boolean column of the same kinds. Where it is true the rule is not broken; unknown counts as false.
+        cause: what the rule is about, if it shares that with others that are its levels.
     """
 
     id: str
     column: str
-    comparison: Literal["above", "below", "at_least", "at_most"]
+    comparison: Comparison
     threshold: float
     severity: Severity
     version: int = 1
     unless: str | None = None
+    cause: str | None = None
 
-    def is_broken(self, rows: pl.DataFrame) -> pl.Series:
-        """Whether each row breaks the rule; one whose column is unknown does not."""
-        is_broken = _COMPARE[self.comparison](rows[self.column], self.threshold)
+    def is_broken(self, rows: pl.DataFrame, thresholds: pl.Series | None = None) -> pl.Series:
+        """Whether each row breaks the rule; one whose column is unknown does not.
+
+        Args:
+            rows: readings with their windows and scores.
+            thresholds: for each row; by default the rule's own.
+        """
+        is_broken = _COMPARE[self.comparison](rows[self.column], self.threshold if thresholds is None else thresholds)
         if is_broken.has_nulls():
             is_broken = is_broken.fill_null(False)
         return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
@@ -242,7 +250,34 @@ class Enrichment:
         return {name for names in taken for name in names}
 
 
-_COMPARE: Mapping[str, Callable[[pl.Series, float], pl.Series]] = MappingProxyType(
+@dataclass(frozen=True)
+class RuleTable:
+    """A table of versions of rules, which override a contract's rules for some subjects and times of day, or add some.
+
+    Its scopes are ``all``, ``group:<name>`` and ``<scope>:<id>``. Groups and the time zone of a subject are those that
+    held at `measured_at`, by what was known when the reading was pulled.
+
+    Attributes:
+        table: with the columns of `assets.stream.rulebook.RuleRows`.
+        scope: what a subject is called in scopes.
+        subjects: the reference table of the subjects.
+        key: the Int64 of silver, and of that table, that names the subject.
+        time_zone: the column of that table with the IANA name of the time zone; UTC where nothing is known.
+        groups: the column of that table with the names of groups, and `GROUP_SEPARATOR` between them.
+    """
+
+    table: Table
+    scope: str
+    subjects: Table
+    key: str
+    time_zone: str
+    groups: str
+
+
+GROUP_SEPARATOR = ";"
+
+
+_COMPARE: Mapping[str, Callable[[pl.Series, float | pl.Series], pl.Series]] = MappingProxyType(
     {"above": operator.gt, "below": operator.lt, "at_least": operator.ge, "at_most": operator.le}
 )
 
@@ -323,6 +358,8 @@ class Contract:
             greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
             at once, and stay in silver whatever retention says. SQL shows which is current in `is_current`.
         enrich: what reference tables know of readings. `clean` does not return these columns.
+        rule_table: where rules are kept as data; without it the contract's rules hold for all.
+        plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
         max_silence: after how long without a reading the stream counts as silent.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
@@ -345,6 +382,8 @@ class Contract:
     children: tuple[Child, ...] = ()
     versions: tuple[str, ...] = ()
     enrich: tuple[Enrichment, ...] = ()
+    rule_table: RuleTable | None = None
+    plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_silence: timedelta = timedelta(minutes=15)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
@@ -413,6 +452,7 @@ class Contract:
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
         self._check_enrichments(silver, never_null)
+        self._check_rule_table(silver)
 
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
@@ -434,6 +474,30 @@ class Contract:
             for names, mistake in wrong:
                 for name in sorted(names):
                     raise ContractError(f"Stream '{self.stream}': enrich: {name} {mistake}.")
+
+    def _check_rule_table(self, silver: pl.Schema) -> None:
+        if (of := self.rule_table) is None:
+            return
+        subjects = of.subjects.schema
+        wrong = (
+            ({of.key} - _of_types(silver, (pl.Int64(),)), "is no Int64 of silver; name subjects by one"),
+            ({of.key} - _of_types(subjects, (pl.Int64(),)), f"is no Int64 of {of.subjects.name}; use its key"),
+            ({of.time_zone, of.groups} - _of_types(subjects, (pl.String(),)), f"is no text of {of.subjects.name}"),
+        )
+        for names, mistake in wrong:
+            for name in sorted(names):
+                raise ContractError(f"Stream '{self.stream}': rule_table: {name} {mistake}.")
+
+    @cached_property
+    def comparable(self) -> frozenset[str]:
+        """The columns that rules may compare: measurements, windows and scores."""
+        numbers = _of_types(self.tables.silver.schema | self.derived, NUMBERS)
+        return frozenset(numbers - POSITION_COLUMNS - {*self.keys, *self.versions})
+
+    def plausible_of(self, column: str) -> tuple[float, float] | None:
+        """The lowest and highest value of a column that rules compare; those of a window are its column's."""
+        source = {window.name: window.column for window in self.windows}
+        return self.plausible.get(source.get(column, column))
 
     @cached_property
     def enriched(self) -> Mapping[str, pl.DataType]:

@@ -10,13 +10,16 @@ one after a restart and a rebuild give the same values, provided that a session 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
+from typing import Generic, TypeVar
 
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
 from assets.bitemporal import SAFETY_DELAY, AsOf
-from assets.stream.contract import Contract, ContractError, Enrichment
+from assets.stream.contract import Contract, ContractError, Enrichment, RuleTable
+from assets.stream.rulebook import Rulebook, RuleVersions
 from resources.lake import Lake, LakeTable
 
 REFRESH_EVERY_S = 3.0
@@ -24,12 +27,13 @@ REFRESH_EVERY_S = 3.0
 REFERENCE_MISSING = "reference_missing"
 """Whether a reference table has no version for a reading; a column while a micro-batch is processed."""
 
+K = TypeVar("K")
 Failed = Callable[[str, str], None]
 """Told the name of a table that could not be read, and the type of the error."""
 
 
 class References:
-    """The reference tables that a contract enriches its readings from, in memory.
+    """The reference tables that a contract enriches its readings from, and its rules that are data, in memory.
 
     Args:
         contract: the stream.
@@ -37,8 +41,15 @@ class References:
     """
 
     def __init__(self, contract: Contract, lake: Lake) -> None:
-        each_once = {each.table.name: each for each in contract.enrich}
-        self._tables = {name: _Known(lake.table(each.table), each.key) for name, each in each_once.items()}
+        keys = {each.table: each.key for each in contract.enrich}
+        if (of := contract.rule_table) is not None:
+            keys[of.subjects] = of.key
+        self._tables = {table.name: _Known(lake.table(table), partial(_as_of, key)) for table, key in keys.items()}
+        self._rules = None if of is None else _Known(lake.table(of.table), partial(_rule_versions, contract, of))
+        self._subjects = None if of is None else self._tables[of.subjects.name]
+        self._made_of: tuple[RuleVersions | None, AsOf | None] = (None, None)
+        self.rulebook: Rulebook | None = None
+        """Which version of each rule holds; None where only the contract's rules do."""
 
     def refresh(self) -> None:
         """Reads the tables that have changed.
@@ -47,12 +58,12 @@ class References:
             SchemaError: one does not fit its contract.
             Exception: whatever storage raises.
         """
-        for table in self._tables.values():
-            table.refresh()
+        for refresh in self._each().values():
+            refresh()
 
     def versions(self) -> Mapping[str, AsOf]:
         """By the table's name what is known now; without tables that have no rows."""
-        return {name: table.as_of for name, table in self._tables.items() if table.as_of is not None}
+        return {name: table.known for name, table in self._tables.items() if table.known is not None}
 
     @contextmanager
     def kept_fresh(self, failed: Failed) -> Iterator[None]:
@@ -63,7 +74,7 @@ class References:
         Args:
             failed: told of it, once until the table can be read again.
         """
-        if not self._tables:
+        if not self._each():
             yield
             return
         told: set[str] = set()
@@ -83,9 +94,9 @@ class References:
             is_over.set()
 
     def _try(self, failed: Failed, told: set[str]) -> None:
-        for name, table in self._tables.items():
+        for name, refresh in self._each().items():
             try:
-                table.refresh()
+                refresh()
             except (Exception, pl.exceptions.PanicException) as error:
                 if name not in told:
                     failed(name, type(error).__name__)
@@ -93,30 +104,66 @@ class References:
             else:
                 told.discard(name)
 
+    def _each(self) -> Mapping[str, Callable[[], None]]:
+        """By the table's name how it is read again. Rules come last, since they look up subjects."""
+        each = {name: table.refresh for name, table in self._tables.items()}
+        return each if self._rules is None else each | {self._rules.name: self._refresh_rules}
 
-class _Known:
-    """A table as it was last read."""
+    def _refresh_rules(self) -> None:
+        if self._rules is None or self._subjects is None:
+            return
+        self._rules.refresh()
+        made_of = self._rules.known, self._subjects.known
+        if all(new is old for new, old in zip(made_of, self._made_of, strict=True)):
+            return
+        rules, subjects = made_of
+        # Only now, and at once: a micro-batch may be processed at this moment.
+        self.rulebook = None if rules is None else Rulebook(rules, subjects)
+        self._made_of = made_of
 
-    def __init__(self, table: LakeTable, key: str) -> None:
-        self._table, self._key = table, key
+
+class _Known(Generic[K]):
+    """A table as it was last read.
+
+    Args:
+        table: the table.
+        make: what is kept of its rows; None if they say nothing.
+    """
+
+    def __init__(self, table: LakeTable, make: Callable[[pl.DataFrame], K | None]) -> None:
+        self._table, self._make = table, make
         self._read: tuple[str, int] | None = None
-        self.as_of: AsOf | None = None
+        self.name = table.table.name
+        self.known: K | None = None
 
     def refresh(self) -> None:
         try:
             delta = self._table.delta()
         except TableNotFoundError:
-            self.as_of, self._read = None, None
+            self.known, self._read = None, None
             return
         newest = str(delta.metadata().id), delta.version()
         if newest == self._read:
             return
-        versions = self._table.scan(delta.version()).collect()
-        as_of = AsOf(versions, self._key) if versions.height else None
-        if as_of is not None:
-            as_of.prepare()
+        known = self._make(self._table.scan(delta.version()).collect())
         # Only now, and at once: a micro-batch may be processed at this moment.
-        self.as_of, self._read = as_of, newest
+        self.known, self._read = known, newest
+
+
+def _as_of(key: str, rows: pl.DataFrame) -> AsOf | None:
+    if rows.is_empty():
+        return None
+    as_of = AsOf(rows, key)
+    as_of.prepare()
+    return as_of
+
+
+def _rule_versions(contract: Contract, table: RuleTable, rows: pl.DataFrame) -> RuleVersions | None:
+    versions = RuleVersions(contract, table, rows)
+    if versions.is_empty:
+        return None
+    versions.known.prepare()
+    return versions
 
 
 class Enriching:

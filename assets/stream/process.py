@@ -82,7 +82,8 @@ class Processor:
     Args:
         contract: the stream.
         known: earlier readings and alerts.
-        references: the reference tables; without them nothing is known of patients and devices.
+        references: the reference tables; without them nothing is known of patients and devices, and only the contract's
+            rules hold.
     """
 
     def __init__(self, contract: Contract, known: Known, references: References | None = None) -> None:
@@ -90,7 +91,7 @@ class Processor:
         self._contract = contract
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
-        self._cleaning, self._alerting = Cleaning(contract), Alerting(contract)
+        self._cleaning, self._alerting = Cleaning(contract), Alerting(contract, references)
         self._enriching = Enriching(contract, references)
 
     def decode(self, bodies: Sequence[Body]) -> Decoded:
