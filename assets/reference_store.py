@@ -1,14 +1,20 @@
 """Reads and writes the tables of reference data. What a version is stands in `assets.bitemporal`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 
 from assets.bitemporal import KNOWN_AT, holding
 from assets.reference.changes import Changes, changes
+from assets.reference.rules import RULES, RuleChanges, RuleSet, Wanted
 from assets.reference.tables import Reference
+from assets.stream.contract import Contract
 from resources.lake import ConcurrentWriteError, Lake
+from resources.table import Table
+
+C = TypeVar("C", Changes, RuleChanges)
 
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clock may be behind the newest version; versions get later instants all the same."""
@@ -52,13 +58,9 @@ def put(
         ConcurrentWriteError: others were faster again and again; nothing was written.
         SchemaError: the table does not fit; nothing was written.
     """
-    table, loads = lake.table(reference.table).ensure(), f"{reference.table.name}/loads"
-    for attempt in range(1, _ATTEMPTS + 1):
-        # The log comes first: if another load comes between the two, the commit is refused.
-        log = table.transactions([loads])
-        versions = table.scan().collect()
-        known_at = _known_at(reference, versions, clock())
-        found = changes(
+
+    def made(versions: pl.DataFrame, known_at: datetime) -> Changes:
+        return changes(
             reference,
             versions,
             rows,
@@ -67,6 +69,62 @@ def put(
             changed_by=changed_by,
             replaces=replaces,
         )
+
+    return _committed(lake, reference.table, clock, made)
+
+
+def put_rules(
+    lake: Lake,
+    contracts: Iterable[Contract],
+    wanted: Sequence[Wanted],
+    *,
+    valid_from: datetime,
+    clock: Callable[[], datetime],
+    changed_by: str | None = None,
+) -> RuleChanges:
+    """Changes rules in one commit, if all changes are right; none where nothing differs.
+
+    Args:
+        lake: where the table is.
+        contracts: the streams.
+        wanted: the changes.
+        valid_from: the instant from which they hold.
+        clock: the time of day, UTC.
+        changed_by: who makes them.
+
+    Returns:
+        What was added.
+
+    Raises:
+        RuleChangeError: some are wrong; nothing was written.
+        ReferenceClockError, ConcurrentWriteError, SchemaError: as for `put`.
+    """
+    streams = list(contracts)
+
+    def made(versions: pl.DataFrame, known_at: datetime) -> RuleChanges:
+        known = RuleSet(streams, versions)
+        return known.changes(wanted, valid_from=valid_from, known_at=known_at, changed_by=changed_by)
+
+    # Before anything is created.
+    made(rule_versions(lake), clock())
+    return _committed(lake, RULES, clock, made)
+
+
+def rule_versions(lake: Lake) -> pl.DataFrame:
+    """All versions of rules."""
+    return lake.table(RULES).scan().collect()
+
+
+def _committed(
+    lake: Lake, declared: Table, clock: Callable[[], datetime], made: Callable[[pl.DataFrame, datetime], C]
+) -> C:
+    """Adds what is made of all versions and of the instant at which the new ones are known."""
+    table, loads = lake.table(declared).ensure(), f"{declared.name}/loads"
+    for attempt in range(1, _ATTEMPTS + 1):
+        # The log comes first: if another load comes between the two, the commit is refused.
+        log = table.transactions([loads])
+        versions = table.scan().collect()
+        found = made(versions, _known_at(declared, versions, clock()))
         if found.rows.is_empty():
             break
         count = log.get(loads, 0) + 1
@@ -92,14 +150,14 @@ def is_empty(lake: Lake, reference: Reference) -> bool:
     return lake.table(reference.table).count() == 0
 
 
-def _known_at(reference: Reference, versions: pl.DataFrame, now: datetime) -> datetime:
+def _known_at(table: Table, versions: pl.DataFrame, now: datetime) -> datetime:
     """Later than every version: knowledge only grows, whatever the clocks of those who load do."""
     newest = versions[KNOWN_AT].max()
     if not isinstance(newest, datetime):
         return now
     if newest > now + CLOCK_TOLERANCE:
         raise ReferenceClockError(
-            f"{reference.table.name}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest "
+            f"{table.name}: the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC, but the newest "
             f"version was loaded at {newest:%Y-%m-%d %H:%M:%S} UTC. Nothing was written. If the clock is wrong, set "
             "it. If the other machine's was ahead, load again once that time has come."
         )

@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from orchestration.reference_cli import reference_commands
+from orchestration.rules_cli import rule_commands
 from orchestration.terminal import err, fail, out, progress, report, sent
 
 if TYPE_CHECKING:
@@ -609,6 +610,7 @@ class _explained:
 
 
 app.add_typer(reference_commands(_settings, _explained), name="reference")
+app.add_typer(rule_commands(_settings, _explained), name="rules")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestration.instants import INSTANT, instant, now, text_of
 from orchestration.terminal import fail, out
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 TABLES = "patients, devices, manufacturers, subscribers or subscriptions."
-INSTANT = "An instant such as 2026-11-23T08:00:00Z, or a date; in UTC unless it says otherwise."
 
 
 def reference_commands(
@@ -46,12 +46,12 @@ def reference_commands(
         from assets.reference_store import put
         from orchestration.system import open_lake
 
-        chosen, now = _reference(table), datetime.now(UTC)
-        since = _instant(valid_from, "--valid-from") if valid_from else now
+        chosen, began = _reference(table), now()
+        since = instant(valid_from, "--valid-from") if valid_from else began
         with _told(), explained():
-            rows = rows_of(chosen, _text_of(file), now.date(), file.name)
+            rows = rows_of(chosen, text_of(file), began.date(), file.name)
             lake = open_lake(settings())
-            changes = put(lake, chosen, rows, valid_from=since, clock=_now, changed_by=by, replaces=replace)
+            changes = put(lake, chosen, rows, valid_from=since, clock=now, changed_by=by, replaces=replace)
         _show(chosen, changes)
         if changes.rows.height:
             _show_since(since)
@@ -69,14 +69,14 @@ def reference_commands(
         from orchestration.system import open_lake
         from resources.results import Result, write
 
-        chosen, instant = _reference(table), _instant(at, "--at") if at else _now()
+        chosen, asked = _reference(table), instant(at, "--at") if at else now()
         with explained():
-            rows = held(open_lake(settings()), chosen, instant)
+            rows = held(open_lake(settings()), chosen, asked)
         if key is not None:
             rows = rows.filter(pl.col(chosen.key) == key)
         if key is not None and rows.is_empty():
             fail(
-                f"{chosen.table.name}: no {chosen.key} {key} holds at {instant:%Y-%m-%d %H:%M:%S} UTC. Choose another "
+                f"{chosen.table.name}: no {chosen.key} {key} holds at {asked:%Y-%m-%d %H:%M:%S} UTC. Choose another "
                 f'instant with --at, or ask for all versions: pulselake sql "FROM {chosen.table.sql_name}".'
             )
         write(Result.of(rows.drop("is_deleted")), "table", sys.stdout)
@@ -118,10 +118,6 @@ def _show_since(valid_from: datetime) -> None:
     )
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _reference(name: str) -> "Reference":
     from assets.reference.tables import REFERENCES
 
@@ -129,23 +125,6 @@ def _reference(name: str) -> "Reference":
         if name in (each.short, each.table.name, each.table.sql_name):
             return each
     fail(f"There is no reference table '{name}'. Tables: {', '.join(each.short for each in REFERENCES)}.")
-
-
-def _instant(text: str, option: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter("it is no instant. " + INSTANT, param_hint=option) from error
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def _text_of(file: Path) -> str:
-    content = file.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        fail(f"{file.name}, line {line}: it is not UTF-8; nothing was written. Save the file as CSV in UTF-8.")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.gold_alerts import GoldAlerts
+from assets.reference.rules import CURRENT_RULES, RULES
 from assets.reference.tables import REFERENCES
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
@@ -119,13 +120,14 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RETENTION]
+    return [*of_streams, *(each.table for each in REFERENCES), RULES, RETENTION]
 
 
 def views() -> list[View]:
     """A view for each layer over the tables of all streams, those that streams declare, and reference data of now."""
     of_streams = [view for each in STREAMS for view in each.views]
-    return [*layers([each.contract for each in STREAMS]), *of_streams, *(each.current for each in REFERENCES)]
+    of_reference = [*(each.current for each in REFERENCES), CURRENT_RULES]
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_reference]
 
 
 def open_lake(settings: Settings) -> Lake:

@@ -6,6 +6,7 @@ from assets.glucose.slots import glucose_slots
 from assets.glucose.tables import GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON, GlucoseSlots
 from assets.gold import DailyGold, DerivedGold
 from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
+from assets.reference.rules import BY_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
 
@@ -22,6 +23,8 @@ CONTRACT = Contract(
     windows=rules.WINDOWS,
     rules=rules.RULES,
     enrich=(OF_DEVICE, OF_PATIENT),
+    rule_table=BY_PATIENT,
+    plausible={"glucose_mg_dl": (silver.LOWEST_MG_DL, silver.HIGHEST_MG_DL)},
 )
 
 SLOTS = Slots(CONTRACT.tables.silver, GlucoseSlots, glucose_slots, entity="patient_id")

@@ -11,9 +11,9 @@ WINDOWS = (Window("mean_10_min", column="glucose_mg_dl", length=timedelta(minute
 RULES = (
     Rule("glucose_high", "glucose_mg_dl", "above", 115.0, "warning"),
     Rule("glucose_average_high", "mean_10_min", "above", 105.0, "warning"),
-    Rule("glucose_urgent_high", "glucose_mg_dl", "above", 250.0, "urgent"),
+    Rule("glucose_urgent_high", "glucose_mg_dl", "above", 250.0, "urgent", cause="glucose_high"),
     Rule("glucose_low", "glucose_mg_dl", "below", 70.0, "warning"),
-    Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent"),
+    Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent", cause="glucose_low"),
 )
 
 LOCATION_CHARACTERS = 200

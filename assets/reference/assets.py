@@ -2,18 +2,20 @@
 
 import dagster as dg
 
+from assets.reference.rules import RULES
 from assets.reference.tables import GROUP, REFERENCES
 
 
 def reference_assets() -> list[dg.AssetSpec]:
     """The tables of reference data."""
+    tables = {each.table: each.phi for each in REFERENCES} | {RULES: True}
     return [
         dg.AssetSpec(
-            dg.AssetKey(each.table.name.split("/")),
-            description=each.table.description,
+            dg.AssetKey(table.name.split("/")),
+            description=table.description,
             group_name=GROUP,
             kinds={"deltalake"},
-            tags={"phi": "true" if each.phi else "false"},
+            tags={"phi": "true" if phi else "false"},
         )
-        for each in REFERENCES
+        for table, phi in tables.items()
     ]

@@ -79,7 +79,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 table_key(output.table.name),
-                deps=[table_key(output.upstream), *(_references_of(contract) if output.role == "silver" else ())],
+                deps=[table_key(output.upstream), *_references_of(contract, output.role)],
                 description=output.table.description,
                 group_name=contract.stream,
                 kinds={"deltalake", "polars", output.table.layer},
@@ -106,9 +106,11 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
     return stream
 
 
-def _references_of(contract: Contract) -> list[dg.AssetKey]:
-    """The reference tables that silver's rows are enriched from."""
-    return [table_key(each.table.name) for each in contract.enrich]
+def _references_of(contract: Contract, role: str) -> list[dg.AssetKey]:
+    """The reference tables that silver's rows are enriched from, and by which alerts are decided."""
+    if role == "alerts" and contract.rule_table is not None:
+        return [table_key(contract.rule_table.table.name)]
+    return [table_key(each.table.name) for each in contract.enrich] if role == "silver" else []
 
 
 def limits_of(settings: Settings) -> SessionLimits:

@@ -258,7 +258,7 @@ class RuleTable:
     held at `measured_at`, by what was known when the reading was pulled.
 
     Attributes:
-        table: with the columns of `assets.stream.rulebook.RuleRows`.
+        table: with the columns that `assets.stream.rulebook` reads.
         scope: what a subject is called in scopes.
         subjects: the reference table of the subjects.
         key: the Int64 of silver, and of that table, that names the subject.

@@ -13,7 +13,6 @@ enrichment. Versions are laid out once for each state of knowledge, so that a re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import dataframely as dy
 import numpy as np
 import polars as pl
 import polars_hash as plh
@@ -30,47 +29,13 @@ from assets.bitemporal import (
     Snapshot,
     microseconds,
 )
-from assets.stream.contract import GROUP_SEPARATOR, Contract, Rule, RuleTable, utc
+from assets.stream.contract import GROUP_SEPARATOR, Contract, Rule, RuleTable
 
 ALL, GROUP = "all", "group"
 MINUTES_OF_DAY = 24 * 60
 _MINUTE = 60_000_000
 
 _Int32s = NDArray[np.int32]
-
-
-class RuleRows(dy.Schema):
-    """One version of one rule for one scope and some hours. Key: rule_id, version.
-
-    `scope` is `all`, `group:<name>` or `patient:<id>`. `hours_from` and `hours_to` are local times such as 22:00, the
-    latter excluded; they may pass midnight, and null means always. A rule that is not enabled is never broken there.
-    Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` is `level` or `window`.
-    What ends in `_s`, and `clear_threshold`, is kept for alarms and has no effect on alerts.
-    """
-
-    rule_id = dy.String(nullable=False)
-    stream = dy.String(nullable=False)
-    cause = dy.String(nullable=False)
-    kind = dy.String(nullable=False)
-    column = dy.String(nullable=False)
-    comparison = dy.String(nullable=False)
-    threshold = dy.Float64(nullable=False)
-    severity = dy.String(nullable=False)
-    clear_threshold = dy.Float64(nullable=True)
-    clear_after_s = dy.Int64(nullable=True)
-    remind_every_s = dy.Int64(nullable=True)
-    escalate_after_s = dy.Int64(nullable=True)
-    max_age_s = dy.Int64(nullable=True)
-    hours_from = dy.String(nullable=True)
-    hours_to = dy.String(nullable=True)
-    scope = dy.String(nullable=False)
-    is_enabled = dy.Bool(nullable=False)
-    version = dy.Int64(nullable=False)
-    valid_from = utc()
-    known_at = utc()
-    is_deleted = dy.Bool(nullable=False)
-    changed_by = dy.String(nullable=True)
-    note = dy.String(nullable=True)
 
 
 THING = ("rule_id", "scope", "hours_from", "hours_to")

@@ -2,6 +2,7 @@
 
 from assets.gold import DailyGold
 from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
+from assets.reference.rules import BY_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
 from assets.vitals import gold, rules, silver
@@ -23,6 +24,9 @@ CONTRACT = Contract(
     scores=(rules.NEWS2,),
     rules=rules.RULES,
     enrich=(OF_DEVICE, OF_PATIENT),
+    rule_table=BY_PATIENT,
+    plausible={column: (low, high) for column, low, high in silver.PLAUSIBLE.values()}
+    | {"news2_score": (0, rules.HIGHEST_NEWS2)},
 )
 
 SLOTS = Slots(CONTRACT.tables.silver, VitalsSlots, vitals_slots, entity="patient_id")

@@ -33,6 +33,7 @@ def _news2(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+HIGHEST_NEWS2 = 20
 NEWS2 = Score(news2.COLUMNS, _news2)
 
 RULES = (
@@ -41,14 +42,28 @@ RULES = (
     # Not `glucose_high`, which is a rule of the glucose stream: two alerts would have one id.
     Rule("vitals_glucose_high", "glucose_mg_dl", "above", 120.0, "warning"),
     Rule("spo2_low", "spo2_percent", "below", 92.0, "warning"),
-    Rule("spo2_urgent_low", "spo2_percent", "below", 88.0, "urgent"),
+    Rule("spo2_urgent_low", "spo2_percent", "below", 88.0, "urgent", cause="spo2_low"),
     Rule("temperature_high", "temperature_c", "above", 38.0, "warning"),
-    Rule("temperature_urgent_high", "temperature_c", "at_least", 39.1, "urgent"),
-    Rule("temperature_urgent_low", "temperature_c", "at_most", 35.0, "urgent"),
-    Rule("respiratory_rate_urgent_high", "respiratory_rate_per_min", "at_least", 25.0, "urgent"),
-    Rule("respiratory_rate_urgent_low", "respiratory_rate_per_min", "at_most", 8.0, "urgent"),
-    Rule("news2_medium", "news2_score", "at_least", 5.0, "warning"),
-    Rule("news2_high", "news2_score", "at_least", 7.0, "urgent"),
+    Rule("temperature_urgent_high", "temperature_c", "at_least", 39.1, "urgent", cause="temperature_high"),
+    Rule("temperature_urgent_low", "temperature_c", "at_most", 35.0, "urgent", cause="temperature_low"),
+    Rule(
+        "respiratory_rate_urgent_high",
+        "respiratory_rate_per_min",
+        "at_least",
+        25.0,
+        "urgent",
+        cause="respiratory_rate_high",
+    ),
+    Rule(
+        "respiratory_rate_urgent_low",
+        "respiratory_rate_per_min",
+        "at_most",
+        8.0,
+        "urgent",
+        cause="respiratory_rate_low",
+    ),
+    Rule("news2_medium", "news2_score", "at_least", 5.0, "warning", cause="news2"),
+    Rule("news2_high", "news2_score", "at_least", 7.0, "urgent", cause="news2"),
 )
 
 _BY_COLUMN = {column: [rule.id for rule in RULES if rule.column == column] for column in (r.column for r in RULES)}

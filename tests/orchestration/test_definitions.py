@@ -66,6 +66,7 @@ def test_assets():
         "reference/devices",
         "reference/manufacturers",
         "reference/patients",
+        "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
         "silver/device_readings",
@@ -87,6 +88,7 @@ def test_only_hubs_and_reference_data_are_outside():
         "reference/devices",
         "reference/manufacturers",
         "reference/patients",
+        "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
     ]

@@ -8,13 +8,12 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from assets.bitemporal import SAFETY_DELAY
-from assets.stream.rulebook import RuleRows
-from resources.table import Table
+from assets.reference.rules import RULES
 
 Row = Mapping[str, Any]
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-SCHEMA = Table("reference/rules", RuleRows).schema
+SCHEMA = RULES.schema
 
 
 def rule_row(rule_id: str, threshold: float, version: int, **more: Any) -> dict[str, Any]:
@@ -49,15 +48,15 @@ def holding(
     zone = ZoneInfo((person and person["time_zone"]) or "UTC")
     groups = ((person and person["groups"]) or "").split(";")
     things: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        if row["rule_id"] == rule_id and _counts(row, measured_at, known_by):
-            things.setdefault((row["scope"], row["hours_from"], row["hours_to"]), []).append(row)
+    for each in rows:
+        if each["rule_id"] == rule_id and _counts(each, measured_at, known_by):
+            things.setdefault((each["scope"], each["hours_from"], each["hours_to"]), []).append(each)
     scopes = ["all", *(f"group:{group}" for group in groups if group), f"patient:{patient}"]
     local = measured_at.astimezone(zone).strftime("%H:%M")
     applicable = [
         row
-        for versions in things.values()
-        if (row := _last(versions)) is not None
+        for row in map(_last, things.values())
+        if row is not None
         if row["scope"] in scopes and _is_within(row["hours_from"], row["hours_to"], local)
     ]
     return max(applicable, key=_precedence, default=None)

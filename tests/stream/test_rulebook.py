@@ -1,5 +1,6 @@
 """Which version of a rule holds for a reading, against the definition in plain Python."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -12,18 +13,15 @@ from hypothesis import strategies as st
 
 from assets.bitemporal import AsOf
 from assets.glucose.assets import CONTRACT
+from assets.reference.rules import BY_PATIENT
 from assets.reference.tables import PATIENTS
-from assets.stream.contract import ContractError, Rule, RuleTable, Utc
-from assets.stream.rulebook import Rulebook, RuleRows, RuleVersions
-from resources.table import Table
+from assets.stream.contract import ContractError, Rule, Utc
+from assets.stream.rulebook import Rulebook, RuleVersions
 from tests.reference.values import LONG_AGO
 from tests.stream.rule_rows import Row, frame_of, holding, rule_row
 from tests.stream.scenarios import NOON
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-BY_PATIENT = RuleTable(
-    Table("reference/rules", RuleRows), "patient", PATIENTS.table, "patient_id", "time_zone", "groups"
-)
 ZONES = ("UTC", "Europe/Lisbon", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "localtime", None)
 HOURS = (None, None, ("22:00", "06:00"), ("06:00", "22:00"), ("00:00", "12:30"), ("12:30", "00:00"), ("23:59", "00:01"))
 RULES = ("glucose_low", "glucose_high", "glucose_average_high", "glucose_mine_low")
@@ -31,7 +29,7 @@ SPRING = datetime.fromisoformat("2026-03-29T00:00:00+00:00")
 """Clocks go forward in Lisbon an hour later."""
 
 
-def book_of(rows: list[Row], people: list[Row]) -> Rulebook:
+def book_of(rows: Sequence[Row], people: Sequence[Row]) -> Rulebook:
     versions = RuleVersions(CONTRACT, BY_PATIENT, frame_of(rows))
     known = pl.DataFrame(people, schema=PATIENTS.table.schema)
     return Rulebook(versions, AsOf(known, "patient_id") if people else None)
@@ -44,7 +42,7 @@ def person(patient: int, zone: str | None, groups: str | None, **more: Any) -> d
 
 
 def readings_of(*given: tuple[int | None, datetime, datetime]) -> pl.DataFrame:
-    schema = {"patient_id": pl.Int64, "measured_at": Utc, "pulled_at": Utc}
+    schema = pl.Schema({"patient_id": pl.Int64(), "measured_at": Utc, "pulled_at": Utc})
     return pl.DataFrame(list(given), schema=schema, orient="row")
 
 
@@ -100,7 +98,7 @@ def test_the_version_that_holds_is_that_of_the_definition(seed: int) -> None:
             assert told.is_enabled[row] == wanted["is_enabled"]
 
 
-def version_of(rows: list[Row], people: list[Row], *reading: Any, rule: int = 3) -> int:
+def version_of(rows: Sequence[Row], people: Sequence[Row], *reading: Any, rule: int = 3) -> int:
     told = book_of(rows, people).told(readings_of(reading))
     return int(told.rows["rule_version"][int(told.numbers[0, rule])])
 
