@@ -19,6 +19,7 @@ PARTS = (
     "vitals",
     "adverse_events",
     "reference",
+    "rules",
 )
 
 

@@ -1,0 +1,172 @@
+"""What rules as data cost: two processors in turn, for one of which patients have thresholds of their own.
+
+Both enrich their readings from the same patients and keep the same state.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from assets.glucose.assets import CONTRACT
+from assets.reference.rules import RULES, Wanted
+from assets.reference.tables import PATIENTS
+from assets.reference_store import put, put_rules
+from assets.stream.enrichment import References
+from benchmarks.engine import LARGE, SMALL, Case, Engine
+from benchmarks.report import Figures, say, show
+from resources.lake import Lake
+
+PATIENT_COUNT = 10_000
+TARGET_PERCENT, TARGET_SMALL_MS = 40.0, 5.0
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+ZONES = ("Europe/Lisbon", "Europe/Amsterdam", "Europe/London", "Europe/Vienna", "Europe/Oslo", "Europe/Tallinn", "UTC")
+NIGHT = ("22:00", "06:00")
+OWN = ("glucose_high", "glucose_low", "glucose_urgent_low")
+"""The rules of which each patient has a threshold by day and one by night."""
+
+
+def cases(quick: bool) -> list[Case]:
+    five_minutes, count = timedelta(minutes=5), 3 if quick else 15
+    return [
+        Case("10,000 patients", 10_000, five_minutes, LARGE, 1, count),
+        Case("1,000 patients", 1_000, five_minutes, LARGE, 1, count),
+        Case("10,000 patients", 10_000, five_minutes, SMALL, 20, 20 if quick else 300),
+    ]
+
+
+def run(*, quick: bool = False) -> Figures:
+    """Each case with own thresholds by hour, and with one rule that holds for a group."""
+    figures: Figures = {"cases": []}
+    for name, wanted in {"own, by hour": _of_patients(), "a group's": _of_a_group()}.items():
+        with TemporaryDirectory(prefix="bench-") as folder, TemporaryDirectory(prefix="bench-") as without:
+            lakes = {"with": Lake(folder), "without": Lake(without)}
+            for lake in lakes.values():
+                _load_patients(lake)
+            began = time.perf_counter()
+            put_rules(lakes["with"], [CONTRACT], wanted, valid_from=LONG_AGO, clock=_long_ago)
+            loaded_s = time.perf_counter() - began
+            lake_references = {name: References(CONTRACT, lake) for name, lake in lakes.items()}
+            seconds = {name: _refreshed(references) for name, references in lake_references.items()}
+            for case in cases(quick):
+                say(f"  {case.rows:,} rows a batch, {case.name}, {name}")
+                figures["cases"].append(
+                    _measured(case, lake_references)
+                    | {
+                        "rules": name,
+                        "versions": lakes["with"].table(RULES).count(),
+                        "loaded_s": round(loaded_s, 2),
+                        "read_s": round(seconds["with"] - seconds["without"], 2),
+                    }
+                )
+    _show(figures)
+    return figures
+
+
+def _of_patients() -> list[Wanted]:
+    # Near those of the contract: more alerts would cost more by themselves.
+    return [
+        Wanted(rule.id, {"threshold": rule.threshold + patient % 5 - 2}, f"patient:{patient}", *hours)
+        for patient in range(1, PATIENT_COUNT + 1)
+        for rule in CONTRACT.rules
+        if rule.id in OWN
+        for hours in ((), NIGHT)
+    ]
+
+
+def _of_a_group() -> list[Wanted]:
+    return [Wanted("glucose_high", {"threshold": 116.0}, "group:icu")]
+
+
+def _load_patients(lake: Lake) -> None:
+    ids = pl.int_range(1, PATIENT_COUNT + 1, eager=True)
+    schema = PATIENTS.table.schema
+    given: dict[str, pl.Expr | pl.Series] = {
+        "patient_id": ids,
+        "full_name": pl.lit("A"),
+        "time_zone": pl.Series([ZONES[number % len(ZONES)] for number in ids]),
+        "groups": pl.Series(["icu;north" if number % 10 == 0 else "north" for number in ids]),
+    }
+    rows = pl.select((given.get(name, pl.lit(None))).cast(schema[name]).alias(name) for name in PATIENTS.cells)
+    put(lake, PATIENTS, rows, valid_from=LONG_AGO, clock=_long_ago)
+
+
+def _long_ago() -> datetime:
+    return LONG_AGO
+
+
+def _refreshed(references: References) -> float:
+    began = time.perf_counter()
+    references.refresh()
+    return time.perf_counter() - began
+
+
+def _measured(case: Case, references: dict[str, References]) -> Figures:
+    taken: dict[str, list[float]] = {name: [] for name in references}
+    with TemporaryDirectory(prefix="bench-") as first, TemporaryDirectory(prefix="bench-") as second:
+        folders = zip(references, (first, second), strict=True)
+        engines = {name: Engine(Path(folder), references[name]) for name, folder in folders}
+        for number, bodies in enumerate(case.batches()):
+            # Who comes second finds the processor's caches warm: they take turns.
+            for name in sorted(engines, reverse=number % 2 == 0):
+                seconds = _timed(engines[name], bodies)
+                if number >= case.warm:
+                    taken[name].append(seconds)
+                engines[name].forget()
+        alerts = {name: engine.alerts for name, engine in engines.items()}
+    figures: Figures = {"case": case.name, "rows": case.rows, "alerts": alerts}
+    for what, of in (("median", median), ("best", min)):
+        without, with_ = (1000 * of(taken[name]) for name in ("without", "with"))
+        figures[what] = {
+            "without_ms": round(without, 2),
+            "with_ms": round(with_, 2),
+            "more_percent": round(100 * (with_ / without - 1), 1),
+        }
+    return figures
+
+
+def _timed(engine: Engine, bodies: Sequence[bytes]) -> float:
+    began = time.perf_counter()
+    engine.process(bodies)
+    return time.perf_counter() - began
+
+
+def _show(figures: Figures) -> None:
+    show(
+        f"Rules as data of {PATIENT_COUNT:,} patients (wanted: at most {TARGET_PERCENT:.0f} % more of {LARGE:,} rows, "
+        f"{TARGET_SMALL_MS:.0f} ms of {SMALL:,})",
+        (
+            "rules",
+            "readings of",
+            "rows a batch",
+            "",
+            "without, ms",
+            "with, ms",
+            "more, %",
+            "loaded in, s",
+            "read in, s",
+        ),
+        [
+            [
+                each["rules"],
+                each["case"],
+                f"{each['rows']:,}",
+                what,
+                f"{each[what]['without_ms']:.1f}",
+                f"{each[what]['with_ms']:.1f}",
+                f"{each[what]['more_percent']:.1f}",
+                f"{each['loaded_s']:.2f}",
+                f"{each['read_s']:.2f}",
+            ]
+            for each in figures["cases"]
+            for what in ("median", "best")
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run()
