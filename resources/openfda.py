@@ -117,8 +117,9 @@ class OpenFda:
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # At its level INFO httpx logs each address, which holds the key.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        # Below this level they log addresses and links, which hold the key.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._url = httpx.URL(url.rstrip("/") + PATH)
         self._key = key.get_secret_value() if key else ""
         self._limit = limit
