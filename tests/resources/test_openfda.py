@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from itertools import chain
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -46,16 +47,16 @@ def client(server: FakeFda, clock: Clock | None = None, **options) -> OpenFda:
     return OpenFda(server.url, sleep=clock.sleep, clock=clock, **options)
 
 
-def reports(count: int, day: date = FIRST) -> list[dict]:
+def reports(count: int, day: date = FIRST) -> list[dict[str, Any]]:
     return [report(number, day) for number in range(count)]
 
 
-def read(api: OpenFda, field="receivedate", first=FIRST, last=LAST) -> list[dict]:
+def read(api: OpenFda, field="receivedate", first=FIRST, last=LAST) -> list[dict[str, Any]]:
     with api:
         return [json.loads(each) for each in chain.from_iterable(api.reports(field, first, last))]
 
 
-def ids(found: list[dict]) -> list[int]:
+def ids(found: list[dict[str, Any]]) -> list[int]:
     return sorted(int(each["safetyreportid"]) for each in found)
 
 
