@@ -77,9 +77,9 @@ class PolledReports:
             schema={"number": pl.Int64} | dict.fromkeys(IDENTITY, pl.String),
             orient="row",
         )
-        number, day = pl.col("safetyreportid"), pl.col("receiptdate")
+        number, day, days = pl.col("safetyreportid"), pl.col("receiptdate"), rows["receiptdate"]
         # Statistics of files and row groups by the receipt date leave out most of a large table.
-        near = day.is_between(rows["receiptdate"].min(), rows["receiptdate"].max()) | day.is_null()
+        near = day.is_between(pl.lit(days.min(), pl.String), pl.lit(days.max(), pl.String)) | day.is_null()
         asked = number.is_in(rows["safetyreportid"].drop_nulls().unique().implode()) | number.is_null()
         known = self._table.scan().filter(near, asked).select(IDENTITY).collect(engine="streaming")
         once = rows.unique(IDENTITY, keep="first", maintain_order=True)

@@ -215,7 +215,7 @@ def openfda_sensor() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="openfda_sensor",
-        job=openfda_poll,
+        job_name=openfda_poll.name,
         minimum_interval_seconds=OPENFDA_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING if _polls_openfda() else dg.DefaultSensorStatus.STOPPED,
         description="Starts a poll of openFDA when the last one ended PULSELAKE_OPENFDA_EVERY_S seconds ago. It runs "

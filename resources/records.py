@@ -61,7 +61,7 @@ def _elements(document: _Document, place: str, name: str) -> list[msgspec.Raw]:
 
 def _value(document: _Document, name: str, kind: Any) -> Any:
     level = msgspec.defstruct("Level", [("value", kind)], rename={"value": name})
-    return msgspec.json.decode(document, type=level).value  # type: ignore[attr-defined]
+    return msgspec.structs.astuple(msgspec.json.decode(document, type=level))[0]
 
 
 def _documents(path: Path) -> Iterator[tuple[str, _Document]]:
@@ -78,9 +78,7 @@ def _documents(path: Path) -> Iterator[tuple[str, _Document]]:
                     unpacked.flush()
                     yield f"{path}, {member.filename}", _mapped(unpacked)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise RecordsError(
-            f"{path}: the zip cannot be read, so nothing was used. {error}. Download it again."
-        ) from error
+        raise RecordsError(f"{path}: the zip is broken, so nothing was used. {error}. Download it again.") from error
     if not members:
         raise RecordsError(f"{path}: the zip has no member *.json, so nothing was used. Publish another file.")
 

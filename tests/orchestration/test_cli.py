@@ -65,7 +65,7 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 
 def test_every_command_is_known():
-    known = "archive demo dev drain generate hub hubs metrics publish rederive replay retention sql status"
+    known = "archive demo dev drain generate hub hubs metrics poll publish rederive replay retention sql status"
     assert known.split() == COMMANDS
 
 
