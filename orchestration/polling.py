@@ -23,7 +23,8 @@ from resources.settings import Settings
 STREAM, LOCK = "adverse_events", "openfda"
 FIELDS: tuple[Field, ...] = ("receivedate", "receiptdate")
 """New reports, and then newer versions of old ones: those have an old `receivedate`."""
-OVERLAP, WINDOW, FIRST_DAYS = timedelta(days=7), timedelta(days=7), timedelta(days=30)
+OVERLAP, FIRST_DAYS = timedelta(days=7), timedelta(days=30)
+WINDOW, LONGEST_WINDOW = timedelta(days=7), timedelta(days=364)
 _ONE_DAY = timedelta(days=1)
 
 
@@ -160,9 +161,13 @@ class Poll:
         return self._done
 
     def _read(self, first: date, last: date) -> None:
-        """Reads week by week and marks each, so that a poll of years that ends early is no loss."""
+        """Reads week by week and marks each, so that a poll of years that ends early is no loss.
+
+        After a time without reports the next one is twice as long: weeks of nothing would use up the requests of a day.
+        """
+        window = WINDOW
         while first <= last:
-            end = min(first + WINDOW - _ONE_DAY, last)
+            end = min(first + window - _ONE_DAY, last)
             pages, newest = self._done.pages, self._done.until
             for field in FIELDS:
                 for page in self._api.reports(field, first, end):
@@ -170,7 +175,9 @@ class Poll:
                     self._tell(f"{field} {first} to {end}")
                     if field == "receivedate":
                         newest = max(filter(None, (newest, *map(received_on, page))), default=None)
+            window = min(2 * window, LONGEST_WINDOW)
             if self._done.pages > pages:
+                window = WINDOW
                 # The mark is never newer than the data are: what openFDA loads months later would be behind it.
                 self._polled.mark({POLLED_UNTIL: newest.toordinal()} if newest else {}, self._now)
                 self._done = replace(self._done, until=newest)

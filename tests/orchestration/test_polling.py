@@ -189,6 +189,12 @@ def test_a_poll_of_years_that_ends_early_is_marked_week_by_week(site):
     assert sorted(map(int, site.ids())) == [*range(40)]
 
 
+def test_years_without_a_report_take_few_requests(site):
+    site.server.reports = [report(1, date(2010, 1, 1)), report(2, date(2018, 1, 1)), report(3, TODAY)]
+    assert site.poll(since=date(2010, 1, 1)).sent == 3
+    assert len(site.server.asked) < 100
+
+
 def test_what_is_loaded_months_later_is_not_behind_the_mark(site):
     site.server.reports = [report(1, date(2026, 9, 30))]
     assert site.poll().until == date(2026, 9, 30)
