@@ -244,6 +244,11 @@ class DerivedGold:
     source: Table
     compute: Callable[[pl.LazyFrame], pl.DataFrame]
 
+    @property
+    def sources(self) -> list[Table]:
+        """The tables that it is made of."""
+        return [self.source]
+
     def is_pending(self, lake: Lake) -> bool:
         """Whether dates of the source were made anew since, or its log no longer tells."""
         source, gold = lake.table(self.source), lake.table(self.table)

@@ -1,14 +1,16 @@
 """The Dagster side of gold tables: thin assets around `DailyGold`, partitioned by event date."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from time import monotonic
 from typing import Any
 
 import dagster as dg
 
 from assets.gold import DailyGold, DerivedGold, pieces
-from assets.stream.asset import table_key
-from resources.dagster_resources import LakeResource
+from assets.gold_alerts import GoldAlerts
+from assets.stream.asset import ALERTS_HUB, table_key
+from assets.versioned import VersionedGold
+from resources.dagster_resources import HubsResource, LakeResource
 from resources.settings import Settings
 from resources.task_metrics import noted
 
@@ -73,20 +75,39 @@ def daily_gold_asset(gold: DailyGold, group: str) -> dg.AssetsDefinition:
     return daily_gold
 
 
-def derived_gold_asset(gold: DerivedGold, group: str) -> dg.AssetsDefinition:
-    """A gold table made as a whole from another gold table."""
+def whole_gold_asset(gold: DerivedGold | VersionedGold, group: str) -> dg.AssetsDefinition:
+    """A gold table that is no table by event date: a run brings all of it up to date."""
 
     @dg.asset(
         key=table_key(gold.table.name),
-        deps=[table_key(gold.source.name)],
+        deps=[table_key(source.name) for source in gold.sources],
         description=gold.table.description,
         group_name=group,
         kinds={"deltalake", "polars", "gold"},
         pool=table_key(gold.table.name).to_python_identifier(),
     )
-    def derived_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
+    def whole_gold(lake: LakeResource) -> dg.MaterializeResult[Any]:
         with noted(Settings().metrics, "gold", stream=group, part=gold.table.name) as note:
             rows = note.rows = gold.refresh(lake.open())
         return dg.MaterializeResult(metadata={"rows": rows})
 
-    return derived_gold
+    return whole_gold
+
+
+def gold_alerts_asset(alerts: GoldAlerts, group: str) -> dg.AssetsDefinition:
+    """The alerts that a gold table raises."""
+
+    @dg.asset(
+        key=table_key(alerts.table.name),
+        deps=[table_key(alerts.source.name)],
+        description=alerts.table.description,
+        group_name=group,
+        kinds={"deltalake", "polars", "alerts"},
+        pool=table_key(alerts.table.name).to_python_identifier(),
+    )
+    def gold_alerts(lake: LakeResource, hubs: HubsResource) -> dg.MaterializeResult[Any]:
+        with noted(Settings().metrics, "gold", stream=group, part=alerts.table.name) as note:
+            note.rows = alerts.refresh(lake.open(), lambda: hubs.publisher(ALERTS_HUB), datetime.now(UTC))
+        return dg.MaterializeResult(metadata={"raised": note.rows})
+
+    return gold_alerts

@@ -10,12 +10,12 @@ from assets.stream.asset import table_key
 from resources.dagster_resources import LakeResource
 from resources.reports import Report, ReportsError, reason, report_analytics, write_report
 from resources.settings import Settings
-from resources.table import Table, Union
+from resources.table import Table, View
 from resources.task_metrics import noted
 
 
 def report_assets(
-    reports: Sequence[Report], tables: Sequence[Table], unions: Sequence[Union] = ()
+    reports: Sequence[Report], tables: Sequence[Table], views: Sequence[View] = ()
 ) -> dg.AssetsDefinition:
     """One asset a report; its upstream is what the statement reads, also through a union of tables.
 
@@ -30,7 +30,7 @@ def report_assets(
         specs=[
             dg.AssetSpec(
                 keys[report.name],
-                deps=[table_key(table.name) for table in report.sources(derived, unions)],
+                deps=[table_key(table.name) for table in report.sources(derived, views)],
                 description=report.description,
                 group_name="reports",
                 kinds={"duckdb", "deltalake", "gold"},
@@ -46,7 +46,7 @@ def report_assets(
         for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
             try:
                 with noted(Settings().metrics, "reports", part=report.table_name) as note:
-                    written = write_report(report_analytics(lake.open(), tables, unions), report)
+                    written = write_report(report_analytics(lake.open(), tables, views), report)
                     note.rows = written.rows
             except Exception as error:
                 failures[report.name] = reason(error)

@@ -93,6 +93,8 @@ class Retention:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = StreamStore(contract, lake)
+        # Of things with versions, an old row says what a new one replaces.
+        self._needs_all_of_silver = bool(contract.versions)
         self._lake, self._archive, self._keep, self._now = lake, archive, keep_days, clock
 
     def due(self) -> list[Due]:
@@ -101,7 +103,7 @@ class Retention:
         found = []
         for role, table in self._store.tables.items():
             keep = self._keep.get(table.name, self._keep.get(table.table.layer))
-            if keep is None or not days:
+            if keep is None or not days or (table.table.layer == "silver" and self._needs_all_of_silver):
                 continue
             until = min(self._now().date() - timedelta(days=keep), days[-1] - timedelta(days=1))
             restored = self._restored(table.name)

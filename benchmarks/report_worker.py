@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.workers import peak_rss_mb, serve
-from orchestration.system import SQL, tables, unions
+from orchestration.system import SQL, tables, views
 from resources.lake import Lake
 from resources.reports import report_analytics, reports, write_report
 
@@ -21,7 +21,7 @@ def work(lake: str, name: str) -> Mapping[str, Any]:
         _reference(opened)
     else:
         [report] = [each for each in reports(SQL / "reports") if each.name == name]
-        written = write_report(report_analytics(opened, tables(), unions()), report)
+        written = write_report(report_analytics(opened, tables(), views()), report)
         built = {"rows": written.rows, "dates": written.dates, "dates_left": written.dates_left}
     return {
         "seconds": time.monotonic() - began,

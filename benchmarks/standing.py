@@ -43,8 +43,9 @@ from resources.lake import Lake
 from resources.leases import FileLock
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
+from tests.system_hubs import system_hubs
 
-HUBS = ("glucose_readings:4", "device_readings:2", "alerts:4", "past_alerts:4", "sdk_tuned:4")
+HUBS = [*system_hubs(glucose_readings=4, device_readings=2, alerts=4), "past_alerts:4", "sdk_tuned:4"]
 RATE = 1000.0
 PAST_DAYS, PAST_EVENTS = 3, 20_000
 AFTER_THE_KILL_S = 15.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from generator import events as labels
 from generator.bodies import Variation, array, decode, encode
@@ -11,16 +11,26 @@ from generator.events import Event
 from generator.faults import Fault
 
 
+class Members(NamedTuple):
+    """The readings of a block.
+
+    Attributes:
+        keys: the partition key of each event.
+        bodies: the JSON object of each reading, event by event.
+    """
+
+    keys: list[str]
+    bodies: list[bytes]
+
+
 class Source(Protocol):
     """What one stream measures."""
 
-    keys: list[str]
-    """By patient, the partition key."""
     faults: list[Fault]
     variations: list[Variation]
 
-    def members(self, block: Block) -> list[bytes]:
-        """The readings' JSON objects, event by event."""
+    def members(self, block: Block) -> Members:
+        """The readings that the block's events hold."""
 
 
 class Composer:
@@ -43,13 +53,13 @@ class Composer:
                 return
 
     def _events(self, block: Block) -> Iterator[Event]:
-        keys, last, pack, live = self._source.keys, self._last, self._pack, self._live
-        members = self._source.members(block)
+        last, pack, live = self._last, self._pack, self._live
+        keys, members = self._source.members(block)
         rows = zip(block.patients.tolist(), block.kinds.tolist(), block.due.tolist(), strict=True)
         for place, (patient, kind, due) in enumerate(rows):
             body = members[place] if pack == 1 else array(members[place * pack : (place + 1) * pack])
             label = labels.LATE if kind == LATE else labels.CLEAN
-            event = Event(keys[patient], body, label, "", pack, 0, 0, due if live else None)
+            event = Event(keys[place], body, label, "", pack, 0, 0, due if live else None)
             if kind in (PLAIN, LATE):
                 last[patient] = event
                 yield event
@@ -77,8 +87,10 @@ class Composer:
         spoiled = fault.spoil(decode(event.body), previous, self._rng)
         if spoiled is None:
             return event
+        # A reading and the one that contradicts it stay in order only within one partition.
+        key = last.key if last and fault.label == labels.CONFLICT else event.key
         body, reason, readings, quarantined = spoiled
-        return event._replace(body=body, label=fault.label, reason=reason, readings=readings, quarantined=quarantined)
+        return Event(key, body, fault.label, reason, readings, quarantined, due=event.due)
 
 
 def _before(block: Block, until: float) -> Block:

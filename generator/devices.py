@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generator import faults
 from generator.bodies import Reading, Variation, other_timestamp, timestamps
 from generator.cadence import MINUTE_US, Block, Cadence, Ints, chance
+from generator.compose import Members
 from generator.profiles import Patient
 
 HOUR_US = 60 * MINUTE_US
@@ -56,7 +57,7 @@ class Devices:
     """One self-report of one device per time on the grid."""
 
     def __init__(self, patients: list[Patient], cadence: Cadence, rng: np.random.Generator) -> None:
-        self.keys = [str(patient.device_id) for patient in patients]
+        self._keys = [str(patient.device_id) for patient in patients]
         self.faults = [*faults.common(SHAPE), BATTERY_SHARE, faults.conflict(_other_battery)]
         self.variations: list[Variation] = [other_timestamp(cadence.coarsest_us)]
         self._resolution_us = cadence.resolution_us
@@ -65,8 +66,8 @@ class Devices:
         self._seed = int(rng.integers(2**63))
         self._rng = rng
 
-    def members(self, block: Block) -> list[bytes]:
-        """The reports' JSON objects, event by event."""
+    def members(self, block: Block) -> Members:
+        """The reports that the block's events hold."""
         who = np.repeat(block.patients, block.measured_us.shape[1])
         times = block.measured_us.ravel()
         batteries = battery(self._traits, who, times)
@@ -81,11 +82,12 @@ class Devices:
             statuses.tolist(),
             errors.tolist(),
         )
-        return [
+        bodies = [
             f'{heads[p]}{stamp}", "battery_level": {level}, "firmware_version": "{n // 24 + 1}.{n // 4 % 6}.{n % 4}",'
             f' "connectivity_status": "{status}", "error_codes": "{error}"}}'.encode()
             for p, stamp, level, n, status, error in zip(*columns, strict=True)
         ]
+        return Members([self._keys[patient] for patient in block.patients.tolist()], bodies)
 
 
 def traits(devices: int, rng: np.random.Generator) -> Traits:

@@ -85,13 +85,9 @@ def field(label: str, name: str, values: Sequence[Any], reason: str) -> Fault:
 
 
 def common(shape: Shape) -> list[Fault]:
-    """The faults that every stream knows."""
+    """The faults that every stream of measurements knows."""
     return [
-        *UNREADABLE,
-        bad_member(shape.required),
-        one_member("missing_field", lambda reading, rng: _without(reading, rng.choice(shape.required))),
-        one_member("null_field", lambda reading, rng: _nulled(reading, rng.choice(shape.required))),
-        one_member("wrong_type", lambda reading, rng: _mistyped(reading, rng, shape.wrong)),
+        *structural(shape.required, shape.wrong),
         one_member("fractional_id", lambda reading, rng: _replaced(reading, rng.choice(shape.whole), 2.9)),
         one_member("oversized_id", lambda reading, rng: _replaced(reading, rng.choice(shape.whole), 10**30)),
         whole_body("nan", lambda body, readings, rng: body_of([one | {shape.number: math.nan} for one in readings])),
@@ -99,6 +95,24 @@ def common(shape: Shape) -> list[Fault]:
         field("implausible", shape.number, shape.implausible, shape.refused),
         field("bad_timestamp", "timestamp", NO_TIMES, BAD_TIMESTAMP),
         field("future", "timestamp", FAR_TIMES, IN_THE_FUTURE),
+        *unusual(),
+    ]
+
+
+def structural(required: tuple[str, ...], wrong: Mapping[str, Sequence[Any]]) -> list[Fault]:
+    """The faults of JSON as such: they need to know nothing of what the fields mean."""
+    return [
+        *UNREADABLE,
+        bad_member(required),
+        one_member("missing_field", lambda reading, rng: _without(reading, rng.choice(required))),
+        one_member("null_field", lambda reading, rng: _nulled(reading, rng.choice(required))),
+        one_member("wrong_type", lambda reading, rng: _mistyped(reading, rng, wrong)),
+    ]
+
+
+def unusual() -> list[Fault]:
+    """Bodies that should not be sent either, but that can be read."""
+    return [
         one_member("unknown_fields", _with_unknown_fields),
         Fault("bom", lambda readings, previous, rng: Spoiled(BOM + body_of(readings), HARMLESS, len(readings), 0)),
     ]

@@ -11,6 +11,7 @@ from timesynth.signals import Sinusoidal
 from generator import faults
 from generator.bodies import Reading, Variation, other_timestamp, timestamps
 from generator.cadence import MINUTE_US, Block, Cadence, Ints
+from generator.compose import Members
 from generator.profiles import MINUTES, PROFILES, Patient, day_curve
 
 FREQUENCY_PER_HOUR = 0.25
@@ -57,7 +58,7 @@ class Glucose:
     """One reading of one patient's sensor per time on the grid."""
 
     def __init__(self, patients: list[Patient], cadence: Cadence, rng: np.random.Generator) -> None:
-        self.keys = [str(patient.patient_id) for patient in patients]
+        self._keys = [str(patient.patient_id) for patient in patients]
         self.faults = [*faults.common(SHAPE), *OWN_FAULTS, faults.conflict(_other_value)]
         self.variations: list[Variation] = [other_timestamp(cadence.coarsest_us), *VARIATIONS]
         self._resolution_us = cadence.resolution_us
@@ -65,17 +66,18 @@ class Glucose:
         self._tails = [f'", "location": "{patient.location}"}}' for patient in patients]
         self._levels = Levels(patients, rng)
 
-    def members(self, block: Block) -> list[bytes]:
-        """The readings' JSON objects, event by event."""
+    def members(self, block: Block) -> Members:
+        """The readings that the block's events hold."""
         who = np.repeat(block.patients, block.measured_us.shape[1])
         times = block.measured_us.ravel()
         levels = self._levels.at(who, times).tolist()
         stamps = timestamps(times, self._resolution_us)
         heads, tails = self._heads, self._tails
-        return [
+        bodies = [
             f'{heads[p]}{level:.1f}, "timestamp": "{stamp}{tails[p]}'.encode()
             for p, level, stamp in zip(who.tolist(), levels, stamps, strict=True)
         ]
+        return Members([self._keys[patient] for patient in block.patients.tolist()], bodies)
 
 
 class Levels:

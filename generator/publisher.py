@@ -26,6 +26,8 @@ GIVE_UP_AFTER_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 # Events that are due wait for others until there are so many.
 BUFFERED_EVENTS, BUFFERED_BYTES = 5000, 1 << 20
+KEYS = ("patient_id", "device_id", "safetyreportid")
+"""The fields of a recorded body that may name its partition, the first one first."""
 
 
 class Progress(NamedTuple):
@@ -97,9 +99,9 @@ def publish_file(
 ) -> Published:
     """Sends each line of a file as a body, byte for byte without its line feed; an empty line is an empty body.
 
-    A file whose name ends in ``.bin`` is one body as it stands. A body that holds JSON with a patient_id, device_id or
-    safetyreportid goes to that id's partition, any other to the next in turn. Bodies that are too large are logged,
-    left out and listed in the result.
+    A file whose name ends in ``.bin`` is one body as it stands. A body that holds JSON with one of the ids in
+    `KEYS` goes to that id's partition, any other to the next in turn. Bodies that are too large are logged, left out
+    and listed in the result.
 
     Args:
         records: the file, ``.json`` or ``.zip``, is no lines: it has a list of this name, see `resources.records`. Each
@@ -155,7 +157,7 @@ def _members(body: bytes) -> list[Any]:
 
 def _key(members: list[Any]) -> str:
     first = members[0] if members and isinstance(members[0], dict) else {}
-    ids = (first.get("patient_id"), first.get("device_id"), first.get("safetyreportid"))
+    ids = (first.get(name) for name in KEYS)
     return next((str(value) for value in ids if type(value) in (int, str)), "")
 
 

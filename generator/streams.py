@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from generator.adverse_events import AdverseEvents
 from generator.cadence import SECOND_US, Cadence, Shares, blocks
 from generator.compose import Composer, Source
 from generator.devices import Devices
@@ -37,6 +38,7 @@ STREAMS: dict[str, Stream] = {
     "glucose": Stream("glucose_readings", 1, Glucose),
     "devices": Stream("device_readings", 2, Devices),
     "vitals": Stream("patient-data", 3, Vitals),
+    "adverse_events": Stream("adverse_events", 4, AdverseEvents),
 }
 
 
@@ -61,6 +63,7 @@ def events(
 
     `rate` (live): events a second over all patients; each event has its `due`. A silent patient's slots stay empty, so
     that slightly fewer come and event time stays true. `spacing` (historical): between two readings of a patient.
+    The patients of `adverse_events` are organisations that send reports.
     """
     if stream not in STREAMS:
         raise ValueError(f"unknown stream {stream!r}; known: {', '.join(STREAMS)}")
@@ -79,6 +82,7 @@ def events(
 glucose_events = partial(events, "glucose")
 device_events = partial(events, "devices")
 vitals_events = partial(events, "vitals")
+adverse_events = partial(events, "adverse_events")
 
 
 def _spacing_us(patients: int, pack: int, rate: float | None, spacing: timedelta | None) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from generator import faults
 from generator.bodies import Reading, Variation, other_timestamp, timestamps
 from generator.cadence import MINUTE_US, SECOND_US, Block, Cadence, Ints, chance
+from generator.compose import Members
 from generator.profiles import Patient
 
 FIRST_MONITOR_ID = 5000
@@ -68,7 +69,7 @@ class Vitals:
     """All vital signs of one patient per time on the grid."""
 
     def __init__(self, patients: list[Patient], cadence: Cadence, rng: np.random.Generator) -> None:
-        self.keys = [str(patient.patient_id) for patient in patients]
+        self._keys = [str(patient.patient_id) for patient in patients]
         self.faults = [*faults.common(SHAPE), *OWN_FAULTS, faults.conflict(_other_heart_rate)]
         self.variations: list[Variation] = [other_timestamp(cadence.coarsest_us), *VARIATIONS]
         self._resolution_us = cadence.resolution_us
@@ -82,8 +83,8 @@ class Vitals:
         self._seed = int(rng.integers(2**62))
         self._rng = rng
 
-    def members(self, block: Block) -> list[bytes]:
-        """The readings' JSON objects, event by event."""
+    def members(self, block: Block) -> Members:
+        """The readings that the block's events hold."""
         who = np.repeat(block.patients, block.measured_us.shape[1])
         times = block.measured_us.ravel()
         walks = {name: self._walk(name, who) for name in WALKS}
@@ -111,7 +112,7 @@ class Vitals:
             np.where(sepsis > CONFUSED_FROM, "C", "A").tolist(),
         )
         heads = self._heads
-        return [
+        bodies = [
             f'{heads[p]}{stamp}", "heart_rate": {beats}, "systolic_bp": {high}, "diastolic_bp": {low},'
             f' "spo2": {oxygen}, "temperature": {degrees:.1f}, "respiratory_rate": {breaths}, "glucose_level": {sugar},'
             f' "sport_mode": {sport}, "on_oxygen": {mask}, "consciousness": "{state}"}}'.encode()
@@ -119,6 +120,7 @@ class Vitals:
                 *columns, strict=True
             )
         ]
+        return Members([self._keys[patient] for patient in block.patients.tolist()], bodies)
 
     def _walk(self, name: str, who: Ints) -> Ints:
         """Each patient's next values, in the order of `who`."""

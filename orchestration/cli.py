@@ -35,6 +35,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class FileFormat(StrEnum):
+    """How rows are written to a file."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
 app = typer.Typer(
     help="Real-time health monitoring on a lakehouse. Start with `pulselake demo`, then `pulselake dev`.",
     no_args_is_help=True,
@@ -69,7 +76,7 @@ def hub(
 
 @app.command()
 def generate(
-    stream: Annotated[str, typer.Option(help="glucose, devices or vitals.")] = "glucose",
+    stream: Annotated[str, typer.Option(help="glucose, devices, vitals or adverse_events.")] = "glucose",
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 100,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second over all patients.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long; default: until Ctrl-C.")] = None,
@@ -80,7 +87,7 @@ def generate(
         int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")
     ] = None,
 ) -> None:
-    """Send readings of synthetic patients to a stream's hub."""
+    """Send readings of synthetic patients, or synthetic safety reports, to a stream's hub."""
     from generator.publisher import publish as send
     from generator.streams import STREAMS as GENERATED
     from generator.streams import events
@@ -350,6 +357,34 @@ def sql(
         fail(str(error))
     except BrokenPipeError:
         sys.stderr.close()
+
+
+@app.command()
+def export(
+    report: Annotated[str, typer.Argument(help="A report's name, or any table: <layer>.<table>.")],
+    format: Annotated[
+        FileFormat | None, typer.Option(help="Default: as the ending of --output says, else csv.", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Default: the table's name, here.", show_default=False)] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Leave texts in csv that a spreadsheet runs as formulas.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a whole report or table to a CSV or Parquet file, which appears once it is complete."""
+    from orchestration import exporting
+    from orchestration.system import analytics, open_lake
+    from resources.signals import DeferredSignals
+
+    settings = _settings()
+    with _explained(), DeferredSignals() as signals:
+        asked = analytics(open_lake(settings), settings)
+        table = exporting.find(asked, report)
+        chosen = format.value if format else exporting.format_of(output) if output else "csv"
+        file = output or Path(f"{table.sql_name}.{chosen}")
+        with exporting.progress_bar(err, table, exporting.count(asked, table)) as advance:
+            rows = exporting.export(
+                asked, table, file, chosen, raw=raw, force=force, advance=advance, should_stop=lambda: signals.is_noted
+            )
+    out.print(escape(f"{table.sql_name}: {rows:,} rows are in {file}."), highlight=False)
 
 
 @app.command()

@@ -1,17 +1,15 @@
 """The whole system on one screen: assets, jobs, sensors and schedules, and what all of them share."""
 
-from datetime import timedelta
-
 import dagster as dg
 
 from assets.gold import DailyGold
-from assets.gold_asset import daily_gold_asset, derived_gold_asset
+from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reports import report_assets
-from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets
+from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
-from orchestration.system import HUBS, SQL, STREAMS, tables, unions
+from orchestration.system import HUBS, SQL, STREAMS, tables, views
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.log_settings import set_up_from_settings
 from resources.reports import reports
@@ -20,13 +18,12 @@ from resources.reports import reports
 set_up_from_settings()
 
 OWNER = "team:data-engineering"
-FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=15), fail_window=timedelta(hours=1))
 
 contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
 golds = {stream.name: gold_job(stream) for stream in STREAMS}
 reports_of_lake = reports_job()
-report_tables = report_assets(reports(SQL / "reports"), tables(), unions())
+report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 
 
 def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -36,7 +33,10 @@ def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
         owners=[contract.owner if contract else OWNER],
         tags={"phi": "true" if contract is None or contract.phi else "false"},
     )
-    return spec.replace_attributes(freshness_policy=FRESHNESS) if spec.key.path[0] == "silver" else spec
+    if contract is None or spec.key != table_key(contract.tables.silver.name):
+        return spec
+    warned, failed = contract.max_silence, 4 * contract.max_silence
+    return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(failed, warned))
 
 
 defs = dg.Definitions(
@@ -45,14 +45,15 @@ defs = dg.Definitions(
         [
             *(hub_asset(stream.contract) for stream in STREAMS),
             *(stream_assets(stream.contract) for stream in STREAMS),
-            alerts_hub_asset([stream.contract for stream in STREAMS]),
+            alerts_hub_asset(table for stream in STREAMS for table in stream.published),
             *(
                 daily_gold_asset(gold, stream.name)
                 if isinstance(gold, DailyGold)
-                else derived_gold_asset(gold, stream.name)
+                else whole_gold_asset(gold, stream.name)
                 for stream in STREAMS
                 for gold in stream.gold
             ),
+            *(gold_alerts_asset(alerts, stream.name) for stream in STREAMS for alerts in stream.gold_alerts),
             report_tables,
         ],
     ),

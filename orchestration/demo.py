@@ -95,7 +95,7 @@ def _stream(
 def _derive(settings: Settings, children: Children) -> dict[str, int]:
     lake = settings.open_lake()
     for stream in STREAMS:
-        refresh_gold(stream, lake)
+        refresh_gold(stream, lake, settings=settings)
         children.wait(0)
     reports = refresh_reports(lake)
     children.wait(0)

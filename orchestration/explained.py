@@ -60,11 +60,13 @@ class explained:
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError
         from generator.publisher import PublishError
+        from orchestration.exporting import ExportError
         from orchestration.home import HomeInUseError
         from orchestration.polling import PollError
         from orchestration.processes import ChildError, StoppedError
         from orchestration.retention import RetentionError
         from orchestration.system import LakeUnavailableError
+        from resources.analytics import QueryError
         from resources.archive import ArchiveError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError, SchemaError
@@ -94,6 +96,8 @@ class explained:
             HomeInUseError,
             LakeUnavailableError,
             EndpointError,
+            ExportError,
+            QueryError,
         )
         if issubclass(kind, StoppedError):
             err.print(str(error))

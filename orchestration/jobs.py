@@ -106,7 +106,10 @@ def gold_job(stream: Stream) -> Job:
     """The gold tables of a stream, for a range of event dates."""
     return dg.define_asset_job(
         gold_job_name(stream),
-        selection=dg.AssetSelection.assets(*(table_key(gold.table.name) for gold in stream.gold)),
+        selection=dg.AssetSelection.assets(
+            *(table_key(gold.table.name) for gold in stream.gold),
+            *(table_key(table.name) for table in stream.published[1:]),
+        ),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, **BACKGROUND},
         description=f"Makes gold of {stream.name} anew for the event dates that new silver rows touch.",

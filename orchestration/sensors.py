@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 import dagster as dg
 from pydantic import ValidationError
 
-from assets.gold import DerivedGold, pieces
+from assets.gold import pieces
 from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
+from assets.versioned import VersionedGold
 from orchestration.backlog import Backlog, backlog
 from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, openfda_poll
 from orchestration.polled import PolledReports
@@ -204,9 +205,17 @@ def pending_dates(stream: Stream, lake: LakeResource) -> list[date]:
 
 def pending_derived(stream: Stream, lake: LakeResource) -> list[dg.AssetKey]:
     """The gold tables that are behind the gold table they are made from."""
-    opened = lake.open()
-    derived = (gold for gold in stream.gold if isinstance(gold, DerivedGold))
-    return [table_key(gold.table.name) for gold in derived if gold.is_pending(opened)]
+    opened, now = lake.open(), datetime.now(UTC)
+    due: list[str] = []
+    for gold in stream.whole_gold:
+        is_due = gold.is_due(opened, now) if isinstance(gold, VersionedGold) else gold.is_pending(opened)
+        # What is made of a table that is due follows in the same run.
+        if is_due or any(source.name in due for source in gold.sources):
+            due.append(gold.table.name)
+    for alerts in stream.gold_alerts:
+        if alerts.source.name in due or alerts.is_pending(opened):
+            due.append(alerts.table.name)
+    return [table_key(name) for name in due]
 
 
 def openfda_sensor() -> dg.SensorDefinition:

@@ -9,20 +9,23 @@ from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
+from assets.adverse_events import assets as adverse_events
 from assets.archived import RETENTION
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
+from assets.gold_alerts import GoldAlerts
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
 from orchestration.proofs import require_proof
 from resources.analytics import Analytics
 from resources.lake import Lake
 from resources.reports import reports, stored_reports
 from resources.settings import Settings
-from resources.table import Table, Union
+from resources.table import Table, View
 
 ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
@@ -45,7 +48,9 @@ class Stream:
 
     short: str
     contract: Contract
-    gold: Sequence[DailyGold | DerivedGold]
+    gold: Sequence[DailyGold | DerivedGold | VersionedGold]
+    gold_alerts: tuple[GoldAlerts, ...] = ()
+    views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
         require_proof(self.contract)
@@ -61,6 +66,16 @@ class Stream:
         return [gold for gold in self.gold if isinstance(gold, DailyGold)]
 
     @property
+    def whole_gold(self) -> list[DerivedGold | VersionedGold]:
+        """Gold that is brought up to date as a whole."""
+        return [gold for gold in self.gold if not isinstance(gold, DailyGold)]
+
+    @property
+    def published(self) -> list[Table]:
+        """The tables of alerts, which are published."""
+        return [self.contract.tables.alerts, *(each.table for each in self.gold_alerts)]
+
+    @property
     def kept_slots(self) -> list[Table]:
         """The tables from which daily gold is added up. They are not for SQL: not every date is in them."""
         return list(dict.fromkeys(gold.slots.table for gold in self.daily_gold))
@@ -70,6 +85,13 @@ STREAMS: tuple[Stream, ...] = (
     Stream("glucose", glucose.CONTRACT, glucose.GOLD),
     Stream("devices", devices.CONTRACT, devices.GOLD),
     Stream("vitals", vitals.CONTRACT, vitals.GOLD),
+    Stream(
+        "adverse_events",
+        adverse_events.CONTRACT,
+        adverse_events.GOLD,
+        gold_alerts=(adverse_events.SIGNAL_ALERTS,),
+        views=adverse_events.VIEWS,
+    ),
 )
 
 
@@ -91,13 +113,17 @@ def stream(name: str) -> Stream:
 
 def tables() -> list[Table]:
     """All tables of the lake."""
-    of_streams = [table for each in STREAMS for table in (*each.contract.tables, *(gold.table for gold in each.gold))]
+    of_streams = [
+        table
+        for each in STREAMS
+        for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
+    ]
     return [*of_streams, RETENTION]
 
 
-def unions() -> list[Union]:
-    """A view for each layer over the tables of all streams."""
-    return layers([each.contract for each in STREAMS])
+def views() -> list[View]:
+    """A view for each layer over the tables of all streams, and those that streams declare."""
+    return [*layers([each.contract for each in STREAMS]), *(view for each in STREAMS for view in each.views)]
 
 
 def open_lake(settings: Settings) -> Lake:
@@ -132,7 +158,7 @@ def analytics(lake: Lake, settings: Settings) -> Analytics:
     return Analytics(
         lake,
         [*tables(), *stored_reports(lake, reports(SQL / "reports"))],
-        unions(),
+        views(),
         memory_limit=settings.sql_memory,
         timeout_s=settings.sql_timeout_s,
     )

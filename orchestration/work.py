@@ -18,9 +18,10 @@ from assets.stream.rebuild import replay as replay_quarantine
 from assets.stream.rederive import derive, is_ahead, redate, swap
 from assets.stream.session import HubRecreatedError, Session, SessionLimits, Totals, check_identity
 from assets.stream.store import StreamStore
-from orchestration.system import SQL, Stream, open_lake, tables, unions
+from assets.versioned import VersionedGold
+from orchestration.system import SQL, Stream, open_lake, tables, views
 from resources import sources
-from resources.event_source import EventSource, Tail
+from resources.event_source import EventSource, HubUnavailableError, Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.leases import Lease, LeaseError, wait
 from resources.reports import ReportsError, reason, report_analytics, reports, write_report
@@ -105,7 +106,7 @@ def drain(
             else:
                 _follow(store, lease, source, goal, say, should_stop)
             if should_stop() or is_caught_up():
-                return Drained(done, refresh_gold(stream, lake, say))
+                return Drained(done, refresh_gold(stream, lake, say, settings))
             current = source.state().tails
 
 
@@ -158,8 +159,13 @@ def is_reached(goal: Mapping[int, Tail], current: Mapping[int, Tail], reached: M
     )
 
 
-def refresh_gold(stream: Stream, lake: Lake, say: Say = silent) -> dict[str, int]:
-    """Makes gold anew where silver moved on.
+def refresh_gold(stream: Stream, lake: Lake, say: Say = silent, settings: Settings | None = None) -> dict[str, int]:
+    """Makes gold anew where silver moved on, and raises its alerts.
+
+    Args:
+        stream, lake: what to refresh, and where.
+        say: told what is done next.
+        settings: where alerts of gold are published; without settings they are left to the next refresh.
 
     Returns:
         Rows written by table; without those that were up to date.
@@ -173,10 +179,19 @@ def refresh_gold(stream: Stream, lake: Lake, say: Say = silent) -> dict[str, int
         rows = _refresh(gold, lake)
         if rows is not None:
             written[gold.table.name] = rows
+    for alerts in stream.gold_alerts:
+        if settings is not None and alerts.is_pending(lake):
+            hub = partial(sources.publisher, settings, ALERTS_HUB)
+            try:
+                raised = twice(partial(alerts.refresh, lake, hub, datetime.now(UTC)))
+            except HubUnavailableError as error:
+                say(f"{stream.name}: alerts of {alerts.source.name} are raised later: {error}")
+            else:
+                written |= {alerts.table.name: raised} if raised else {}
     return written
 
 
-def _refresh(gold: DailyGold | DerivedGold, lake: Lake) -> int | None:
+def _refresh(gold: DailyGold | DerivedGold | VersionedGold, lake: Lake) -> int | None:
     if isinstance(gold, DailyGold):
         if due := pieces(gold.pending(lake)):
             return sum(twice(partial(gold.refresh, lake, piece)) for piece in due)
@@ -201,7 +216,7 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
             break
         say(f"building report {report.name} …")
         try:
-            done = twice(partial(write_report, report_analytics(lake, tables(), unions()), report))
+            done = twice(partial(write_report, report_analytics(lake, tables(), views()), report))
             written[report.name] = done.rows
             if done.dates_left:
                 say(f"report {report.name}: {done.dates_left:,} older dates are left for the next time")
@@ -222,7 +237,7 @@ def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """
     prepare_rederived(stream, settings, say)
     finish_rederived(stream, settings, say)
-    refresh_gold(stream, open_lake(settings), say)
+    refresh_gold(stream, open_lake(settings), say, settings)
 
 
 def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
@@ -312,5 +327,5 @@ def replay(
 
     say(f"{stream.name}: looking for the first day that a fix changes, and rebuilding it …")
     done = replay_quarantine(stream.contract, lake, publish, show, _lease_of_rebuild(stream, settings))
-    refresh_gold(stream, lake, say)
+    refresh_gold(stream, lake, say, settings)
     return done

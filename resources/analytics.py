@@ -1,9 +1,9 @@
 """SQL over the lake: DuckDB on every Delta table, read only.
 
-A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`, and so is each union of
-tables. DuckDB can neither read files nor change its settings there, so text from a user can do no more than read the
-lake until its limit of memory or of time. How tables are scanned is in `scans`, how a result is written in `results`;
-the reports are in `reports`, the prompt is in `sql_shell`.
+A query runs on a connection of its own, in which each table is a view named `<layer>.<table>`, and so is what is
+declared as a view of tables. DuckDB can neither read files nor change its settings there, so text from a user can do no
+more than read the lake until its limit of memory or of time. How tables are scanned is in `scans`, how a result is
+written in `results`; the reports are in `reports`, the prompt is in `sql_shell`.
 """
 
 import re
@@ -19,7 +19,7 @@ import pyarrow as pa
 from resources.lake import Lake
 from resources.results import Result
 from resources.scans import Dates, TableSource
-from resources.table import Table, Union
+from resources.table import Table, View
 
 BATCH_ROWS = 50_000
 ALLOWED = frozenset({"SELECT", "EXPLAIN", "MULTI"})
@@ -38,7 +38,12 @@ _TOO_LONG = "the scan takes too long"
 _INTERRUPTED = re.compile(rf"INTERRUPT Error|Interrupted!|{_TOO_LONG}")
 _INTERRUPT_EVERY_S = 0.2
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
-_TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
+_STORED = "stored"
+"""What the schema of a table begins with whose name belongs to a view that computes further columns."""
+_TABLES = (
+    "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables "
+    f"WHERE NOT starts_with(table_schema, '{_STORED}_') ORDER BY ALL"
+)
 
 
 class QueryError(ValueError):
@@ -60,7 +65,7 @@ class Analytics:
     Attributes:
         lake: where the tables are.
         tables: what can be queried; a table that was not created yet is empty.
-        unions: views over some of the tables.
+        views: of some of the tables.
         memory_limit: of what DuckDB holds for one connection; batches that are read from Delta files come on top, a few
             hundred megabytes however large a table is.
         timeout_s: how long a statement may take, with the time in which its result is consumed.
@@ -70,15 +75,15 @@ class Analytics:
 
     lake: Lake
     tables: Sequence[Table]
-    unions: Sequence[Union] = ()
+    views: Sequence[View] = ()
     memory_limit: str = "1GB"
     timeout_s: float = 300.0
     threads: int = 4
     dates: Dates | None = None
 
-    def names(self) -> list[Table | Union]:
+    def names(self) -> list[Table | View]:
         """All that can be queried, by name."""
-        return sorted([*self.tables, *self.unions], key=lambda each: each.name)
+        return sorted([*self.tables, *self.views], key=lambda each: each.name)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -99,10 +104,15 @@ class Analytics:
             connection.execute("SET TimeZone = 'UTC'")
             for table in self.tables:
                 schema, name = table.sql_name.split(".")
-                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+                stored = f"{_STORED}_{schema}" if table.computed else schema
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{stored}"; USE "{stored}"')
                 connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
-            for union in self.unions:
-                connection.execute(f"CREATE VIEW {union.sql_name} AS {union.sql}")
+                if table.computed:
+                    columns = ", ".join(f'{expression} AS "{column}"' for column, expression in table.computed.items())
+                    connection.execute(f"CREATE VIEW {table.sql_name} AS SELECT *, {columns} FROM {stored}.{name}")
+            for view in self.views:
+                connection.execute(f"CREATE VIEW {view.sql_name} AS {view.sql}")
             connection.execute("USE main; SET lock_configuration = true")
             with deadline.watching(connection):
                 yield connection

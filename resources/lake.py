@@ -275,6 +275,15 @@ class LakeTable:
         except TableNotFoundError:
             return None
 
+    def written_at(self) -> datetime:
+        """When the newest commit was made.
+
+        Raises:
+            TableNotFoundError: the table was not created yet.
+        """
+        [commit] = self.delta().history(1)
+        return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+
     def transactions(self, app_ids: Iterable[str]) -> dict[str, int]:
         """The newest version of each app transaction that the table's log knows."""
         try:

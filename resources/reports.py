@@ -29,7 +29,7 @@ from resources.changes import dates_of
 from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
 from resources.scans import Dates
 from resources.stale_dates import StaleDates, look
-from resources.table import Table, Union
+from resources.table import Table, View
 
 MEMORY_LIMIT, TIMEOUT_S = "512MB", 300.0
 """Of one statement of a report."""
@@ -100,10 +100,10 @@ class Report:
         found = _NEWEST.search(self.description)
         return int(found[1]) if found else None
 
-    def sources(self, tables: Iterable[Table], unions: Iterable[Union]) -> list[Table]:
-        """The tables that it names, and those of the unions that it names."""
-        of_unions = (table for union in unions if self._names(union.sql_name) for table in union.tables.values())
-        found = [*(table for table in tables if self._names(table.sql_name)), *of_unions]
+    def sources(self, tables: Iterable[Table], views: Iterable[View]) -> list[Table]:
+        """The tables that it names, and those of the views that it names."""
+        of_views = (table for view in views if self._names(view.sql_name) for table in view.tables)
+        found = [*(table for table in tables if self._names(table.sql_name)), *of_views]
         return sorted({table.name: table for table in found}.values(), key=lambda table: table.name)
 
     def _names(self, sql_name: str) -> bool:
@@ -130,9 +130,9 @@ def reports(folder: Path) -> list[Report]:
     return [_read(file) for file in sorted(folder.glob("*.sql"))]
 
 
-def report_analytics(lake: Lake, tables: Sequence[Table], unions: Sequence[Union] = ()) -> Analytics:
+def report_analytics(lake: Lake, tables: Sequence[Table], views: Sequence[View] = ()) -> Analytics:
     """What reports are built with: each of their statements has an end."""
-    return Analytics(lake, tables, unions, memory_limit=MEMORY_LIMIT, timeout_s=TIMEOUT_S)
+    return Analytics(lake, tables, views, memory_limit=MEMORY_LIMIT, timeout_s=TIMEOUT_S)
 
 
 def build_report(analytics: Analytics, report: Report) -> pl.DataFrame:
@@ -158,7 +158,7 @@ def build_report(analytics: Analytics, report: Report) -> pl.DataFrame:
 def _newest(analytics: Analytics, report: Report, count: int) -> Dates:
     tables = [
         analytics.lake.table(table)
-        for table in report.sources(analytics.tables, analytics.unions)
+        for table in report.sources(analytics.tables, analytics.views)
         if "event_date" in table.schema
     ]
     newest = max((max(dates_of(table, "event_date"), default=date.min) for table in tables), default=date.min)
@@ -209,7 +209,7 @@ class _Dated:
         return Written(self._target.count(), due - len(state.days), len(state.days))
 
     def _sources(self) -> list[LakeTable]:
-        tables = self._report.sources(self._analytics.tables, self._analytics.unions)
+        tables = self._report.sources(self._analytics.tables, self._analytics.views)
         if lacking := [table.sql_name for table in tables if self._column not in table.schema]:
             raise QueryError(
                 f"It is built by {self._column}, but {', '.join(lacking)} has no such column. Read other tables, or "

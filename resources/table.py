@@ -1,10 +1,10 @@
-"""What a table of the lake is: its name, its rows' contract and its partition columns; and what a union of tables is.
+"""What a table of the lake is: its name, its rows' contract and its partition columns; and what a view of tables is.
 
 Pure: domains declare their tables with it, `resources.lake` reads and writes them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import dataframely as dy
 import polars as pl
@@ -18,11 +18,13 @@ class Table:
         name: ``<layer>/<table>``, which is also its path in the lake and, with a dot, its name in SQL.
         rows: the contract of one row; its docstring says what a row is and its keys.
         partition_by: the partition columns.
+        computed: columns that a table has in SQL besides, as expressions over its rows.
     """
 
     name: str
     rows: type[dy.Schema]
     partition_by: tuple[str, ...] = ()
+    computed: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def schema(self) -> pl.Schema:
@@ -52,33 +54,22 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Union:
-    """The rows of several tables below each other: a view in SQL, which no one writes.
+class View:
+    """Rows of some tables in SQL, which no one writes.
 
     Attributes:
         name: ``<layer>/<name>``, as of a table.
         description: what one row is.
-        tables: by the value that `label` has for a table's rows.
-        columns: what each of the tables gives, as expressions of SQL by the name of the column.
-        label: the column that tells from which table a row is.
+        tables: what it reads.
+        sql: the statement that selects all rows.
     """
 
     name: str
     description: str
-    tables: Mapping[str, Table]
-    columns: Mapping[str, Mapping[str, str]]
-    label: str = "stream"
+    tables: Sequence[Table]
+    sql: str
 
     @property
     def sql_name(self) -> str:
         """The name in DuckDB: ``silver.all_streams``."""
         return self.name.replace("/", ".")
-
-    @property
-    def sql(self) -> str:
-        """The statement that selects all rows."""
-        return " UNION ALL ".join(self._select(label, table) for label, table in self.tables.items())
-
-    def _select(self, label: str, table: Table) -> str:
-        columns = (f'{expression} AS "{name}"' for name, expression in self.columns[label].items())
-        return f"SELECT '{label}' AS \"{self.label}\", {', '.join(columns)} FROM {table.sql_name}"

@@ -9,13 +9,13 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from assets.stream.checks import DESCRIPTIONS, evaluate
+from assets.stream.checks import descriptions, evaluate
 from assets.stream.contract import Contract
 from assets.stream.rebuild import Rebuilt, rebuild
 from assets.stream.session import Session, SessionLimits, Totals
@@ -25,6 +25,7 @@ from resources.logs import set_up
 from resources.metrics import SessionMetrics
 from resources.settings import Settings
 from resources.signals import DeferredSignals
+from resources.table import Table
 from resources.task_metrics import noted
 
 FIRST_INGEST_DATE = "2026-01-01"
@@ -58,11 +59,11 @@ def hub_asset(contract: Contract) -> dg.AssetSpec:
     )
 
 
-def alerts_hub_asset(contracts: list[Contract]) -> dg.AssetSpec:
-    """The hub that alerts are published to: where lineage ends."""
+def alerts_hub_asset(tables: Iterable[Table]) -> dg.AssetSpec:
+    """The hub that alerts of these tables are published to: where lineage ends."""
     return dg.AssetSpec(
         dg.AssetKey(["hub", ALERTS_HUB]),
-        deps=[table_key(contract.tables.alerts.name) for contract in contracts],
+        deps=[table_key(table.name) for table in tables],
         description="Alerts as they are published, the moment a rule is broken: a JSON object each, or arrays of them.",
         group_name="alerts",
         kinds={"azureeventhub"},
@@ -88,7 +89,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
         ],
         check_specs=[
             dg.AssetCheckSpec(name, asset=table_key(contract.tables[role].name), description=description)
-            for (role, name), description in DESCRIPTIONS.items()
+            for (role, name), description in descriptions(contract).items()
         ],
         partitions_def=INGEST_DATES,
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -7,13 +7,13 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from assets.archived import archived
+from assets.stream.contract import POSITION, Child, Contract
 from assets.stream.log import HubPartition, Offsets, hub_epoch, is_beyond
 from assets.stream.slices import slices
 from assets.stream.store import StreamStore
 from resources.lake import LakeTable
 
 MAX_QUARANTINE_SHARE = 0.05
-MAX_SILENCE = timedelta(minutes=15)
 SLICE_ROWS = 2_000_000
 """How many rows are compared at once, and those of a minute more."""
 RECENT = timedelta(minutes=30)
@@ -30,13 +30,12 @@ class Finding:
     table: str
     name: str
     passed: bool
-    description: str
     counts: Mapping[str, float] = field(default_factory=dict)
     is_error: bool = True
 
 
 def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = False) -> list[Finding]:
-    """All checks of a stream for one ingest date, freshness only for today; `DESCRIPTIONS` says what each means.
+    """All checks of a stream for one ingest date, freshness only for today; `descriptions` says what each means.
 
     Args:
         store: the stream's tables.
@@ -57,10 +56,30 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
         _quarantine_share(readings, quarantined),
         _all_published(store, day),
     ]
-    return [*findings, _freshness(silver, now)] if day == now.date() else findings
+    findings += [each for child in store.contract.children for each in _children(store, child, day, since)]
+    return [*findings, _freshness(silver, now, store.contract)] if day == now.date() else findings
 
 
-DESCRIPTIONS: Mapping[tuple[str, str], str] = {
+def descriptions(contract: Contract) -> dict[tuple[str, str], str]:
+    """What each check of a stream means, by the role of its table and its name."""
+    of_children = {
+        (child.role, name): description for child in contract.children for name, description in _OF_CHILDREN.items()
+    }
+    minutes = contract.max_silence.total_seconds() / 60
+    silence = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+    return (
+        {**_DESCRIPTIONS}
+        | of_children
+        | {("silver", "freshness"): f"The newest reading was received within {silence}."}
+    )
+
+
+_PARENTS, _COUNTS = "parents_exist", "counts_match_parents"
+_OF_CHILDREN = {
+    _PARENTS: "Each row of one ingest date is part of a reading that is in silver.",
+    _COUNTS: "Each reading of one ingest date has as many rows as it says.",
+}
+_DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     (
         "silver",
         "counts_reconcile",
@@ -76,12 +95,11 @@ DESCRIPTIONS: Mapping[tuple[str, str], str] = {
         "alerts",
         "all_published",
     ): "No stored alert waits for the alerts hub to take it, and there is none of this date that it will never take.",
-    ("silver", "freshness"): f"The newest reading was received within {MAX_SILENCE.seconds // 60} minutes.",
 }
 
 
 def _finding(table: str, name: str, passed: bool, counts: Mapping[str, float], *, is_error: bool = True) -> Finding:
-    return Finding(table, name, passed, DESCRIPTIONS[table, name], counts, is_error)
+    return Finding(table, name, passed, counts, is_error)
 
 
 def _total(rows: pl.LazyFrame, what: pl.Expr) -> int:
@@ -198,8 +216,28 @@ def _quarantine_share(readings: int, quarantined: int) -> Finding:
     return _finding("quarantine", "quarantine_share", share <= MAX_QUARANTINE_SHARE, counts, is_error=False)
 
 
-def _freshness(silver: pl.LazyFrame, now: datetime) -> Finding:
+def _children(store: StreamStore, child: Child, day: date, since: datetime | None) -> list[Finding]:
+    """Compares the rows of a child table with the readings that they are part of."""
+    is_compared = pl.col("ingest_date") == day
+    if since is not None:
+        is_compared &= _pulled_since(store, day, since)
+    tables = (store.silver, store.tables[child.role])
+    readings, rows = (table.scan().filter(is_compared).with_columns(hub_epoch) for table in tables)
+    parts = rows.group_by(POSITION).len("rows")
+    said = readings.select(*POSITION, said=child.count)
+    found = parts.join(said, on=POSITION, how="full", coalesce=True).select(
+        orphans=pl.col("said").is_null().sum(),
+        unlike=(pl.col("said") != pl.col("rows").fill_null(0)).sum(),
+    )
+    [(orphans, unlike)] = found.collect(engine="streaming").iter_rows()
+    return [
+        _finding(child.role, _PARENTS, orphans == 0, {"readings_without_parent": orphans}),
+        _finding(child.role, _COUNTS, unlike == 0, {"readings_with_other_counts": unlike}),
+    ]
+
+
+def _freshness(silver: pl.LazyFrame, now: datetime, contract: Contract) -> Finding:
     newest = silver.select(pl.col("received_at").max()).collect(engine="streaming").item()
     age = (now - newest).total_seconds() if newest else None
-    passed = age is not None and age <= MAX_SILENCE.total_seconds()
+    passed = age is not None and age <= contract.max_silence.total_seconds()
     return _finding("silver", "freshness", passed, {} if age is None else {"age_seconds": age}, is_error=False)

@@ -42,6 +42,7 @@ class Cleaning:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._cleaned = _cleaned_schema(contract)
+        self._has_timestamp = "timestamp" in contract.payload.__struct_fields__
         self._required = [name for name in contract.tables.silver.required if name in self._cleaned]
         averaged = (window.column for window in contract.windows if isinstance(window, Window))
         self._averaged = list(dict.fromkeys(averaged))
@@ -51,7 +52,9 @@ class Cleaning:
         rows, events = decoded.readings, with_counts(positions, decoded)
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
         events = events if each_is_its_event else events[rows["event"]]
-        return rows.hstack([instants(rows, "timestamp").alias("measured_at")]).hstack(events)
+        if self._has_timestamp:
+            rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")])
+        return rows.hstack(events)
 
     def cleaned(self, readings: pl.DataFrame) -> pl.DataFrame:
         """The readings with silver's columns, and with a `reason` where one belongs into quarantine."""
@@ -73,7 +76,8 @@ class Cleaning:
         cleaned = self._contract.clean(rows)
         names = list(self._cleaned)
         if missing := [name for name in names if name not in cleaned.columns]:
-            raise ContractError(f"clean returns no {', '.join(missing)}")
+            time = " (which the engine makes of a payload's field `timestamp`)" if "measured_at" in missing else ""
+            raise ContractError(f"clean returns no {', '.join(missing)}{time}")
         cleaned = cleaned[names]
         if cleaned.schema != self._cleaned:
             cleaned = cleaned.cast({n: t for n, t in self._cleaned.items() if cleaned.schema[n] == pl.Null})
@@ -122,7 +126,8 @@ def with_counts(positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
 def _cleaned_schema(contract: Contract) -> pl.Schema:
     """What the engine takes from cleaned readings: their place, silver's columns and the reason."""
     silver = {name: dtype for name, dtype in contract.tables.silver.schema.items() if name != "event_date"}
-    return pl.Schema({"event": pl.Int64()} | silver | {"pulled_at": Utc, "reason": pl.String()})
+    lists = {child.column: child.element(contract.tables.silver.schema) for child in contract.children}
+    return pl.Schema({"event": pl.Int64()} | silver | lists | {"pulled_at": Utc, "reason": pl.String()})
 
 
 def _is_averaged(values: pl.Series) -> bool:

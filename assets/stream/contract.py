@@ -88,6 +88,8 @@ POSITION_COLUMNS = frozenset(
     }
 )
 """What every silver and alert row says of where it comes from and when."""
+POSITION = ("hub_epoch", "partition", "sequence_number", "event_index")
+"""The key of a reading's place in bronze."""
 ALERT_COLUMNS = frozenset({"alert_id", "rule", "rule_version", "severity", "threshold", "is_revision"})
 MAX_AVERAGED = 1e9
 """The largest value, of either sign, that a window averages: sums of millionths must fit into 64 bits."""
@@ -207,13 +209,65 @@ _COMPARE: Mapping[str, Callable[[pl.Series, float], pl.Series]] = MappingProxyTy
 )
 
 
+CHILD_COLUMNS = frozenset(
+    {"received_at", "partition", "sequence_number", "event_index", "event_date", "ingest_date", "hub_epoch"}
+)
+"""What every row of a child table says of the reading that it is part of; four of them name the reading."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A table with a row for each element of a list that a reading holds, such as the drugs of a report.
+
+    Only elements of readings that stand become rows, never those of duplicates.
+
+    Attributes:
+        role: what its rows are to the stream; a word of its own.
+        name: of the table in silver.
+        rows: the table's rows. They have `CHILD_COLUMNS` and, of their own choice, other columns of the reading's
+            silver row, the fields of the list's elements, and the element's place.
+        column: what `clean` returns besides silver's columns: a list of structs with those fields.
+        place: the column that counts a reading's elements from 0.
+        count: the column of silver that says how many elements a reading has.
+    """
+
+    role: str
+    name: str
+    rows: type[dy.Schema]
+    column: str
+    place: str
+    count: str
+
+    @cached_property
+    def table(self) -> Table:
+        """The child table."""
+        return Table(f"silver/{self.name}", self.rows, ("ingest_date",))
+
+    def element(self, silver: Collection[str]) -> pl.List:
+        """The type of the list: the columns of the rows that neither the reading's silver row has nor the place is."""
+        known = {*silver, self.place}
+        return pl.List(pl.Struct({name: dtype for name, dtype in self.table.schema.items() if name not in known}))
+
+    def exploded(self, readings: pl.DataFrame) -> pl.DataFrame:
+        """The rows of readings with silver's columns and with the list, in their order."""
+        schema = self.table.schema
+        lists = readings[self.column]
+        of_reading = [name for name in schema if name in readings.columns]
+        counts = lists.list.len().fill_null(0)
+        owners = pl.int_range(readings.height, eager=True).repeat_by(counts).explode().drop_nulls()
+        places = pl.int_ranges(counts, eager=True).explode().drop_nulls().cast(pl.Int64).alias(self.place)
+        elements = lists.filter(counts > 0).explode().struct.unnest()
+        return readings[of_reading][owners].hstack([places]).hstack(elements)[schema.names()]
+
+
 @dataclass(frozen=True)
 class Contract:
     """The declaration of a stream.
 
     Attributes:
         stream: the stream's name, which is also its tables' name and its hub's default name.
-        payload: the JSON object of one reading; unknown fields are kept in bronze only.
+        payload: the JSON object of one reading; unknown fields are kept in bronze only. From a field `timestamp` the
+            engine makes `measured_at`; where there is none, `clean` makes it.
         silver: rows of the silver table.
         alerts: rows of the alerts table.
         keys: with `measured_at` they identify a reading; the entity is one of them. Others may be null, and a null
@@ -225,6 +279,12 @@ class Contract:
         windows: trailing means and last known values that scores and rules refer to.
         scores: what is computed of silver columns and windows, for rules and alerts.
         rules: the conditions that raise alerts.
+        silver_name: of the silver table, if not the stream's.
+        children: tables for the lists that a reading holds, committed before silver.
+        versions: where an entity's readings are versions of one thing, such as a case report, the columns by whose
+            greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
+            at once, and stay in silver whatever retention says. SQL shows which is current in `is_current`.
+        max_silence: after how long without a reading the stream counts as silent.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
         phi: whether the tables hold data of patients.
@@ -242,6 +302,10 @@ class Contract:
     windows: tuple[Window | Last, ...] = ()
     scores: tuple[Score, ...] = ()
     rules: tuple[Rule, ...] = ()
+    silver_name: str | None = None
+    children: tuple[Child, ...] = ()
+    versions: tuple[str, ...] = ()
+    max_silence: timedelta = timedelta(minutes=15)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
     phi: bool = True
@@ -254,10 +318,8 @@ class Contract:
         """
         silver, derived = self.tables.silver.schema, self.derived
         never_null = set(self.tables.silver.required)
-        payload = {each.name for each in msgspec.structs.fields(self.payload)}
         compared = silver | derived
         needed = (
-            ("the payload", {"timestamp"}, payload, "declare `timestamp: float | str`"),
             ("silver", POSITION_COLUMNS | {*self.keys, *self.values}, set(silver), "declare it in the rows"),
             (
                 "alerts",
@@ -278,6 +340,7 @@ class Contract:
                 set(silver) - POSITION_COLUMNS,
                 "carry forward a column of silver that the engine does not fill",
             ),
+            ("silver", {*self.versions}, set(silver), "name columns of it as versions"),
             (
                 "a rule",
                 {rule.column for rule in self.rules},
@@ -291,9 +354,22 @@ class Contract:
                 "except by a Boolean of silver, a window or a score",
             ),
         )
+        of_children = [
+            need
+            for child in self.children
+            for need in (
+                (
+                    f"the rows of {child.name}",
+                    {*CHILD_COLUMNS, self.entity, child.place},
+                    set(child.table.schema),
+                    "declare it",
+                ),
+                ("silver", {child.count}, set(silver), f"declare how many {child.role} a reading has"),
+            )
+        ]
         if self.entity not in self.keys:
             raise ContractError(f"Stream '{self.stream}': the keys lack the entity {self.entity}; make it one of them.")
-        for where, names, known, remedy in needed:
+        for where, names, known, remedy in (*needed, *of_children):
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
 
@@ -316,18 +392,30 @@ class Contract:
         bronze = Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",))
         quarantine = Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",))
         alerts = Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",))
-        silver = Table(f"silver/{self.stream}", self.silver, ("ingest_date",))
+        name = f"silver/{self.silver_name or self.stream}"
+        silver = Table(name, self.silver, ("ingest_date",), {"is_current": self._is_current} if self.versions else {})
         return (
             Output("bronze", bronze, upstream=f"hub/{self.stream}", is_every_commit=True),
             Output("quarantine", quarantine, upstream=bronze.name),
             Output("alerts", alerts, upstream=silver.name, names_event_dates=True),
+            *(Output(child.role, child.table, upstream=silver.name) for child in self.children),
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
+
+    @property
+    def _is_current(self) -> str:
+        order = ", ".join(f'"{name}" DESC NULLS LAST' for name in (*self.versions, *POSITION))
+        return f'row_number() OVER (PARTITION BY "{self.entity}" ORDER BY {order}) = 1'
 
     @cached_property
     def tables(self) -> "StreamTables":
         """The tables of the outputs, by role."""
         return StreamTables({output.role: output.table for output in self.outputs})
+
+    @property
+    def derived_roles(self) -> tuple[str, ...]:
+        """The roles of the tables that are made from bronze, in the order of their commits."""
+        return tuple(output.role for output in self.outputs if output.role != "bronze")
 
     @property
     def reach(self) -> timedelta:

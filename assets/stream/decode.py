@@ -11,6 +11,7 @@ here, while bronze keeps the body as it came.
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -86,8 +87,18 @@ class _Field(NamedTuple):
     name: str
     type: Any
     is_required: bool
-    dtypes: tuple[type[pl.DataType], ...]
+    dtypes: tuple[pl.DataType, ...]
     values: Callable[[list[Any]], list[Any]]
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the field is known, and its values stay in bronze."""
+        return not self.dtypes
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether its values are objects or lists."""
+        return any(dtype.is_nested() for dtype in self.dtypes)
 
 
 class _Reject(NamedTuple):
@@ -103,12 +114,15 @@ _WHITE_SPACE = b" \t\n\r\v\f"
 _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a body that is not as declared."""
 
-_BY_KIND: dict[type, type[pl.DataType]] = {
-    msgspec.inspect.IntType: pl.Int64,
-    msgspec.inspect.FloatType: pl.Float64,
-    msgspec.inspect.BoolType: pl.Boolean,
-    msgspec.inspect.StrType: pl.String,
+_BY_KIND: dict[type, pl.DataType] = {
+    msgspec.inspect.IntType: pl.Int64(),
+    msgspec.inspect.FloatType: pl.Float64(),
+    msgspec.inspect.BoolType: pl.Boolean(),
+    msgspec.inspect.StrType: pl.String(),
 }
+_PLACE = re.compile(r" - at `\$(?P<path>.*)`$")
+_NUMBER_IN_LIST = re.compile(r"\[(\d+|\.\.\.)\]")
+_AS_JSON = msgspec.json.Encoder().encode
 
 _Part = tuple[pl.DataFrame, pl.DataFrame, pl.Series]
 """Readings, rejects and reading counts."""
@@ -117,8 +131,11 @@ _Part = tuple[pl.DataFrame, pl.DataFrame, pl.Series]
 class Decoder:
     """Decodes the bodies of one stream's events.
 
+    A field of the payload is a number, a text, a truth value, or an object (a `msgspec.Struct`) or a list of these, in
+    any depth. A field that is declared as `msgspec.Raw` is known, and not read.
+
     Raises:
-        ContractError: the payload has a field that is no number, text or truth value.
+        ContractError: the payload has a field that no column can hold.
     """
 
     regular_from = 1 << 19
@@ -262,12 +279,14 @@ class Decoder:
                 if declared.is_required:
                     return _Reject(missing_field(declared.name))
                 continue
+            if declared.is_unread:
+                continue
             try:
-                values[declared.name] = msgspec.convert(value, declared.type)
-                if isinstance(value, str):
-                    value.encode()
-            except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
-                return _Reject(bad_type(declared.name))
+                values[declared.name] = converted = msgspec.convert(value, declared.type)
+                if isinstance(value, str | dict | list):
+                    _AS_JSON(converted)  # refuses texts that are no Unicode
+            except (msgspec.ValidationError, UnicodeEncodeError, OverflowError, RecursionError) as error:
+                return _Reject(bad_type(declared.name + _place_of(error)))
         unknown.update(name for name in member if name not in self._names)
         return self._payload(**values)
 
@@ -278,7 +297,8 @@ class Decoder:
         else:
             columns.append(pl.Series("event_index", indexes, dtype=pl.Int64))
         for declared in self._fields:
-            columns += _series(declared, declared.values(rows))
+            if not declared.is_unread:
+                columns += _series(declared, declared.values(rows))
         return pl.DataFrame(columns)
 
 
@@ -363,38 +383,83 @@ def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
 def _check(payload: type[msgspec.Struct], fields: Sequence[msgspec.structs.FieldInfo]) -> None:
     """Refuses a field that one column, or a number's and a text's, cannot hold."""
     for declared in fields:
-        others = [
-            kind
-            for kind in _kinds(declared)
-            if not isinstance(kind, msgspec.inspect.StrType | msgspec.inspect.NoneType)
-        ]
-        if len(others) > 1 or not all(isinstance(kind, tuple(_BY_KIND)) for kind in others) or not _dtypes(declared):
+        kinds = [kind for kind in _kinds(declared) if not isinstance(kind, msgspec.inspect.NoneType)]
+        if any(isinstance(kind, msgspec.inspect.RawType) for kind in kinds):
+            if not declared.required:
+                continue
+            raise ContractError(
+                f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which is not "
+                "read, so it cannot be required; give it the default `msgspec.Raw()`."
+            )
+        others = [kind for kind in kinds if not isinstance(kind, msgspec.inspect.StrType)]
+        dtypes = [_dtype(kind) for kind in kinds]
+        is_nested = any(dtype is not None and dtype.is_nested() for dtype in dtypes)
+        if None in dtypes or not dtypes or len(others) > 1 or (is_nested and len(kinds) > 1):
             raise ContractError(
                 f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which no column"
-                " holds, so no body of the stream can be decoded; declare it as a number, a bool, a str, or one of the"
-                " first two and str. What is nested in a body stays in bronze if the field is not declared."
+                " holds, so no body of the stream can be decoded; declare it as a number, a bool, a str, one of the"
+                " first two and str, or as a Struct or a list of these. What is nested in a body stays in bronze if the"
+                " field is not declared."
             )
 
 
 def _kinds(declared: msgspec.structs.FieldInfo) -> Sequence[msgspec.inspect.Type]:
-    kind = msgspec.inspect.type_info(declared.type)
+    return _alternatives(msgspec.inspect.type_info(declared.type))
+
+
+def _alternatives(kind: msgspec.inspect.Type) -> Sequence[msgspec.inspect.Type]:
     return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
 
 
-def _dtypes(declared: msgspec.structs.FieldInfo) -> tuple[type[pl.DataType], ...]:
-    return tuple(dtype for kind, dtype in _BY_KIND.items() if any(isinstance(each, kind) for each in _kinds(declared)))
+def _dtype(kind: msgspec.inspect.Type) -> pl.DataType | None:
+    """The column type of a kind of value; None where there is none."""
+    match kind:
+        case msgspec.inspect.StructType():
+            fields = {field.encode_name: _nested_dtype(field.type) for field in kind.fields}
+            known = {name: dtype for name, dtype in fields.items() if dtype is not None}
+            return pl.Struct(known) if known and len(known) == len(fields) else None
+        case msgspec.inspect.ListType():
+            item = _nested_dtype(kind.item_type)
+            return None if item is None else pl.List(item)
+        case _:
+            return _BY_KIND.get(type(kind))
 
 
-def _columns(fields: Sequence[msgspec.structs.FieldInfo]) -> Iterator[tuple[str, type[pl.DataType]]]:
+def _nested_dtype(kind: msgspec.inspect.Type) -> pl.DataType | None:
+    """The same within an object or a list, where a value that may be a number or a text becomes a text."""
+    kinds = [each for each in _alternatives(kind) if not isinstance(each, msgspec.inspect.NoneType)]
+    if len(kinds) == 1:
+        return _dtype(kinds[0])
+    return pl.String() if kinds and all(type(each) in _BY_KIND for each in kinds) else None
+
+
+def _dtypes(declared: msgspec.structs.FieldInfo) -> tuple[pl.DataType, ...]:
+    kinds = _kinds(declared)
+    nested = (_dtype(kind) for kind in kinds if type(kind) not in _BY_KIND)
+    scalars = (dtype for kind, dtype in _BY_KIND.items() if any(isinstance(each, kind) for each in kinds))
+    return (*scalars, *(dtype for dtype in nested if dtype is not None))
+
+
+def _columns(fields: Sequence[msgspec.structs.FieldInfo]) -> Iterator[tuple[str, pl.DataType]]:
     for declared in fields:
-        dtypes = _dtypes(declared)
-        yield declared.name, dtypes[0]
+        if dtypes := _dtypes(declared):
+            yield declared.name, dtypes[0]
         if len(dtypes) > 1:
-            yield declared.name + TEXT, pl.String
+            yield declared.name + TEXT, pl.String()
+
+
+def _place_of(error: Exception) -> str:
+    """Where in a field a value is wrong, as far as msgspec says so: names that are declared, and no value."""
+    found = _PLACE.search(str(error))
+    return _NUMBER_IN_LIST.sub("[]", found["path"]) if found else ""
 
 
 def _series(declared: _Field, values: list[Any]) -> list[pl.Series]:
     name, dtypes = declared.name, declared.dtypes
+    if declared.is_nested:
+        # Polars reads JSON several times faster than it walks through Python's objects.
+        texts = [None if value is None else _AS_JSON(value).decode() for value in values]
+        return [pl.Series(name, texts, dtype=pl.String).str.json_decode(dtypes[0])]
     if len(dtypes) == 1:
         return [pl.Series(name, values, dtype=dtypes[0])]
     # Most often all values are alike, and finding that out costs more than trying.
@@ -407,5 +472,5 @@ def _series(declared: _Field, values: list[Any]) -> list[pl.Series]:
     return [pl.Series(name, numbers, dtype=dtypes[0]), pl.Series(name + TEXT, texts, dtype=pl.String)]
 
 
-def _repeated(name: str, value: int | None, dtype: type[pl.DataType], times: int) -> pl.Series:
+def _repeated(name: str, value: int | None, dtype: pl.DataType | type[pl.DataType], times: int) -> pl.Series:
     return pl.Series(name, [value], dtype=dtype).new_from_index(0, times)

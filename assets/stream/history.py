@@ -43,6 +43,7 @@ class History:
 
     def __init__(self, contract: Contract, silver: Scan, alerts: Scan, none: pl.DataFrame) -> None:
         self._entity, self._silver, self._alerts, self._none = contract.entity, silver, alerts, none
+        self._is_by_date = not contract.versions
         self.looked_up = LookUps()
         """The scans so far."""
 
@@ -52,19 +53,19 @@ class History:
         A reading may come twice, and some come that no new reading needs.
         """
         found = [self._none]
-        for part in _parts(new):
+        for part in self._parts(new):
             first, last = times(part)
             is_within = pl.col(TIME).is_between(max(oldest, first - reach), min(newest, last))
             readings = self._silver().select(self._none.columns)
-            found.append(self._collected(readings.filter(is_within, self._is_of(part), _is_on_dates(part, reach))))
+            found.append(self._collected(readings.filter(is_within, self._is_of(part), self._is_on(part, reach))))
         return pl.concat(found)
 
     def alerts(self, alerts: pl.DataFrame, newest: datetime) -> pl.DataFrame:
         """Stored alerts of the same entities and times, up to a time, as `ALERTS`; some others among them."""
         found = [pl.DataFrame(schema=ALERTS)]
-        for part in _parts(alerts.filter(pl.col(TIME) <= newest)):
+        for part in self._parts(alerts.filter(pl.col(TIME) <= newest)):
             is_within = pl.col(TIME).is_between(*times(part))
-            stored = self._alerts().filter(is_within, self._is_of(part), _is_on_dates(part, timedelta(0)))
+            stored = self._alerts().filter(is_within, self._is_of(part), self._is_on(part, timedelta(0)))
             found.append(numbered(self._collected(stored.select("alert_id", TIME))))
         return pl.concat(found)
 
@@ -75,11 +76,21 @@ class History:
         self.looked_up = LookUps(scans + 1, seconds + monotonic() - began)
         return rows
 
+    def _parts(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """What is looked up by one scan each."""
+        if self._is_by_date:
+            yield from _by_date(rows)
+        elif rows.height:
+            yield rows
+
+    def _is_on(self, rows: pl.DataFrame, reach: timedelta) -> pl.Expr:
+        return _is_on_dates(rows, reach) if self._is_by_date else pl.lit(True)
+
     def _is_of(self, rows: pl.DataFrame) -> pl.Expr:
         return pl.col(self._entity).is_in(rows[self._entity].unique().to_list())
 
 
-def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _by_date(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The rows of one date at a time: two rows of very different dates must not load all that lies between them.
 
     Of very many dates those that are closest together are looked up at once.

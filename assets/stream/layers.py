@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from assets.stream.contract import BronzeRows, Contract, QuarantineRows
-from resources.table import Union
+from resources.table import View
 
 NAME = "all_streams"
 
@@ -41,22 +41,23 @@ _ROWS = {
 }
 
 
-def layers(contracts: Iterable[Contract]) -> list[Union]:
+def layers(contracts: Iterable[Contract]) -> list[View]:
     """A view for each layer over the tables of all streams, with a column `stream`."""
     contracts = list(contracts)
     return [
-        Union(
+        View(
             f"{role}/{NAME}",
             f"{_ROWS[role]} The columns that all streams have.",
-            {each.stream: each.tables[role] for each in contracts},
-            {each.stream: _columns(role, each) for each in contracts},
+            [each.tables[role] for each in contracts],
+            " UNION ALL ".join(_select(role, each) for each in contracts),
         )
         for role in COLUMNS
         if contracts
     ]
 
 
-def _columns(role: str, contract: Contract) -> dict[str, str]:
+def _select(role: str, contract: Contract) -> str:
     # Entities may be numbers in one stream and texts in another.
-    entity = {"entity_id": f'CAST("{contract.entity}" AS VARCHAR)'} if role in _OF_ENTITIES else {}
-    return entity | {name: f'"{name}"' for name in COLUMNS[role]}
+    entity = [f'CAST("{contract.entity}" AS VARCHAR) AS entity_id'] if role in _OF_ENTITIES else []
+    columns = ", ".join([f"'{contract.stream}' AS stream", *entity, *(f'"{name}"' for name in COLUMNS[role])])
+    return f"SELECT {columns} FROM {contract.tables[role].sql_name}"

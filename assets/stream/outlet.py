@@ -60,7 +60,7 @@ def publish_alerts(
         part for some in alerts.iter_slices(PART) for part in isolated(some, encode, lambda row, _: _set_aside(row))
     ]
     # All in one call: each call waits until the hub has the last of its events.
-    events = pl.concat(_packed(part.events) if is_packed else part.events for part in parts)
+    events = pl.concat(packed(part.events) if is_packed else part.events for part in parts)
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
     too_large = publisher.publish(bodies, keys)
     if too_large and is_packed:
@@ -89,7 +89,8 @@ def _set_aside(alert: pl.DataFrame) -> Encoded:
     return Encoded(pl.DataFrame(schema={"body": pl.String, "key": pl.String}), alert.height)
 
 
-def _packed(events: pl.DataFrame) -> pl.DataFrame:
+def packed(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of a JSON object each, `body` and `key`, as fewer events of arrays; those of a key stay in order."""
     packs = events.with_columns(pack=pl.int_range(pl.len()).over("key") // PACK).group_by(
         "key", "pack", maintain_order=True
     )

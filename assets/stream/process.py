@@ -136,6 +136,7 @@ class Processor:
             "bronze": self._conform("bronze", bronze),
             "quarantine": self._quarantine(rejects, bronze),
             "alerts": alerts,
+            **{child.role: child.exploded(first) for child in self._contract.children},
             "silver": silver,
         }
         return Outcome(rows, _duplicates(repeats), decoded.unknown_fields)

@@ -37,6 +37,9 @@ def prove(contract: Contract) -> None:
     """
     with _step(contract, "payload or clean"):
         row = _cleaned(contract)
+    with _step(contract, "children"):
+        for child in contract.children:
+            child.exploded(row)
     if not contract.rules:
         return
     with _step(contract, "windows, rules or columns of alerts"):
@@ -72,18 +75,30 @@ def _cleaned(contract: Contract) -> pl.DataFrame:
         raise ContractError(f"the payload refuses a value of its own type ({decoded.rejects['reason'][0]})")
     position = {name: _sample(dtype) for name, dtype in POSITIONS.items()}
     row = cleaning.clean(cleaning.readings(pl.DataFrame([position], schema=POSITIONS), decoded))
-    completed = (pl.col(name).fill_null(pl.lit(_sample(dtype), dtype)) for name, dtype in row.schema.items())
+    completed = (
+        pl.col(name).fill_null(pl.lit(_sample(dtype), dtype))
+        for name, dtype in row.schema.items()
+        if not dtype.is_nested()
+    )
     return row.with_columns(*completed, event_date=pl.lit(_AT.date()))
 
 
 def _payload(payload: type[msgspec.Struct]) -> dict[str, Any]:
-    """A value of each field's first type; fields of other types are left out."""
-    kinds = {field.encode_name: msgspec.inspect.type_info(field.type) for field in msgspec.structs.fields(payload)}
-    first = {
-        name: kind.types[0] if isinstance(kind, msgspec.inspect.UnionType) else kind for name, kind in kinds.items()
-    }
-    values = {name: _KINDS[type(kind)] for name, kind in first.items() if type(kind) in _KINDS}
-    return values | {"timestamp": _AT.isoformat()}
+    """A value of each field's first type."""
+    values: dict[str, Any] = _value(msgspec.inspect.type_info(payload))
+    return values | {"timestamp": _AT.isoformat()} if "timestamp" in values else values
+
+
+def _value(kind: msgspec.inspect.Type) -> Any:
+    match kind:
+        case msgspec.inspect.UnionType():
+            return _value(kind.types[0])
+        case msgspec.inspect.StructType():
+            return {field.encode_name: _value(field.type) for field in kind.fields}
+        case msgspec.inspect.ListType():
+            return [_value(kind.item_type)]
+        case _:
+            return _KINDS.get(type(kind))
 
 
 def _breaking(contract: Contract, row: pl.DataFrame, number: int) -> pl.DataFrame:

@@ -33,12 +33,6 @@ CATCHES_UP_IN_S, _AGAIN_AFTER_S = 5.0, 0.2
 ROW_BYTES = 200
 """What a quarantined row weighs besides its body."""
 
-DERIVED = ("silver", "alerts", "quarantine")
-"""The roles of the tables that are made from bronze, in the order in which a rebuilt day is put into them.
-
-Quarantine comes last: until it is replaced, a replay that was interrupted is found to be due again.
-"""
-
 
 class NotCaughtUpError(RuntimeError):
     """Silver is behind bronze, or alerts wait for the alerts hub: a session has to finish first."""
@@ -62,6 +56,15 @@ class Rebuilt:
     new_alerts: int
 
 
+def _derived(contract: Contract) -> list[str]:
+    """The roles of the tables that are made from bronze, in the order in which a rebuilt day is put into them.
+
+    Quarantine comes last: until it is replaced, a replay that was interrupted is found to be due again.
+    """
+    order = ("silver", "alerts", "quarantine")
+    return [*(role for role in contract.derived_roles if role not in order), *order]
+
+
 class _DayBeside:
     """The new rows of one ingest date, in tables beside the stream's: a day need not fit into memory.
 
@@ -73,15 +76,15 @@ class _DayBeside:
 
     def __init__(self, store: StreamStore, folder: Lake, day: date) -> None:
         self._day = day
-        self.tables = {role: folder.table(store.tables[role].table).create() for role in DERIVED}
-        self._copies = {role: self.tables[role].copies_for(store.tables[role]) for role in DERIVED}
+        self.tables = {role: folder.table(store.tables[role].table).create() for role in _derived(store.contract)}
+        self._copies = {role: table.copies_for(store.tables[role]) for role, table in self.tables.items()}
         self.duplicates = 0
 
     def add(self, outcome: Outcome) -> None:
         """Adds what some micro-batches produced."""
-        for role in DERIVED:
+        for role, table in self.tables.items():
             if (rows := outcome.rows[role]).height:
-                self.tables[role].append(rows, transactions={})
+                table.append(rows, transactions={})
         self.duplicates += int(outcome.duplicates["duplicates"].sum())
 
     def with_earlier(self, store: StreamStore, role: str) -> pl.LazyFrame:
@@ -100,11 +103,11 @@ class _DayBeside:
 
     def replace(self, store: StreamStore, event_dates: Mapping[str, Sequence[date]], *, is_newest: bool) -> None:
         """Puts the rows into the place of the day's rows, one commit a table."""
-        for role in DERIVED:
+        for role, table in self.tables.items():
             store.replace_day(
                 role,
                 self._day,
-                self.tables[role],
+                table,
                 self._copies[role],
                 event_dates.get(role, ()),
                 self.duplicates,
@@ -191,7 +194,7 @@ def _rebuild(
         process(store.complete(day))
         # A revision raises alerts on a date of which silver may have no row.
         dates = {role: _event_dates(store, role, of_day) for role in ("silver", "alerts")}
-        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in DERIVED}
+        before = {role: _count(store.tables[role].scan().filter(of_day)) for role in rebuilt.tables}
         reached = store.offsets("silver")
         with lease.turned(should_stop=should_stop) if _is_remembered(store, day) else nullcontext():
             # What a session has added meanwhile, in the little time that it waits for.

@@ -32,8 +32,6 @@ from resources.leases import Lease
 FOLDER = "rederived"
 ATTEMPTS = 10
 """How often a swap is tried while a session writes; each time what the session added is derived first."""
-SWAPPED = ("alerts", "quarantine", "silver")
-"""The order of the swap: silver, the commit point, comes last."""
 
 Say = Callable[[str], None]
 
@@ -51,7 +49,7 @@ def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
     store = StreamStore(contract, lake)
     store.bronze.ensure()
     store.look()
-    days = {day for role in SWAPPED for day in store.tables[role].dates("ingest_date")}
+    days = {day for role in contract.derived_roles for day in store.tables[role].dates("ingest_date")}
     refuse_archived(lake, store.bronze, dict.fromkeys(days, "a rederive makes the other tables' rows from them"))
     beside = _beside(contract, lake)
     if (code := _code_of(contract)) != store.log.of("bronze").get(store.log.id(REDERIVED)):
@@ -74,12 +72,13 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease
     beside, lease = _beside(contract, lake), lease or Lease()
     mark, code = beside.log.id(REDERIVED), _code_of(contract)
     copies = {
-        role: beside.tables[role].copies_for(StreamStore(contract, lake).tables[role].create()) for role in SWAPPED
+        role: beside.tables[role].copies_for(StreamStore(contract, lake).tables[role].create())
+        for role in contract.derived_roles
     }
     try:
         # Copied ahead: what is left then takes less than a second, for which a session waits.
         _catch_up(beside, say)
-        for role in SWAPPED:
+        for role in contract.derived_roles:
             copies[role].of(beside.tables[role].delta())
         with lease.turned():
             if StreamStore(contract, lake).bronze.transactions([mark]).get(mark) != code:
@@ -179,7 +178,8 @@ def _catch_up(beside: StreamStore, say: Say) -> None:
 def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies]) -> None:
     published = store.waiting.settled(store.log.offsets("silver"))
     days = store.bronze.dates("ingest_date")
-    for role in SWAPPED:
+    # Silver, the commit point, comes last.
+    for role in store.contract.derived_roles:
         table, other = store.tables[role], beside.tables[role]
         new = store.log.numbered("", beside.offsets(role)) | store.log.next_commit(role)
         dates: list[date] = []

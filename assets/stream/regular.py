@@ -19,10 +19,10 @@ _BETWEEN = "},"
 _COUNT, _OPENS, _CLOSES = "__count", "__opens", "__closes"
 """No names of fields."""
 
-_VALUES: Mapping[type[pl.DataType], str] = {
-    pl.Int64: r"(?<{}>0|[1-9][0-9]{{0,17}})",
-    pl.Float64: r"(?<{}>(?:0|[1-9][0-9]{{0,14}})(?:\.[0-9]{{1,15}})?)",
-    pl.String: r'"(?<{}>[^"\\\x00-\x1f]*)"',
+_VALUES: Mapping[pl.DataType, str] = {
+    pl.Int64(): r"(?<{}>0|[1-9][0-9]{{0,17}})",
+    pl.Float64(): r"(?<{}>(?:0|[1-9][0-9]{{0,14}})(?:\.[0-9]{{1,15}})?)",
+    pl.String(): r'"(?<{}>[^"\\\x00-\x1f]*)"',
 }
 
 
@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
     name: str
     is_required: bool
-    columns: Mapping[str, type[pl.DataType]]
+    columns: Mapping[str, pl.DataType]
 
 
 class RegularForm:

@@ -25,6 +25,7 @@ from tests.crash.scene import (
     source_of,
 )
 from tests.emulator.hub import RunningHub
+from tests.system_hubs import system_hubs
 
 pytestmark = [
     pytest.mark.crash,
@@ -63,7 +64,7 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
     (home / "dagster.yaml").write_text(impatient(ROOT / "dagster.yaml"))
     lake = Lake(str(tmp_path / "lake"))
     with (
-        RunningHub(("glucose_readings:2", "device_readings:1", "patient-data:1", "alerts:1")) as hub,
+        RunningHub(system_hubs(glucose_readings=2)) as hub,
         none_left("DAGSTER_HOME", str(home)),
     ):
         environment = {

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.service
 READER_ADDRESS = "hub/ConsumerGroups/$Default/Partitions/1"
 
 
-@pytest.fixture(scope="module")
+# As long as the emulator: a worker may come back to this module, and must not send the events again.
+@pytest.fixture(scope="session")
 def positioned(emulator):
     """Three batches of ten at three different times."""
     with producer(emulator.connection_string, "positions") as client:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 RECEIVED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
@@ -80,8 +80,13 @@ class Judge:
     def field(self, member: dict[str, Any], name: str):
         if member.get(name) is None:
             raise Refused(f"missing_field:{name}")
+        return self.optional(member, name, self.fields[name])
+
+    def optional(self, member: dict[str, Any], name: str, read: Callable[[Any], Any]):
+        if member.get(name) is None:
+            return None
         try:
-            return self.fields[name](member[name])
+            return read(member[name])
         except ValueError:
             raise Refused(f"bad_type:{name}") from None
 
@@ -143,17 +148,57 @@ class VitalsJudge(Judge):
         flags = tuple(values[name] for name in ("sport_mode", "on_oxygen", "consciousness"))
         return (member["patient_id"], values["device_id"], measured_at), (*measured.values(), *flags)
 
-    def optional(self, member: dict[str, Any], name: str, read: Callable[[Any], Any]):
-        if member.get(name) is None:
-            return None
-        try:
-            return read(member[name])
-        except ValueError:
-            raise Refused(f"bad_type:{name}") from None
-
 
 def vitals_judge() -> Judge:
     return VitalsJudge({"patient_id": whole, "timestamp": any_time}, "", (0, 0), lambda value, unit: "")
+
+
+class ReportsJudge(Judge):
+    """A reading is a version of a safety report; a value is all that it says."""
+
+    DATES = ("receiptdate", "receivedate", "transmissiondate")
+    FORMATS: ClassVar = {"102": ("%Y%m%d", 8), "610": ("%Y%m", 6), "602": ("%Y", 4)}
+
+    def read(self, member) -> tuple[tuple[object, ...], Any]:
+        if not isinstance(member, dict):
+            raise Refused("not_an_object")
+        number, patient = self.field(member, "safetyreportid"), self.field(member, "patient")
+        for name in ("safetyreportversion", "serious", "receiptdate"):
+            self.optional(member, name, text)
+        elements = [self.elements(patient, name) for name in ("reaction", "drug")]
+        if not any(elements):
+            raise Refused("no_reaction_and_no_drug")
+        dates = [self.date(member, name) for name in self.DATES if member.get(name) is not None]
+        if dates[0] > RECEIVED_AT + timedelta(minutes=10):
+            raise Refused("in_the_future")
+        return (number, member.get("safetyreportversion"), member.get("receiptdate")), member
+
+    def elements(self, patient: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        found = patient.get(name) or []
+        if not isinstance(found, list):
+            raise Refused(f"bad_type:patient.{name}")
+        if not all(isinstance(element, dict) for element in found):
+            raise Refused(f"bad_type:patient.{name}[]")
+        return found
+
+    def date(self, member: dict[str, Any], name: str) -> datetime:
+        form, length = self.FORMATS[member[f"{name}format"]]
+        try:
+            if len(member[name]) == length:
+                return datetime.strptime(member[name], form).replace(tzinfo=UTC)
+        except ValueError:
+            pass
+        raise Refused("bad_timestamp")
+
+
+def reports_judge() -> Judge:
+    return ReportsJudge({"safetyreportid": text, "patient": an_object}, "", (0, 0), lambda value, unit: "")
+
+
+def an_object(value) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(value)
+    return value
 
 
 def flag(value) -> bool:

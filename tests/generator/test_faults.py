@@ -17,6 +17,7 @@ REASONS = {
     "implausible_unit",
     "conflicting_duplicate",
 }
+IMPLAUSIBLE = {"implausible", "implausible_unit"}
 HARMLESS = {"bom", "unknown_fields"}
 SCALARS = (b"42", b'"reading"', b"null", b"true")
 
@@ -55,16 +56,25 @@ def faulty(stream: str, **arguments: Any) -> list[Event]:
             {"patient_id", "device_id", "heart_rate", "spo2", "sport_mode", "on_oxygen", "consciousness"},
             {"no_measurement", *(f"implausible:{name}" for name in ("heart_rate", "diastolic_bp", "temperature"))},
         ),
+        (
+            "adverse_events",
+            {"safetyreportid", "patient"},
+            {"safetyreportid", "patient", "serious", "receiptdate"}
+            | {"patient.reaction", "patient.reaction[]", "patient.drug"},
+            {"no_reaction_and_no_drug"},
+        ),
     ],
 )
 def test_every_reason_for_quarantine_occurs(stream, required, typed, own):
     made = faulty(stream, faults=0.9)
-    reasons = REASONS - {"implausible", "implausible_unit"} if stream == "vitals" else REASONS
+    reasons = REASONS if stream in ("glucose", "devices") else REASONS - IMPLAUSIBLE
     expected = reasons | own | {f"missing_field:{name}" for name in required} | {f"bad_type:{name}" for name in typed}
     assert {event.reason for event in made if event.reason} == expected
 
 
-@pytest.mark.parametrize(("stream", "kinds"), [("glucose", 22), ("devices", 21), ("vitals", 24)])
+@pytest.mark.parametrize(
+    ("stream", "kinds"), [("glucose", 22), ("devices", 21), ("vitals", 24), ("adverse_events", 17)]
+)
 def test_all_kinds_of_fault_are_about_as_frequent(stream, kinds):
     labels = Counter(event.label for event in faulty(stream, count=20_000, faults=0.9))
     assert len(labels) == kinds

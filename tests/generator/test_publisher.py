@@ -279,9 +279,10 @@ def test_progress_counts_up_to_what_was_sent(monkeypatch):
 
 def test_a_recorded_reading_has_the_key_of_its_patient_or_device(tmp_path):
     lines = [{"patient_id": 5, "device_id": 9}, {"device_id": 9}, {"patient_id": None, "device_id": "x"}, {"a": 1}, 5]
+    lines.append({"safetyreportid": "5801206-7"})
     recording = tmp_path / "recording"
     recording.write_text("\n".join(map(json.dumps, lines)))
-    assert [event.key for event in publisher.recorded(recording)] == ["5", "9", "x", "", ""]
+    assert [event.key for event in publisher.recorded(recording)] == ["5", "9", "x", "", "", "5801206-7"]
 
 
 def test_a_file_of_bytes_is_one_body_as_it_stands(tmp_path):

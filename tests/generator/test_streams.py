@@ -8,11 +8,11 @@ import pytest
 
 from generator.events import Event
 from generator.streams import STREAMS, events
-from tests.generator.oracle import device_judge, glucose_judge, moment, vitals_judge
+from tests.generator.oracle import device_judge, glucose_judge, moment, reports_judge, vitals_judge
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 FIVE_MINUTES = timedelta(minutes=5)
-JUDGES = {"glucose": glucose_judge, "devices": device_judge, "vitals": vitals_judge}
+JUDGES = {"glucose": glucose_judge, "devices": device_judge, "vitals": vitals_judge, "adverse_events": reports_judge}
 SPOTLESS: dict[str, Any] = {"faults": 0, "repeats": 0, "late": 0}
 
 everywhere = pytest.mark.parametrize("stream", STREAMS)
@@ -35,6 +35,7 @@ def test_the_streams_and_their_hubs():
         "glucose": "glucose_readings",
         "devices": "device_readings",
         "vitals": "patient-data",
+        "adverse_events": "adverse_events",
     }
 
 
@@ -56,7 +57,7 @@ def test_a_shorter_stream_is_the_beginning_of_a_longer_one():
     assert long[:1000] == short
 
 
-@everywhere
+@pytest.mark.parametrize("stream", ["glucose", "devices", "vitals"])
 @pytest.mark.parametrize(
     "how", [{"spacing": FIVE_MINUTES}, {"rate": 30_000.0}, {"rate": 2.0}, {"rate": 50.0, "pack": 10}]
 )
@@ -176,5 +177,5 @@ def test_impossible_arguments_are_refused(arguments, message):
 
 
 def test_an_unknown_stream_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown stream 'pulse'; known: glucose, devices, vitals"):
+    with pytest.raises(ValueError, match="unknown stream 'pulse'; known: glucose, devices, vitals, adverse_events"):
         events("pulse", start=START, rate=1.0)

@@ -22,8 +22,9 @@ from resources.lake import Lake
 from resources.settings import Settings
 from tests.emulator.clients import send
 from tests.emulator.hub import RunningHub
+from tests.system_hubs import system_hubs
 
-HUBS = ("glucose_readings:2", "device_readings:1", "patient-data:1", "alerts:1")
+HUBS = system_hubs(glucose_readings=2)
 SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
 PATIENCE_S = 60.0
 

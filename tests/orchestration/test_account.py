@@ -24,7 +24,7 @@ GLUCOSE = STREAMS[0]
 
 def summary(*, bronze: int = 10, sent: int = 10, resent: int = 0, silent: int = 0, **finding: Any) -> Summary:
     name = GLUCOSE.name
-    checks = [Finding("silver", "keys_unique", description="", **finding)] if finding else []
+    checks = [Finding("silver", "keys_unique", **finding)] if finding else []
     return Summary(
         published={name: Published(sent, sent, {}, 1.0, resent)},
         streams=[StreamStatus(GLUCOSE, None, "", None, {"bronze": bronze}, {}, {}, 0)],

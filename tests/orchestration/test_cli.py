@@ -13,6 +13,7 @@ import typer
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.store import StreamStore
+from generator.streams import STREAMS as GENERATED
 from orchestration.cli import app
 from orchestration.processes import is_open
 from resources.event_hubs import EventHubsNamespace
@@ -65,7 +66,7 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 
 def test_every_command_is_known():
-    known = "archive demo dev drain generate hub hubs metrics poll publish rederive replay retention sql status"
+    known = "archive demo dev drain export generate hub hubs metrics poll publish rederive replay retention sql status"
     assert known.split() == COMMANDS
 
 
@@ -74,6 +75,11 @@ def test_help_says_what_a_command_does(command, name):
     shown = command.invoke(name, "--help")
     assert f"Usage: pulselake {name}" in shown.out
     assert shown.err == ""
+
+
+def test_the_help_of_generate_names_every_stream_that_it_makes(command):
+    shown = command.invoke("generate", "--help").out
+    assert all(stream in shown for stream in GENERATED)
 
 
 @pytest.mark.service

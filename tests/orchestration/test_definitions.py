@@ -20,9 +20,12 @@ def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]
 
 def test_assets():
     assert names(GRAPH.get_all_asset_keys()) == [
+        "alerts/adverse_events",
         "alerts/device_readings",
         "alerts/glucose_readings",
+        "alerts/safety_signals",
         "alerts/vitals",
+        "bronze/adverse_events",
         "bronze/device_readings",
         "bronze/glucose_readings",
         "bronze/vitals",
@@ -30,7 +33,11 @@ def test_assets():
         "gold/glucose_daily",
         "gold/glucose_moving_average",
         "gold/news2",
+        "gold/overdose_trend",
+        "gold/patient_adverse_event_report",
         "gold/patient_comparison",
+        "gold/reactions_by_age_group",
+        "gold/reactions_by_drug",
         "gold/report_alerts_by_rule_and_day",
         "gold/report_arrival_delay",
         "gold/report_data_quality",
@@ -39,23 +46,31 @@ def test_assets():
         "gold/report_patient_day_overview",
         "gold/report_quarantine_by_reason",
         "gold/report_vitals_day_overview",
+        "gold/safety_signals",
+        "gold/signal_counts",
         "gold/vitals_daily",
         "gold/vitals_minute",
+        "hub/adverse_events",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
         "hub/vitals",
+        "quarantine/adverse_events",
         "quarantine/device_readings",
         "quarantine/glucose_readings",
         "quarantine/vitals",
         "silver/device_readings",
         "silver/glucose_readings",
+        "silver/report_drugs",
+        "silver/report_reactions",
+        "silver/safety_reports",
         "silver/vitals",
     ]
 
 
 def test_only_hubs_are_outside():
     assert names(GRAPH.get_all_asset_keys() - set(EXECUTABLE)) == [
+        "hub/adverse_events",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
@@ -68,16 +83,23 @@ def test_checks():
         "alerts/{}:all_published",
         "bronze/{}:sequence_continuity",
         "quarantine/{}:quarantine_share",
-        "silver/{}:counts_reconcile",
-        "silver/{}:freshness",
-        "silver/{}:keys_unique",
     ]
-    expected = sorted(name.format(stream.name) for name in of_each_stream for stream in STREAMS)
-    assert names(GRAPH.asset_check_keys) == expected
+    of_silver = ("counts_reconcile", "freshness", "keys_unique")
+    of_children = ("parents_exist", "counts_match_parents")
+    expected = [
+        *(name.format(stream.name) for name in of_each_stream for stream in STREAMS),
+        *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
+        *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
+    ]
+    assert names(GRAPH.asset_check_keys) == sorted(expected)
 
 
 def test_jobs():
     assert sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")) == [
+        "adverse_events_gold",
+        "adverse_events_rederive",
+        "adverse_events_replay",
+        "adverse_events_session",
         "device_readings_gold",
         "device_readings_rederive",
         "device_readings_replay",
@@ -106,6 +128,8 @@ def test_what_may_wait_leaves_the_processors_to_sessions():
 def test_sensors():
     repository = defs.get_repository_def()
     assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
+        "adverse_events_gold_sensor": 30,
+        "adverse_events_sensor": 5,
         "device_readings_gold_sensor": 30,
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
@@ -136,7 +160,7 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {"glucose_readings", "device_readings", "vitals", "reports"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), "reports"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
@@ -147,6 +171,7 @@ def test_silver_has_a_freshness_policy():
     assert names(key for key in EXECUTABLE if GRAPH.get(key).freshness_policy) == [
         "silver/device_readings",
         "silver/glucose_readings",
+        "silver/safety_reports",
         "silver/vitals",
     ]
 
@@ -160,8 +185,10 @@ def test_lineage_starts_at_a_hub(key):
 
 def test_alerts_end_at_their_hub():
     assert names(GRAPH.get(dg.AssetKey(["hub", "alerts"])).parent_keys) == [
+        "alerts/adverse_events",
         "alerts/device_readings",
         "alerts/glucose_readings",
+        "alerts/safety_signals",
         "alerts/vitals",
     ]
 
@@ -183,7 +210,7 @@ def test_two_writers_of_a_derived_table_share_a_pool():
             if name in ADDED_UP
             else name.replace("/", "__")
         }
-        if name.startswith("gold/")
+        if name.startswith("gold/") or name == "alerts/safety_signals"
         else set()
         for name in pools
     }

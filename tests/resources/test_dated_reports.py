@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.glucose.assets import CONTRACT
 from assets.stream.layers import layers
 from resources.analytics import Analytics, QueryError
 from resources.lake import ConcurrentWriteError
@@ -125,9 +126,9 @@ def test_a_changed_comment_builds_nothing(analytics):
 def test_a_stream_that_is_added_builds_the_dates_that_it_has(analytics):
     read(analytics, 20, 21)
     read(analytics, 21, 22, stream="device_readings")
-    [of_both] = [union for union in analytics.unions if union.name == "silver/all_streams"]
-    one = {"glucose_readings": of_both.tables["glucose_readings"]}
-    alone = Analytics(analytics.lake, analytics.tables, [type(of_both)(of_both.name, "", one, of_both.columns)])
+    [of_both] = [view for view in analytics.views if view.name == "silver/all_streams"]
+    [one] = [view for view in layers([CONTRACT]) if view.name == of_both.name]
+    alone = Analytics(analytics.lake, analytics.tables, [one])
     write_report(alone, by_event_date())
     assert write_report(analytics, by_event_date()).dates == 2
     assert_is_whole(analytics, by_event_date())
@@ -222,12 +223,12 @@ def test_dead_clocks_cost_their_own_date(analytics):
 
 
 def test_views_of_all_streams_have_the_engine_s_columns_only(analytics):
-    assert [union.name for union in layers([])] == []
-    for union in analytics.unions:
-        found = analytics.query(f"FROM {union.sql_name}")
+    assert [view.name for view in layers([])] == []
+    for view in analytics.views:
+        found = analytics.query(f"FROM {view.sql_name}")
         assert found.columns[0] == "stream"
         assert not {"patient_id", "device_id", "glucose_mg_dl"} & {*found.columns}
-        assert {table.name for table in union.tables.values()} <= {*TABLES}
+        assert {table.name for table in view.tables} <= {*TABLES}
 
 
 def test_a_table_that_was_removed_and_made_again_builds_all_dates(analytics):

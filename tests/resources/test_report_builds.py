@@ -88,7 +88,7 @@ def test_on_the_command_line_the_others_are_built_too(
 def test_a_report_s_upstream_are_the_tables_of_all_streams(tmp_path: Path) -> None:
     (tmp_path / "all.sql").write_text("-- How many?\nSELECT count(*)::BIGINT AS n FROM silver.all_streams;\n")
     lake = empty_lake(tmp_path / "lake")
-    [key] = (assets := report_assets(reports(tmp_path), lake.tables, lake.unions)).keys
+    [key] = (assets := report_assets(reports(tmp_path), lake.tables, lake.views)).keys
     assert {each.to_user_string() for each in assets.asset_deps[key]} == {
         "silver/glucose_readings",
         "silver/device_readings",

@@ -46,7 +46,7 @@ def process(batches: Iterable[Sequence[Event]], contract: Contract = CONTRACT) -
     processor = new_processor(contract)
     outcomes = [processor.process(positions(events), [event.body for event in events]) for events in batches]
     return Outcome(
-        {layer: pl.concat([outcome.rows[layer] for outcome in outcomes]) for layer in LAYERS},
+        {role: pl.concat([outcome.rows[role] for outcome in outcomes]) for role in outcomes[0].rows},
         duplicates=pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum(),
         unknown_fields=sum((outcome.unknown_fields for outcome in outcomes), Counter()),
     )

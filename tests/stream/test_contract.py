@@ -5,18 +5,11 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import dataframely as dy
-import msgspec
 import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.contract import ContractError, Last, Rule, Score, Window
-
-
-class WithoutTime(msgspec.Struct):
-    """A payload that says no time."""
-
-    patient_id: int
 
 
 class WithoutPosition(dy.Schema):
@@ -28,7 +21,6 @@ class WithoutPosition(dy.Schema):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"payload": WithoutTime}, "the payload lacks timestamp"),
         ({"silver": WithoutPosition}, "silver lacks .*sequence_number"),
         ({"alerts": WithoutPosition}, "alerts lacks alert_id"),
         ({"keys": ("patient_id", "pump_id")}, "silver lacks pump_id"),

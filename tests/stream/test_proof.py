@@ -39,10 +39,12 @@ class Surplus(GlucoseAlerts):
     nobody = dy.String(nullable=True)
 
 
-class Nested(GlucosePayload):
-    """A payload with a list in it."""
+class Timeless(msgspec.Struct):
+    """A payload that says no time."""
 
-    values: list[float] = msgspec.field(default_factory=list)
+    patient_id: int
+    device_id: int
+    glucose_level: float
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -60,7 +62,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "payload or clean",
     ),
     "a clean function that always fails": ({"clean": lambda decoded: decoded.select("no_such")}, "payload or clean"),
-    "a nested payload": ({"payload": Nested}, "payload or clean"),
+    "a payload without a time": ({"payload": Timeless}, "payload or clean"),
 }
 
 

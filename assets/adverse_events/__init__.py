@@ -1,0 +1,1 @@
+"""Reports of adverse drug events, as the openFDA API gives them."""
