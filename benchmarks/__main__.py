@@ -6,7 +6,19 @@ from typing import Any
 
 from benchmarks.report import save, say
 
-PARTS = ("engine", "drain", "kafka", "latency", "memory", "standing", "growth", "reports", "runs", "vitals")
+PARTS = (
+    "engine",
+    "drain",
+    "kafka",
+    "latency",
+    "memory",
+    "standing",
+    "growth",
+    "reports",
+    "runs",
+    "vitals",
+    "adverse_events",
+)
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ MAX_FAULTS = 0.95
 """The other events are some that come late, twice or in another format."""
 
 
+STREAM_NAMES = "glucose_readings, device_readings, vitals, adverse_events, or a short name."
+
+
 class Format(StrEnum):
     """How results are printed."""
 
@@ -113,7 +116,7 @@ def generate(
 
 @app.command()
 def publish(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
+    stream: Annotated[str, typer.Argument(help=STREAM_NAMES)],
     file: Annotated[
         Path,
         typer.Argument(
@@ -200,7 +203,7 @@ def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
 
 @app.command()
 def replay(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
+    stream: Annotated[str, typer.Argument(help=STREAM_NAMES)],
 ) -> None:
     """Process quarantined readings again after a fix: rebuilds the first day that it changes and those after it."""
     from assets.stream.rebuild import Rebuilt
@@ -225,7 +228,7 @@ def replay(
 
 @app.command()
 def rederive(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
+    stream: Annotated[str, typer.Argument(help=STREAM_NAMES)],
 ) -> None:
     """Make silver, quarantine and alerts of all days anew from bronze, after a contract or a rule changed.
 
@@ -313,7 +316,7 @@ app.add_typer(hubs, name="hubs")
 
 @hubs.command()
 def accept(
-    stream: Annotated[str, typer.Argument(help="glucose_readings, device_readings, vitals, or a short name.")],
+    stream: Annotated[str, typer.Argument(help=STREAM_NAMES)],
 ) -> None:
     """Go on with a hub that was recreated or failed over, from its beginning; what was read of the old one stays."""
     from orchestration.work import accept_hub
@@ -447,6 +450,7 @@ def dev(
         Load("glucose", patients, rate, faults),
         Load("devices", patients, max(rate / 5, 0.1), faults),
         Load("vitals", patients, rate, faults),
+        Load("adverse_events", patients, max(rate / 20, 0.1), faults),
     ]
     loads = loads if rate else []
     with _feasible():

@@ -21,6 +21,7 @@ LOADS = (
     Load("glucose", patients=200, rate=200.0, faults=0.02),
     Load("devices", patients=200, rate=40.0, faults=0.02),
     Load("vitals", patients=100, rate=100.0, faults=0.02),
+    Load("adverse_events", patients=20, rate=100.0, faults=0.02),
 )
 SETTLE_S = 120.0
 PROGRESS_S = 5.0

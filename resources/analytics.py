@@ -33,7 +33,9 @@ _WRITES = re.compile(
     r"\s*(explain\b\s*(analyze\b|\([^)]*\))?)?\s*(create|insert|update|delete|merge|copy|attach|drop|alter)\b", re.I
 )
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_UNREADABLE = re.compile(r"failed: SchemaError: (.*; the table was not read\..*)")
+_UNREADABLE = re.compile(
+    r"failed: (?:SchemaError|IOError): (.*?(?:; the table was not read\.|is damaged).*?)(?=\.? Detail: |$)"
+)
 _TOO_LONG = "the scan takes too long"
 _INTERRUPTED = re.compile(rf"INTERRUPT Error|Interrupted!|{_TOO_LONG}")
 _INTERRUPT_EVERY_S = 0.2

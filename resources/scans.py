@@ -9,10 +9,12 @@ holds some row groups and batches, however large the table is. A group of partit
 a scan that finds nothing for a long time can be ended between two of them.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from threading import Lock
+from queue import Full, Queue
+from threading import Event, Lock, Thread
 
 import polars as pl
 import pyarrow as pa
@@ -28,7 +30,13 @@ GROUP_ROWS = 20_000_000
 """How many rows a group of partitions holds at least, if there are so many."""
 
 _BATCH_ROWS = 50_000
+_FRAMES_AHEAD = 2
+_LOOK_EVERY_S = 0.2
 _ROWS = "rows"
+
+
+class DamagedFileError(OSError):
+    """A file of a table cannot be read as what it should be."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +118,58 @@ class TableSource(LazyFrameSource):
     def _batches(self, plans: Collection[pl.LazyFrame]) -> Iterator[pa.RecordBatch]:
         for plan in plans:
             self._check()
-            for frame in plan.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=False, engine="streaming"):
-                self._check()
-                yield from pa.RecordBatchReader.from_stream(frame)
+            with self._explained(), closing(frames_of(plan)) as frames:
+                for frame in frames:
+                    self._check()
+                    yield from pa.RecordBatchReader.from_stream(frame)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except pl.exceptions.PanicException:
+            raise DamagedFileError(
+                f"{self._table.name}: one of its data files is damaged or not whole, so rows would be missing from an "
+                "answer. Restore the file from a copy of the lake, or make its rows anew: a rebuild replaces a date of "
+                "silver, quarantine and alerts, a backfill one of gold."
+            ) from None
+
+
+def frames_of(plan: pl.LazyFrame) -> Generator[pl.DataFrame]:
+    """The rows of a plan, some at a time; an error of the engine is raised.
+
+    `LazyFrame.collect_batches` would do, but where the engine panics, as on a truncated file, it ends as if there were
+    no more rows.
+    """
+    frames: Queue[pl.DataFrame | BaseException | None] = Queue(_FRAMES_AHEAD)
+    is_over = Event()
+
+    def put(frame: pl.DataFrame | BaseException | None) -> bool:
+        """Whether no more frames are wanted."""
+        while not is_over.is_set():
+            with suppress(Full):
+                frames.put(frame, timeout=_LOOK_EVERY_S)
+                break
+        return is_over.is_set()
+
+    def run() -> None:
+        try:
+            plan.sink_batches(put, chunk_size=_BATCH_ROWS, maintain_order=False, engine="streaming")
+        except BaseException as error:
+            put(error)
+        else:
+            put(None)
+
+    thread = Thread(target=run, name="scan", daemon=True)
+    thread.start()
+    try:
+        while isinstance(frame := frames.get(), pl.DataFrame):
+            yield frame
+        if isinstance(frame, BaseException):
+            raise frame
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _touching(files: pl.DataFrame, dates: Dates) -> pl.DataFrame:

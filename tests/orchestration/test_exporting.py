@@ -17,8 +17,8 @@ from assets.glucose.assets import CONTRACT
 from orchestration import exporting
 from orchestration.exporting import ExportError, export, find, format_of, progress_bar
 from orchestration.processes import StoppedError
-from orchestration.system import tables, unions
-from resources.analytics import Analytics, QueryError
+from orchestration.system import tables, views
+from resources.analytics import Analytics, QueryError, UnreadableTableError
 from resources.lake import Lake
 from resources.reports import Report, report_analytics, stored_reports, write_report
 from tests.orchestration.commands import command_line
@@ -32,10 +32,10 @@ FORMULA = Report(
 def lake_with(folder: Path, readings: int = 5) -> Analytics:
     """The system's lake with readings of glucose, a report and nothing else."""
     lake = Lake(str(folder / "home" / "lake"))
-    analytics = Analytics(lake, tables(), unions())
+    analytics = Analytics(lake, tables(), views())
     fill(analytics, SILVER.name, *(row(NOON + timedelta(minutes=each), glucose_mg_dl=each) for each in range(readings)))
-    write_report(report_analytics(lake, tables(), unions()), FORMULA)
-    return Analytics(lake, [*tables(), *stored_reports(lake, [FORMULA])], unions())
+    write_report(report_analytics(lake, tables(), views()), FORMULA)
+    return Analytics(lake, [*tables(), *stored_reports(lake, [FORMULA])], views())
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_table_that_cannot_be_read_leaves_nothing_behind(lake, folder):
 def test_a_table_of_which_rows_are_missing_is_not_taken_for_a_whole_one(lake, folder, format):
     (data,) = data_files(lake)
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(ExportError, match="Only 0 of 5 rows"):
+    with pytest.raises(UnreadableTableError, match="damaged"):
         export(lake, find(lake, "silver.glucose_readings"), folder / "readings", format)
     assert names(folder) == []
 

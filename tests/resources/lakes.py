@@ -1,11 +1,16 @@
 """A small lake with the tables that the reports read."""
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from assets.adverse_events import tables as adverse_events
+from assets.adverse_events.assets import GOLD as ADVERSE_EVENTS_GOLD
+from assets.adverse_events.signal_alerts import changes
+from assets.adverse_events.signals import safety_signals
 from assets.archived import RETENTION
 from assets.devices import tables as devices
 from assets.devices.assets import CONTRACT as DEVICES
@@ -40,10 +45,11 @@ TABLES = {
 }
 SILVER = TABLES["silver/glucose_readings"]
 UNIONS = layers([GLUCOSE, DEVICES, VITALS])
+ADVERSE_EVENTS = (*(gold.table for gold in ADVERSE_EVENTS_GOLD), adverse_events.SAFETY_SIGNAL_CHANGES)
 
 
 def empty_lake(folder: Path) -> Analytics:
-    gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD)
+    gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD, *ADVERSE_EVENTS)
     return Analytics(Lake(str(folder)), (*TABLES.values(), *gold, RETENTION), UNIONS)
 
 
@@ -135,9 +141,38 @@ def filled_lake(folder: Path) -> Analytics:
         (devices.DEVICE_HEALTH, device_health(reports)),
         (vitals.VITALS_DAILY, vitals_daily(signs)),
         (vitals.NEWS2, news2_evaluations(signs, [day(23)])),
+        *adverse_events_gold(),
     ):
         analytics.lake.table(table).ensure().append(rows, transactions={})
     return analytics
+
+
+def adverse_events_gold() -> Iterator[tuple[Table, pl.DataFrame]]:
+    """Rash is reported with ALPHA much more often than with others, nausea as often."""
+    counts = {"A|Rash": 20, "A|Nausea": 10, "A|": 100, "|Rash": 30, "|Nausea": 100, "|": 1000}
+    keys = [[part or None for part in key.split("|")] for key in counts]
+    counted = pl.DataFrame(
+        [[substance and "ALPHA", term, count] for (substance, term), count in zip(keys, counts.values(), strict=True)],
+        schema=adverse_events.SIGNAL_COUNTS.schema,
+        orient="row",
+    )
+    yield adverse_events.SIGNAL_COUNTS, counted
+    signals = safety_signals(counted.lazy())
+    yield adverse_events.SAFETY_SIGNALS, signals
+    yield (
+        adverse_events.SAFETY_SIGNAL_CHANGES,
+        changes(signals, pl.DataFrame(schema=adverse_events.SAFETY_SIGNAL_CHANGES.schema), NOON),
+    )
+    by_drug = [("Alpha", "Rash", 25, 10, 1, 20, 10, 1), ("Alpha", "Nausea", 12, 0, 0, 10, 0, 0)]
+    by_age = [("Rash", "18-44", 10, 5, 0), ("Rash", "75+", 10, 5, 1), ("Nausea", "75+", 30, 0, 0)]
+    by_age.append(("Rash", "unknown", 5, 0, 0))
+    trend = [(date(2026, month, 1), "Alpha", count, count, 1, 0) for month, count in ((8, 3), (9, 5), (11, 4))]
+    for table, rows in (
+        (adverse_events.REACTIONS_BY_DRUG, by_drug),
+        (adverse_events.REACTIONS_BY_AGE_GROUP, by_age),
+        (adverse_events.OVERDOSE_TREND, trend),
+    ):
+        yield table, pl.DataFrame(rows, schema=table.schema, orient="row")
 
 
 def day(of_november: int) -> date:

@@ -394,5 +394,19 @@ def test_a_table_with_a_column_of_another_type_is_refused_and_the_others_are_rea
     assert ("silver", "glucose_readings") in values(analytics, "SHOW TABLES")
 
 
+@pytest.mark.parametrize("left", [0, 100, 0.5])
+def test_a_damaged_file_is_an_error_and_never_fewer_rows(tmp_path, left):
+    analytics = empty_lake(tmp_path)
+    table = analytics.lake.table(SILVER).ensure()
+    table.append(frame(SILVER, *(row(patient_id=number) for number in range(50))), transactions={})
+    [file] = table.delta().file_uris()
+    data = Path(file).read_bytes()
+    Path(file).write_bytes(data[: int(len(data) * left) if left < 1 else left])
+    for statement in ("SELECT count(patient_id) FROM silver.glucose_readings", "FROM silver.glucose_readings"):
+        with pytest.raises(UnreadableTableError, match=r"^silver/glucose_readings: one of its data files is damaged"):
+            analytics.query(statement)
+    assert values(analytics, "SELECT count(*) FROM gold.glucose_daily") == [(0,)]
+
+
 def test_a_frame_of_the_helpers_is_the_table_s():
     assert frame(SILVER, row()).schema == SILVER.schema

@@ -29,6 +29,10 @@ def rows(analytics, name: str, *columns: str) -> list[tuple[object, ...]]:
 
 def test_the_reports_there_are():
     assert list(REPORTS) == [
+        "adverse_event_age_groups",
+        "adverse_event_overdose_trend",
+        "adverse_event_reactions_by_drug",
+        "adverse_event_signals",
         "alerts_by_rule_and_day",
         "arrival_delay",
         "data_quality",
@@ -76,6 +80,35 @@ def test_a_report_that_is_written_again_and_again_stays_small(tmp_path):
         age(analytics.lake.table(report_table(REPORTS["quarantine_by_reason"], pl.Schema())), hours=1)
     assert max(data for data, _ in found) <= 4
     assert found[-1] == found[-2]
+
+
+def test_adverse_event_reactions_by_drug(analytics):
+    columns = ("drug_name", "rank", "reactionmeddrapt", "suspect_report_count", "serious_percent", "report_count")
+    assert rows(analytics, "adverse_event_reactions_by_drug", *columns) == [
+        ("Alpha", 1, "Rash", 20, 50.0, 25),
+        ("Alpha", 2, "Nausea", 10, 0.0, 12),
+    ]
+
+
+def test_adverse_event_age_groups(analytics):
+    columns = ("reactionmeddrapt", "age_group", "report_count", "share_percent", "rank")
+    assert rows(analytics, "adverse_event_age_groups", *columns) == [
+        ("Nausea", "75+", 30, 75.0, 1),
+        ("Rash", "18-44", 10, 100.0, 1),
+        ("Rash", "75+", 10, 25.0, 2),
+        ("Rash", "unknown", 5, 100.0, None),
+    ]
+
+
+def test_adverse_event_overdose_trend(analytics):
+    columns = ("month", "report_count", "change_to_month_before")
+    months = rows(analytics, "adverse_event_overdose_trend", *columns)
+    assert [each[1:] for each in months] == [(3, 3), (5, 2), (4, 4)]
+
+
+def test_adverse_event_signals(analytics):
+    columns = ("substance", "reactionmeddrapt", "report_count", "expected_count", "b", "c", "d", "raised_at")
+    assert rows(analytics, "adverse_event_signals", *columns) == [("ALPHA", "Rash", 20, 3.0, 80, 10, 890, NOON)]
 
 
 def test_alerts_by_rule_and_day(analytics):
