@@ -163,9 +163,12 @@ class Poll:
     def _read(self, first: date, last: date) -> None:
         """Reads week by week and marks each, so that a poll of years that ends early is no loss.
 
+        The mark does not move where the dates begin behind it and a gap: the next usual poll goes on before the gap.
         After a time without reports the next one is twice as long: weeks of nothing would use up the requests of a day.
         """
-        window = WINDOW
+        window, mark = WINDOW, self._done.until
+        # Behind a gap the mark would say that the gap was read.
+        is_joined = mark is None or first <= mark + _ONE_DAY
         while first <= last:
             end = min(first + window - _ONE_DAY, last)
             pages, newest = self._done.pages, self._done.until
@@ -179,8 +182,9 @@ class Poll:
             if self._done.pages > pages:
                 window = WINDOW
                 # The mark is never newer than the data are: what openFDA loads months later would be behind it.
-                self._polled.mark({POLLED_UNTIL: newest.toordinal()} if newest else {}, self._now)
-                self._done = replace(self._done, until=newest)
+                if is_joined:
+                    self._polled.mark({POLLED_UNTIL: newest.toordinal()} if newest else {}, self._now)
+                    self._done = replace(self._done, until=newest)
             first = end + _ONE_DAY
 
     def _take(self, page: Sequence[bytes]) -> None:

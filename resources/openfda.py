@@ -180,9 +180,10 @@ class OpenFda:
             following = page.link or self._counted(url, seen, total)
             if following is None:
                 return
-            if following in asked:
+            if following in asked or seen > 2 * total + MAX_LIMIT:
                 raise OpenFdaError(
-                    f"openFDA links a page that was read before ({following}). The others were not read."
+                    f"openFDA links pages without an end: {seen:,} reports were read of {total:,} with {field} {first} "
+                    f"to {last}, and another page is linked ({following}). The others were not read; try again."
                 )
             asked.add(following)
             url, page = following, self._get(following)

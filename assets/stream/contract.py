@@ -15,7 +15,7 @@ import dataframely as dy
 import msgspec
 import polars as pl
 
-from resources.table import Table
+from resources.table import Table, View
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An integer that a Delta table can hold."""
@@ -283,7 +283,7 @@ class Contract:
         children: tables for the lists that a reading holds, committed before silver.
         versions: where an entity's readings are versions of one thing, such as a case report, the columns by whose
             greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
-            at once, and stay in silver whatever retention says. SQL shows which is current in `is_current`.
+            at once, and stay in silver whatever retention says. `versions_view` shows which is current.
         max_silence: after how long without a reading the stream counts as silent.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
@@ -392,8 +392,7 @@ class Contract:
         bronze = Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",))
         quarantine = Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",))
         alerts = Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",))
-        name = f"silver/{self.silver_name or self.stream}"
-        silver = Table(name, self.silver, ("ingest_date",), {"is_current": self._is_current} if self.versions else {})
+        silver = Table(f"silver/{self.silver_name or self.stream}", self.silver, ("ingest_date",))
         return (
             Output("bronze", bronze, upstream=f"hub/{self.stream}", is_every_commit=True),
             Output("quarantine", quarantine, upstream=bronze.name),
@@ -402,10 +401,17 @@ class Contract:
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
 
-    @property
-    def _is_current(self) -> str:
-        order = ", ".join(f'"{name}" DESC NULLS LAST' for name in (*self.versions, *POSITION))
-        return f'row_number() OVER (PARTITION BY "{self.entity}" ORDER BY {order}) = 1'
+    def versions_view(self, name: str) -> View:
+        """Silver with a column `is_current`, for SQL; `name` is that of the view in silver."""
+        silver = self.tables.silver
+        order = ", ".join(f'"{column}" DESC NULLS LAST' for column in (*self.versions, *POSITION))
+        is_current = f'row_number() OVER (PARTITION BY "{self.entity}" ORDER BY {order}) = 1 AS is_current'
+        return View(
+            f"silver/{name}",
+            f"A row of {silver.sql_name}, and whether it is the current version of its {self.entity}.",
+            [silver],
+            f"SELECT *, {is_current} FROM {silver.sql_name}",
+        )
 
     @cached_property
     def tables(self) -> "StreamTables":

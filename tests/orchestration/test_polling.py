@@ -195,6 +195,15 @@ def test_years_without_a_report_take_few_requests(site):
     assert len(site.server.asked) < 100
 
 
+def test_a_poll_that_begins_behind_a_gap_leaves_the_mark_before_it(site):
+    site.poll(until=TODAY - timedelta(5))
+    mark = site.polled.polled_until()
+    site.poll(since=TODAY - timedelta(1))
+    assert site.polled.polled_until() == mark == TODAY - timedelta(5)
+    site.poll()
+    assert len(site.ids()) == 8
+
+
 def test_what_is_loaded_months_later_is_not_behind_the_mark(site):
     site.server.reports = [report(1, date(2026, 9, 30))]
     assert site.poll().until == date(2026, 9, 30)
