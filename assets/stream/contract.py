@@ -5,7 +5,7 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
@@ -233,7 +233,7 @@ class Enrichment:
 
     table: Table
     key: str
-    columns: Mapping[str, str | Derived]
+    columns: Mapping[str, str | Derived] = field(hash=False)
 
     @property
     def sources(self) -> set[str]:
