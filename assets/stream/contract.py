@@ -417,12 +417,17 @@ class Contract:
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
         for each in self.enrich:
+            if twice := sorted(each.columns.keys() & taken):
+                raise ContractError(
+                    f"Stream '{self.stream}': enrich: {twice[0]} is a key, a value, the engine's own or taken from "
+                    "another table already; choose another column."
+                )
+            taken |= each.columns.keys()
             reference = each.table.schema
             copied = {name: source for name, source in each.columns.items() if isinstance(source, str)}
             wrong = (
                 (each.columns.keys() - set(silver), "is no column of silver; declare it"),
                 (each.columns.keys() & never_null, "is never null in silver; declare it with nullable=True"),
-                (each.columns.keys() & taken, "is a key, a value or the engine's own; choose another column"),
                 (each.sources - set(reference), f"is no column of {each.table.name}; name one"),
                 ({each.key} - _of_types(silver, (pl.Int64(),)), "is no Int64 of silver; find things by one"),
                 ({each.key} - _of_types(reference, (pl.Int64(),)), f"is no Int64 of {each.table.name}; use its key"),

@@ -15,7 +15,7 @@ from threading import Event, Thread
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
-from assets.bitemporal import SAFETY_DELAY, AsOf
+from assets.bitemporal import IS_DELETED, KNOWN_AT, SAFETY_DELAY, VALID_FROM, AsOf
 from assets.stream.contract import Contract, ContractError, Enrichment
 from resources.lake import Lake, LakeTable
 
@@ -28,6 +28,15 @@ Failed = Callable[[str, str], None]
 """Told the name of a table that could not be read, and the type of the error."""
 
 
+Key = tuple[str, str]
+"""The name of a table, and the column by which things are found there."""
+
+
+def key_of(enrichment: Enrichment) -> Key:
+    """What an enrichment looks things up in."""
+    return enrichment.table.name, enrichment.key
+
+
 class References:
     """The reference tables that a contract enriches its readings from, in memory.
 
@@ -37,8 +46,11 @@ class References:
     """
 
     def __init__(self, contract: Contract, lake: Lake) -> None:
-        each_once = {each.table.name: each for each in contract.enrich}
-        self._tables = {name: _Known(lake.table(each.table), each.key) for name, each in each_once.items()}
+        columns: dict[Key, set[str]] = {}
+        for each in contract.enrich:
+            columns.setdefault(key_of(each), set()).update(each.sources)
+        tables = {key_of(each): lake.table(each.table) for each in contract.enrich}
+        self._tables = {key: _Known(table, key[1], columns[key]) for key, table in tables.items()}
 
     def refresh(self) -> None:
         """Reads the tables that have changed.
@@ -50,9 +62,9 @@ class References:
         for table in self._tables.values():
             table.refresh()
 
-    def versions(self) -> Mapping[str, AsOf]:
-        """By the table's name what is known now; without tables that have no rows."""
-        return {name: table.as_of for name, table in self._tables.items() if table.as_of is not None}
+    def versions(self) -> Mapping[Key, AsOf]:
+        """What is known now, by table and key; without tables that have no rows."""
+        return {key: table.as_of for key, table in self._tables.items() if table.as_of is not None}
 
     @contextmanager
     def kept_fresh(self, failed: Failed) -> Iterator[None]:
@@ -83,7 +95,7 @@ class References:
             is_over.set()
 
     def _try(self, failed: Failed, told: set[str]) -> None:
-        for name, table in self._tables.items():
+        for (name, _), table in self._tables.items():
             try:
                 table.refresh()
             except (Exception, pl.exceptions.PanicException) as error:
@@ -95,10 +107,11 @@ class References:
 
 
 class _Known:
-    """A table as it was last read."""
+    """A table as it was last read, with the columns that are wanted: the others may be addresses of patients."""
 
-    def __init__(self, table: LakeTable, key: str) -> None:
+    def __init__(self, table: LakeTable, key: str, columns: set[str]) -> None:
         self._table, self._key = table, key
+        self._columns = [key, VALID_FROM, KNOWN_AT, IS_DELETED, *sorted(columns - {key})]
         self._read: tuple[str, int] | None = None
         self.as_of: AsOf | None = None
 
@@ -111,7 +124,7 @@ class _Known:
         newest = str(delta.metadata().id), delta.version()
         if newest == self._read:
             return
-        versions = self._table.scan(delta.version()).collect()
+        versions = self._table.scan(delta.version()).select(self._columns).collect()
         as_of = AsOf(versions, self._key) if versions.height else None
         if as_of is not None:
             as_of.prepare()
@@ -146,7 +159,7 @@ class Enriching:
         columns: list[pl.Series] = []
         missing: pl.Series | None = None
         for each in self._enrich:
-            if (as_of := versions.get(each.table.name)) is None:
+            if (as_of := versions.get(key_of(each))) is None:
                 columns += [_nulls(name, self._schema[name], rows.height) for name in each.columns]
                 continue
             known_by = rows["pulled_at"] - SAFETY_DELAY
