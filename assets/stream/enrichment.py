@@ -175,8 +175,8 @@ class Enriching:
             if isinstance(source, str):
                 yield as_of.versions[source].gather(found).alias(name)
                 continue
-            given = as_of.versions[list(source.columns)].select(pl.all().gather(found))
-            computed = source.compute(given.hstack([rows["measured_at"]]))
+            given = [as_of.versions[column].gather(found) for column in source.columns]
+            computed = source.compute(pl.DataFrame([*given, rows["measured_at"]]))
             if computed.dtype != self._schema[name] or len(computed) != rows.height:
                 raise ContractError(f"{name} is computed as {computed.dtype}, or of other rows, and not as silver's")
             yield computed.alias(name)
