@@ -18,6 +18,7 @@ PARTS = (
     "runs",
     "vitals",
     "adverse_events",
+    "reference",
 )
 
 

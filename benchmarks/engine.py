@@ -22,6 +22,7 @@ from assets.glucose.assets import CONTRACT
 from assets.glucose.contract import GlucosePayload
 from assets.stream.cleaning import POSITIONS
 from assets.stream.decode import Decoded
+from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.process import Outcome, Processor
 from benchmarks.report import Figures, say, show
@@ -84,10 +85,10 @@ def run(*, quick: bool = False) -> Figures:
 
 def _measure(case: Case) -> Figures:
     with TemporaryDirectory(prefix="bench-") as folder:
-        return _measured(case, _Engine(Path(folder)))
+        return _measured(case, Engine(Path(folder)))
 
 
-def _measured(case: Case, engine: "_Engine") -> Figures:
+def _measured(case: Case, engine: "Engine") -> Figures:
     steps: dict[str, Step] = {"engine": engine.process, "msgspec": _decode_only, "polars": _polars_only}
     taken: dict[str, list[float]] = {name: [] for name in steps}
     batches = case.batches()
@@ -112,7 +113,7 @@ def _groups(batches: list[list[bytes]]) -> list[list[list[bytes]]]:
     return [batches[first : first + GROUP] for first in range(0, len(batches), GROUP)]
 
 
-def _overlapped(engine: "_Engine", batches: list[list[bytes]]) -> float:
+def _overlapped(engine: "Engine", batches: list[list[bytes]]) -> float:
     """Seconds for each of some batches, each decoded while the one before is processed, as in a session."""
     seconds = _timed(engine.run, batches) / len(batches)
     engine.forget()
@@ -134,13 +135,13 @@ def _figures(rows: int, seconds: list[float]) -> dict[str, float]:
     }
 
 
-class _Engine:
+class Engine:
     """A processor with its state; what it has produced lies in files, where late readings are looked up."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, references: References | None = None) -> None:
         self._folder = folder
         self._known = Known(CONTRACT, lambda: self._scan("silver"), lambda: self._scan("alerts"), newest=None)
-        self._processor = Processor(CONTRACT, self._known)
+        self._processor = Processor(CONTRACT, self._known, references)
         self._produced: list[Outcome] = []
         self.events = self.readings = self.alerts = 0
 

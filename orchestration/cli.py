@@ -16,6 +16,7 @@ from rich.markup import escape
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
 from orchestration.poll_command import poll
+from orchestration.reference_cli import reference_commands
 from orchestration.terminal import err, fail, out, progress, report, sent
 
 if TYPE_CHECKING:
@@ -443,6 +444,8 @@ def dev(
     from orchestration.home import locked
     from orchestration.live import Generators, Load, running
     from orchestration.processes import StoppedError, stop_on_signals
+    from orchestration.reference import generate_if_empty
+    from orchestration.system import open_lake
     from resources.metrics_endpoint import EndpointError, served
 
     settings, stop = _settings(), stop_on_signals()
@@ -457,6 +460,10 @@ def dev(
         for load in loads:
             load.events(None)
     generators = Generators(stop)
+    with _explained():
+        # Before anything is sent: a version counts some seconds after it is loaded.
+        if loads and generate_if_empty(open_lake(settings), patients):
+            err.print("Reference data of the synthetic patients is loaded.")
     err.print("Starting the hub and Dagster …")
     with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
         for load in loads:
@@ -516,6 +523,9 @@ def _feasible() -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
+
+
+app.add_typer(reference_commands(_settings, _explained), name="reference")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
+from assets.reference.assets import reference_assets
 from assets.reports import report_assets
 from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
@@ -29,9 +30,9 @@ report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
     """Owner, privacy tag and freshness; what is made of several streams counts as data of patients."""
     contract = contracts.get(spec.group_name or "")
+    phi = "true" if contract is None or contract.phi else "false"
     spec = spec.merge_attributes(
-        owners=[contract.owner if contract else OWNER],
-        tags={"phi": "true" if contract is None or contract.phi else "false"},
+        owners=[contract.owner if contract else OWNER], tags={"phi": spec.tags.get("phi", phi)}
     )
     if contract is None or spec.key != table_key(contract.tables.silver.name):
         return spec
@@ -55,6 +56,7 @@ defs = dg.Definitions(
             ),
             *(gold_alerts_asset(alerts, stream.name) for stream in STREAMS for alerts in stream.gold_alerts),
             report_tables,
+            *reference_assets(),
         ],
     ),
     jobs=[

@@ -12,6 +12,7 @@ from orchestration.backlog import backlog
 from orchestration.home import LOCK, locked
 from orchestration.live import Generators, Load, running
 from orchestration.processes import Children, free_port
+from orchestration.reference import generate_if_empty
 from orchestration.system import STREAMS
 from orchestration.work import Say, refresh_gold, refresh_reports
 from resources import sources
@@ -44,6 +45,8 @@ def demo(settings: Settings, seconds: float, say: Say, stop: threading.Event) ->
     own = demo_settings(settings)
     with locked(own.root) as lock:
         _empty(own.root)
+        say("Loading reference data of the synthetic patients …")
+        generate_if_empty(own.open_lake(), max(load.patients for load in LOADS))
         say("Starting the local hub and Dagster (daemon, sensors, web page) …")
         with running(own, lock, stop) as children:
             say(f"Dagster is up: http://127.0.0.1:{own.web_port} (until the demo ends)")

@@ -15,6 +15,7 @@ from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.gold_alerts import GoldAlerts
+from assets.reference.tables import REFERENCES
 from assets.stream.asset import ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
@@ -119,12 +120,13 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, POLLED, RETENTION]
+    return [*of_streams, *(each.table for each in REFERENCES), POLLED, RETENTION]
 
 
 def views() -> list[View]:
-    """A view for each layer over the tables of all streams, and those that streams declare."""
-    return [*layers([each.contract for each in STREAMS]), *(view for each in STREAMS for view in each.views)]
+    """A view for each layer over the tables of all streams, those that streams declare, and reference data of now."""
+    of_streams = [view for each in STREAMS for view in each.views]
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *(each.current for each in REFERENCES)]
 
 
 def open_lake(settings: Settings) -> Lake:

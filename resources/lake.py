@@ -541,7 +541,8 @@ class LakeTable:
 
         Args:
             compact: the partition to compact, for instance ``[("ingest_date", "=", "2026-11-23")]``; none if None. The
-                one before it is compacted too: its last writer may have been killed.
+                one before it is compacted too: its last writer may have been killed. An empty list for a table without
+                partitions.
             small_files: compact a partition only when it has more small files than this.
             today: default is the date in UTC.
         """

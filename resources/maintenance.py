@@ -49,7 +49,14 @@ def data_files(delta: DeltaTable) -> pl.DataFrame:
 
 
 def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], small_files: int) -> None:
-    """Compacts a partition and the one before it, each if it has more small files than that."""
+    """Compacts a partition and the one before it, each if it has more small files than that.
+
+    A table without partitions is compacted as a whole; `partition` is empty then.
+    """
+    if not partition:
+        if data_files(delta).filter(pl.col("size_bytes") < COMPACTED_BYTES // 2).height > small_files:
+            _compact(delta, None)
+        return
     [(column, _, newest)] = partition
     value = pl.col("value").cast(pl.String)
     crowded = (
@@ -62,17 +69,21 @@ def compact_around(delta: DeltaTable, partition: list[tuple[str, str, str]], sma
         .filter(pl.col("files") > small_files)
     )
     for each in crowded.select(value).to_series():
-        try:
-            delta.optimize.compact(
-                partition_filters=[(column, "=", each)],
-                target_size=COMPACTED_BYTES,
-                # A scan holds several row groups at once, and skips those of other times; the default is a million.
-                writer_properties=row_properties(delta.schema(), level=4, max_row_group_size=131_072),
-                post_commithook_properties=HOOKS,
-            )
-        except CommitFailedError:
-            # A rebuild replaced the same rows meanwhile; what it left is compacted the next time.
-            delta.update_incremental()
+        _compact(delta, [(column, "=", each)])
+
+
+def _compact(delta: DeltaTable, partition: list[tuple[str, str, Any]] | None) -> None:
+    try:
+        delta.optimize.compact(
+            partition_filters=partition,
+            target_size=COMPACTED_BYTES,
+            # A scan holds several row groups at once, and skips those of other times; the default is a million.
+            writer_properties=row_properties(delta.schema(), level=4, max_row_group_size=131_072),
+            post_commithook_properties=HOOKS,
+        )
+    except CommitFailedError:
+        # Somebody replaced the same rows meanwhile, as a rebuild does; what it left is compacted the next time.
+        delta.update_incremental()
 
 
 def clean_up(delta: DeltaTable) -> None:

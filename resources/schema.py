@@ -80,6 +80,8 @@ def remedy(table: Table) -> str:
     match table.layer:
         case "gold":
             return "It is made anew from what it is derived from: `pulselake drain`, or its job in Dagster."
+        case "reference":
+            return "Bring the contract back to these columns: what was loaded is held nowhere else."
         case "bronze":
             return "Bring the contract back to these columns: nothing else holds what bronze holds."
     return (

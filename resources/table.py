@@ -37,7 +37,7 @@ class Table:
 
     @property
     def layer(self) -> str:
-        """``bronze``, ``silver``, ``quarantine``, ``alerts``, ``gold`` or ``audit``."""
+        """``bronze``, ``silver``, ``quarantine``, ``alerts``, ``gold``, ``reference`` or ``audit``."""
         return self.name.split("/")[0]
 
     @property

@@ -5,6 +5,7 @@ from assets.devices.contract import STREAM, DeviceAlerts, DevicePayload, DeviceR
 from assets.devices.slots import device_slots
 from assets.devices.tables import DEVICE_HEALTH, DeviceSlots
 from assets.gold import DailyGold
+from assets.reference.enrichments import OF_DEVICE
 from assets.slots import Slots
 from assets.stream.contract import Contract
 
@@ -19,6 +20,7 @@ CONTRACT = Contract(
     clean=silver.clean,
     alert_payload=rules.alert_payload,
     rules=rules.RULES,
+    enrich=(OF_DEVICE,),
     phi=False,
 )
 

@@ -20,7 +20,10 @@ class DevicePayload(msgspec.Struct, gc=False):
 
 
 class DeviceReadings(dy.Schema):
-    """One self-report of one device; `battery_level` in percent. Key: device_id, measured_at."""
+    """One self-report of one device; `battery_level` in percent. Key: device_id, measured_at.
+
+    `device_model` is of the reference data that held at that instant; null where nothing is known.
+    """
 
     device_id = dy.Int64(nullable=False)
     measured_at = utc()
@@ -35,6 +38,7 @@ class DeviceReadings(dy.Schema):
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
+    device_model = dy.String(nullable=True)
 
 
 class DeviceAlerts(dy.Schema):
@@ -55,3 +59,4 @@ class DeviceAlerts(dy.Schema):
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
     is_revision = dy.Bool(nullable=True)
+    device_model = dy.String(nullable=True)

@@ -5,6 +5,7 @@ from assets.glucose.contract import STREAM, GlucoseAlerts, GlucosePayload, Gluco
 from assets.glucose.slots import glucose_slots
 from assets.glucose.tables import GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON, GlucoseSlots
 from assets.gold import DailyGold, DerivedGold
+from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
 
@@ -20,6 +21,7 @@ CONTRACT = Contract(
     alert_payload=rules.alert_payload,
     windows=rules.WINDOWS,
     rules=rules.RULES,
+    enrich=(OF_DEVICE, OF_PATIENT),
 )
 
 SLOTS = Slots(CONTRACT.tables.silver, GlucoseSlots, glucose_slots, entity="patient_id")

@@ -23,7 +23,8 @@ class GlucoseReadings(dy.Schema):
     """One glucose measurement of one patient. Key: patient_id, device_id, measured_at.
 
     What was reported in mmol/L is converted and rounded to whole mg/dL. `reported_value` and `reported_unit` say what
-    the device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given.
+    the device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given. `device_model`,
+    `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
     """
 
     patient_id = dy.Int64(nullable=False)
@@ -41,6 +42,9 @@ class GlucoseReadings(dy.Schema):
     hub_epoch = dy.Int64(nullable=True)
     reported_value = dy.Float64(nullable=True)
     reported_unit = dy.String(nullable=True)
+    device_model = dy.String(nullable=True)
+    age_years = dy.Int64(nullable=True)
+    care_team = dy.String(nullable=True)
 
 
 class GlucoseAlerts(dy.Schema):
@@ -65,3 +69,6 @@ class GlucoseAlerts(dy.Schema):
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
     is_revision = dy.Bool(nullable=True)
+    device_model = dy.String(nullable=True)
+    age_years = dy.Int64(nullable=True)
+    care_team = dy.String(nullable=True)

@@ -79,7 +79,7 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 table_key(output.table.name),
-                deps=[table_key(output.upstream)],
+                deps=[table_key(output.upstream), *(_references_of(contract) if output.role == "silver" else ())],
                 description=output.table.description,
                 group_name=contract.stream,
                 kinds={"deltalake", "polars", output.table.layer},
@@ -104,6 +104,11 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
             yield from _rebuild(context, contract, lake, hubs, days)
 
     return stream
+
+
+def _references_of(contract: Contract) -> list[dg.AssetKey]:
+    """The reference tables that silver's rows are enriched from."""
+    return [table_key(each.table.name) for each in contract.enrich]
 
 
 def limits_of(settings: Settings) -> SessionLimits:
@@ -229,6 +234,7 @@ def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:
         "silver": {
             "duplicates": totals.duplicates,
             "caught_up_events": totals.caught_up_events,
+            **({"reference_missing": totals.reference_missing} if contract.enrich else {}),
             **_unknown_fields(totals.unknown_fields),
         },
     }

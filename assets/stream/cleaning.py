@@ -125,7 +125,8 @@ def with_counts(positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
 
 def _cleaned_schema(contract: Contract) -> pl.Schema:
     """What the engine takes from cleaned readings: their place, silver's columns and the reason."""
-    silver = {name: dtype for name, dtype in contract.tables.silver.schema.items() if name != "event_date"}
+    others = {"event_date", *contract.enriched}
+    silver = {name: dtype for name, dtype in contract.tables.silver.schema.items() if name not in others}
     lists = {child.column: child.element(contract.tables.silver.schema) for child in contract.children}
     return pl.Schema({"event": pl.Int64()} | silver | lists | {"pulled_at": Utc, "reason": pl.String()})
 

@@ -5,7 +5,7 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
@@ -204,6 +204,44 @@ class Rule:
         return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
 
 
+@dataclass(frozen=True)
+class Derived:
+    """A column that follows from the version of a reference table that holds, and from the reading's time.
+
+    Attributes:
+        columns: of the reference table.
+        compute: rows with these columns and `measured_at` to one value for each, in the same order; the columns are
+            null where no version holds. It is pure and looks at each row by itself.
+    """
+
+    columns: tuple[str, ...]
+    compute: Callable[[pl.DataFrame], pl.Series]
+
+
+@dataclass(frozen=True)
+class Enrichment:
+    """Columns of silver, and of alerts where they declare them, that a reference table knows of each reading.
+
+    The version counts that held at `measured_at`, by what was known when the reading was pulled. Where none does, the
+    columns are null. Reference tables have the columns of `assets.bitemporal`.
+
+    Attributes:
+        table: the reference table.
+        key: the Int64 of silver by whose value things are found; the reference table's key has the same name.
+        columns: for each column of silver the reference table's column, or how it is derived.
+    """
+
+    table: Table
+    key: str
+    columns: Mapping[str, str | Derived] = field(hash=False)
+
+    @property
+    def sources(self) -> set[str]:
+        """The columns of the reference table that are read."""
+        taken = (each.columns if isinstance(each, Derived) else (each,) for each in self.columns.values())
+        return {name for names in taken for name in names}
+
+
 _COMPARE: Mapping[str, Callable[[pl.Series, float], pl.Series]] = MappingProxyType(
     {"above": operator.gt, "below": operator.lt, "at_least": operator.ge, "at_most": operator.le}
 )
@@ -284,6 +322,7 @@ class Contract:
         versions: where an entity's readings are versions of one thing, such as a case report, the columns by whose
             greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
             at once, and stay in silver whatever retention says. `versions_view` shows which is current.
+        enrich: what reference tables know of readings. `clean` does not return these columns.
         max_silence: after how long without a reading the stream counts as silent.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
@@ -305,6 +344,7 @@ class Contract:
     silver_name: str | None = None
     children: tuple[Child, ...] = ()
     versions: tuple[str, ...] = ()
+    enrich: tuple[Enrichment, ...] = ()
     max_silence: timedelta = timedelta(minutes=15)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
@@ -372,6 +412,39 @@ class Contract:
         for where, names, known, remedy in (*needed, *of_children):
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
+        self._check_enrichments(silver, never_null)
+
+    def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
+        taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
+        for each in self.enrich:
+            if twice := sorted(each.columns.keys() & taken):
+                raise ContractError(
+                    f"Stream '{self.stream}': enrich: {twice[0]} is a key, a value, the engine's own or taken from "
+                    "another table already; choose another column."
+                )
+            taken |= each.columns.keys()
+            reference = each.table.schema
+            copied = {name: source for name, source in each.columns.items() if isinstance(source, str)}
+            wrong = (
+                (each.columns.keys() - set(silver), "is no column of silver; declare it"),
+                (each.columns.keys() & never_null, "is never null in silver; declare it with nullable=True"),
+                (each.sources - set(reference), f"is no column of {each.table.name}; name one"),
+                ({each.key} - _of_types(silver, (pl.Int64(),)), "is no Int64 of silver; find things by one"),
+                ({each.key} - _of_types(reference, (pl.Int64(),)), f"is no Int64 of {each.table.name}; use its key"),
+                (
+                    {name for name, source in copied.items() if silver.get(name) != reference.get(source)},
+                    f"has another type in silver than in {each.table.name}; declare the same",
+                ),
+            )
+            for names, mistake in wrong:
+                for name in sorted(names):
+                    raise ContractError(f"Stream '{self.stream}': enrich: {name} {mistake}.")
+
+    @cached_property
+    def enriched(self) -> Mapping[str, pl.DataType]:
+        """The columns of silver that come from reference tables, and their types."""
+        silver = self.tables.silver.schema
+        return {name: silver[name] for each in self.enrich for name in each.columns}
 
     @cached_property
     def derived(self) -> pl.Schema:

@@ -110,6 +110,10 @@ class Observer:
         else:
             tell(_log, "maintenance failed", logging.WARNING, stream=self.stream, seconds=seconds, failure=failure)
 
+    def reference_failed(self, table: str, failure: str) -> None:
+        """A reference table could not be read, with an error of this type; the session goes on with what it knows."""
+        tell(_log, "reference data not refreshed", logging.WARNING, stream=self.stream, table=table, failure=failure)
+
     def gave_turn(self, seconds: float) -> None:
         """The session goes on after a rebuild or a swap had its place for so long."""
         tell(_log, "session gave a turn", stream=self.stream, seconds=seconds)

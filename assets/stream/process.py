@@ -16,6 +16,7 @@ from assets.stream.alerting import Alerting
 from assets.stream.cleaning import PLACE, Cleaning, with_counts
 from assets.stream.contract import Contract
 from assets.stream.decode import Body, Decoded, Decoder, body_size
+from assets.stream.enrichment import Enriching, References, missing_in
 from assets.stream.known import Known
 
 ORDER = ["pulled_at", "partition", "sequence_number"]
@@ -33,11 +34,13 @@ class Outcome:
         rows: by role, the rows of each of the stream's outputs.
         duplicates: for each ingest date, readings that repeat an earlier one and were dropped.
         unknown_fields: how often each undeclared field was seen.
+        reference_missing: readings in silver for which a reference table that has rows has none that holds.
     """
 
     rows: Mapping[str, pl.DataFrame]
     duplicates: pl.DataFrame
     unknown_fields: Counter[str]
+    reference_missing: int = 0
 
     @property
     def bronze(self) -> pl.DataFrame:
@@ -74,14 +77,21 @@ class ProcessingError(RuntimeError):
 
 
 class Processor:
-    """Processes the micro-batches of one stream, in order."""
+    """Processes the micro-batches of one stream, in order.
 
-    def __init__(self, contract: Contract, known: Known) -> None:
+    Args:
+        contract: the stream.
+        known: earlier readings and alerts.
+        references: the reference tables; without them nothing is known of patients and devices.
+    """
+
+    def __init__(self, contract: Contract, known: Known, references: References | None = None) -> None:
         self.known = known
         self._contract = contract
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
         self._cleaning, self._alerting = Cleaning(contract), Alerting(contract)
+        self._enriching = Enriching(contract, references)
 
     def decode(self, bodies: Sequence[Body]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events.
@@ -100,7 +110,7 @@ class Processor:
         return self._conform("bronze", with_counts(positions, decoded).hstack(decoded.bodies))
 
     def process(self, positions: pl.DataFrame, bodies: Sequence[Body], decoded: Decoded | None = None) -> Outcome:
-        """Takes events through decode, clean, dedupe, windows and rules, and remembers them.
+        """Takes events through decode, clean, enrich, dedupe, windows and rules, and remembers them.
 
         Args:
             positions: one row an event, of the schema `POSITIONS`, sorted by `ORDER`.
@@ -120,7 +130,7 @@ class Processor:
         events = with_counts(positions, decoded)
         cleaned = self._cleaning.cleaned(self._cleaning.readings(positions, decoded))
         is_good = cleaned["reason"].is_null()
-        good = _only(cleaned, is_good)
+        good = self._enriching.enriched(_only(cleaned, is_good))
         context, earlier = self._known_of(good)
         is_one_each = self._is_one_each(good)
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
@@ -139,7 +149,7 @@ class Processor:
             **{child.role: child.exploded(first) for child in self._contract.children},
             "silver": silver,
         }
-        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields)
+        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields, missing_in(first))
 
     def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""

@@ -18,6 +18,7 @@ from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS, Cleaning
 from assets.stream.contract import Contract, ContractError, Rule, Utc
 from assets.stream.decode import Decoder
+from assets.stream.enrichment import prove_enriched
 from assets.stream.outlet import LATE_AFTER, encoded
 
 _AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -37,6 +38,8 @@ def prove(contract: Contract) -> None:
     """
     with _step(contract, "payload or clean"):
         row = _cleaned(contract)
+    with _step(contract, "enrich"):
+        row = _completed(prove_enriched(contract, row))
     with _step(contract, "children"):
         for child in contract.children:
             child.exploded(row)
@@ -75,12 +78,16 @@ def _cleaned(contract: Contract) -> pl.DataFrame:
         raise ContractError(f"the payload refuses a value of its own type ({decoded.rejects['reason'][0]})")
     position = {name: _sample(dtype) for name, dtype in POSITIONS.items()}
     row = cleaning.clean(cleaning.readings(pl.DataFrame([position], schema=POSITIONS), decoded))
-    completed = (
+    return _completed(row).with_columns(event_date=pl.lit(_AT.date()))
+
+
+def _completed(row: pl.DataFrame) -> pl.DataFrame:
+    """The row with a value in each column."""
+    return row.with_columns(
         pl.col(name).fill_null(pl.lit(_sample(dtype), dtype))
         for name, dtype in row.schema.items()
         if not dtype.is_nested()
     )
-    return row.with_columns(*completed, event_date=pl.lit(_AT.date()))
 
 
 def _payload(payload: type[msgspec.Struct]) -> dict[str, Any]:

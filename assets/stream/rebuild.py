@@ -15,6 +15,7 @@ import polars as pl
 from assets.archived import archived, refuse_archived
 from assets.stream.contract import Contract
 from assets.stream.decode import body_size
+from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.log import hub_epoch
 from assets.stream.process import Outcome, Processor
@@ -178,10 +179,13 @@ def _rebuild(
         alerts=lambda: rebuilt.with_earlier(store, "alerts"),
         newest=store.silver.newest("measured_at", pl.col("ingest_date") < day),
     )
-    processor, new_alerts = Processor(contract, known), 0
+    references = References(contract, lake)
+    processor, new_alerts = Processor(contract, known, references), 0
 
     def process(bronze: pl.LazyFrame) -> None:
         nonlocal new_alerts
+        # What was loaded meanwhile counts for what a session has added meanwhile.
+        references.refresh()
         for events in read_events(bronze):
             outcome = processor.process(events.positions, events.bodies)
             rebuilt.add(outcome)

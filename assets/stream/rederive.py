@@ -21,6 +21,7 @@ import polars as pl
 
 from assets.archived import refuse_archived
 from assets.stream.contract import Contract, Utc
+from assets.stream.enrichment import References
 from assets.stream.log import PUBLISHED, REDERIVED, REPLAY
 from assets.stream.process import Processor
 from assets.stream.slices import slices
@@ -55,7 +56,7 @@ def derive(contract: Contract, lake: Lake, say: Say = lambda _: None) -> None:
     if (code := _code_of(contract)) != store.log.of("bronze").get(store.log.id(REDERIVED)):
         _folder(contract, lake).remove()
         store.log.set("bronze", {store.log.id(REDERIVED): code})
-    _catch_up(beside, say)
+    _catch_up(beside, lake, say)
 
 
 def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease | None = None) -> None:
@@ -77,7 +78,7 @@ def swap(contract: Contract, lake: Lake, say: Say = lambda _: None, lease: Lease
     }
     try:
         # Copied ahead: what is left then takes less than a second, for which a session waits.
-        _catch_up(beside, say)
+        _catch_up(beside, lake, say)
         for role in contract.derived_roles:
             copies[role].of(beside.tables[role].delta())
         with lease.turned():
@@ -101,7 +102,7 @@ def _swap_at_once(contract: Contract, lake: Lake, beside: StreamStore, copies: M
         store = StreamStore(contract, lake)
         store.look()
         # Whatever a session commits from here on, the swap notices.
-        _catch_up(beside, say)
+        _catch_up(beside, lake, say)
         try:
             return _swap(store, beside, copies)
         except ConcurrentWriteError:
@@ -159,12 +160,15 @@ def redate(contract: Contract, lake: Lake, now: datetime) -> int:
     return int(ahead["len"].sum())
 
 
-def _catch_up(beside: StreamStore, say: Say) -> None:
+def _catch_up(beside: StreamStore, lake: Lake, say: Say) -> None:
     beside.open()
     behind = sum(beside.offsets("bronze").values()) - sum(beside.offsets("silver").values())
     if not beside.is_behind():
         return
-    processor, done = Processor(beside.contract, beside.remembered().known), 0
+    references, done = References(beside.contract, lake), 0
+    # Of these events, since which no later ones are looked at here, every version that counts is known by now.
+    references.refresh()
+    processor = Processor(beside.contract, beside.remembered().known, references)
     by_day = groupby(beside.behind(), key=lambda events: events.positions["pulled_at"][0].date())
     for day, of_day in by_day:
         for events in of_day:

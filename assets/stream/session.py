@@ -20,6 +20,7 @@ import polars as pl
 
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
+from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.observer import Committed, Observer, timed
 from assets.stream.outlet import LATE_AFTER, AlertOutlet
@@ -103,6 +104,7 @@ class Totals:
         caught_up_events: processed again from bronze after a crash.
         rows: written, by role of the table; bronze is left out, its rows are `events`.
         duplicates: readings that were dropped as repeats.
+        reference_missing: readings in silver of which reference data that are there know nothing.
         expired_events: events that the hub's retention removed before they were read.
         unknown_fields: how often each undeclared payload field was seen.
         commits, micro_batches: how many.
@@ -114,6 +116,7 @@ class Totals:
     caught_up_events: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    reference_missing: int = 0
     expired_events: int = 0
     commits: int = 0
     micro_batches: int = 0
@@ -138,7 +141,10 @@ class Totals:
 
     def counts(self) -> dict[str, int]:
         """The totals by name, without those of partitions and fields."""
-        names = ("events", "caught_up_events", "duplicates", "expired_events", "commits", "micro_batches")
+        names = (
+            *("events", "caught_up_events", "duplicates", "reference_missing", "expired_events"),
+            *("commits", "micro_batches"),
+        )
         return {name: getattr(self, name) for name in names} | dict(self.rows)
 
     def plus(self, outcome: Outcome) -> "Totals":
@@ -148,6 +154,7 @@ class Totals:
             self,
             rows=self.rows + rows,
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
+            reference_missing=self.reference_missing + outcome.reference_missing,
             unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
             micro_batches=self.micro_batches + 1,
         )
@@ -195,7 +202,7 @@ class Session:
         self._contract, self._source, self._limits, self._lease = contract, source, limits, lease or Lease()
         self._observer = observer or Observer(contract.stream)
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
-        self.store = StreamStore(contract, lake)
+        self.store, self._references = StreamStore(contract, lake), References(contract, lake)
         self._outlet = AlertOutlet(self.store, publisher, clock, limits.late_after)
         self._totals = Totals()
         self._committed_at = self._maintained_at = time.monotonic()
@@ -225,6 +232,7 @@ class Session:
             hub = self._source.state()
             self._tails, self._is_gapless = hub.tails, hub.is_gapless
             with ExitStack() as stack:
+                stack.enter_context(self._references.kept_fresh(self._observer.reference_failed))
                 if self._lease.begin():
                     self._work(hub, None, stack)
                 elif (prepared := self._prepare(hub, stack)) is not None:
@@ -286,7 +294,8 @@ class Session:
             # Alerts that wait already are sent between micro-batches: those of this session need not wait for them.
             self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
-        processor = Processor(self._contract, Known.nothing(self._contract) if failure else self._known(prepared))
+        known = Known.nothing(self._contract) if failure else self._known(prepared)
+        processor = Processor(self._contract, known, self._references)
         failure = failure or self._catch_up(processor)
         if prepared is None:
             hub = identified(self._source, self._contract.stream, hub, self.store)

@@ -1,6 +1,7 @@
 """The vitals domain in Dagster: its stream and its gold tables."""
 
 from assets.gold import DailyGold
+from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
 from assets.vitals import gold, rules, silver
@@ -21,6 +22,7 @@ CONTRACT = Contract(
     windows=rules.WINDOWS,
     scores=(rules.NEWS2,),
     rules=rules.RULES,
+    enrich=(OF_DEVICE, OF_PATIENT),
 )
 
 SLOTS = Slots(CONTRACT.tables.silver, VitalsSlots, vitals_slots, entity="patient_id")

@@ -37,7 +37,8 @@ class Vitals(dy.Schema):
     """Vital signs of one patient at one instant, as far as one device measured them.
 
     Key: patient_id, device_id, measured_at; a reading without a device repeats another one without a device.
-    `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive).
+    `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive). `device_model`,
+    `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
     """
 
     patient_id = dy.Int64(nullable=False)
@@ -60,6 +61,9 @@ class Vitals(dy.Schema):
     event_date = dy.Date(nullable=False)
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
+    device_model = dy.String(nullable=True)
+    age_years = dy.Int64(nullable=True)
+    care_team = dy.String(nullable=True)
 
 
 class VitalsAlerts(dy.Schema):
@@ -119,3 +123,6 @@ class VitalsAlerts(dy.Schema):
     news2_temperature_c = dy.Float64(nullable=True)
     news2_temperature_c_points = dy.Int64(nullable=True)
     news2_temperature_c_age_s = dy.Float64(nullable=True)
+    device_model = dy.String(nullable=True)
+    age_years = dy.Int64(nullable=True)
+    care_team = dy.String(nullable=True)

@@ -66,7 +66,10 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 
 def test_every_command_is_known():
-    known = "archive demo dev drain export generate hub hubs metrics poll publish rederive replay retention sql status"
+    known = (
+        "archive demo dev drain export generate hub hubs metrics poll publish rederive reference replay retention sql"
+        " status"
+    )
     assert known.split() == COMMANDS
 
 

@@ -63,6 +63,11 @@ def test_assets():
         "quarantine/device_readings",
         "quarantine/glucose_readings",
         "quarantine/vitals",
+        "reference/devices",
+        "reference/manufacturers",
+        "reference/patients",
+        "reference/subscribers",
+        "reference/subscriptions",
         "silver/device_readings",
         "silver/glucose_readings",
         "silver/report_drugs",
@@ -72,14 +77,25 @@ def test_assets():
     ]
 
 
-def test_only_hubs_are_outside():
+def test_only_hubs_and_reference_data_are_outside():
     assert names(GRAPH.get_all_asset_keys() - set(EXECUTABLE)) == [
         "hub/adverse_events",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
         "hub/vitals",
+        "reference/devices",
+        "reference/manufacturers",
+        "reference/patients",
+        "reference/subscribers",
+        "reference/subscriptions",
     ]
+
+
+def test_reference_data_says_how_private_it_is():
+    tags = {key.path[1]: GRAPH.get(key).tags["phi"] for key in GRAPH.get_all_asset_keys() if key.path[0] == "reference"}
+    assert {name for name, phi in tags.items() if phi == "false"} == {"manufacturers"}
+    assert all(GRAPH.get(key).group_name == "reference" for key in GRAPH.get_all_asset_keys() if key.path[1] in tags)
 
 
 def test_checks():
@@ -181,10 +197,10 @@ def test_silver_has_a_freshness_policy():
 
 
 @pytest.mark.parametrize("key", EXECUTABLE, ids=dg.AssetKey.to_user_string)
-def test_lineage_starts_at_a_hub(key):
+def test_lineage_starts_at_a_hub_and_at_reference_data(key):
     sources = {ancestor for ancestor in GRAPH.get_ancestor_asset_keys(key) if not GRAPH.get(ancestor).parent_keys}
     assert sources
-    assert {source.path[0] for source in sources} == {"hub"}
+    assert "hub" in {source.path[0] for source in sources} <= {"hub", "reference"}
 
 
 def test_alerts_end_at_their_hub():

@@ -1,0 +1,177 @@
+"""Versions of things in two times: from when a version holds in the world, and since when it is known here.
+
+Rows are only ever added. A version of a key has a `valid_from` and a `known_at`; a later `known_at` with the same
+`valid_from` corrects it, and `is_deleted` ends the thing. At an instant t, by what is known at k, that version holds
+which has the greatest `valid_from` up to t among those known by k; of equal ones the one that was known last. Pure.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+VALID_FROM, KNOWN_AT, IS_DELETED, CHANGED_BY = "valid_from", "known_at", "is_deleted", "changed_by"
+VERSION_COLUMNS: Final = (VALID_FROM, KNOWN_AT, IS_DELETED, CHANGED_BY)
+"""What every version says of itself."""
+
+SAFETY_DELAY: Final = timedelta(seconds=10)
+"""How long after `known_at` a version counts for readings that are pulled. A session looks for new versions every few
+seconds; by then it has surely found one, so that it decides as a rebuild does, which finds all of them."""
+
+_KEPT_STATES = 4
+_DENSE = 4
+"""How many numbers there may be for each key so that keys are looked up by position."""
+
+_Int64s = NDArray[np.int64]
+
+
+def holding(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime | None = None) -> pl.DataFrame:
+    """The version of each key that holds at an instant, by what is known then; ordered by the key.
+
+    Args:
+        versions: rows with the key and `VERSION_COLUMNS`.
+        key: the column that tells things apart.
+        at: the instant.
+        known_by: only versions known up to this instant count; all if None.
+    """
+    is_known = pl.lit(True) if known_by is None else pl.col(KNOWN_AT) <= known_by
+    counted = versions.filter(pl.col(VALID_FROM) <= at, is_known).sort(key, VALID_FROM, KNOWN_AT)
+    last = counted.unique(subset=key, keep="last", maintain_order=True)
+    return last.filter(~pl.col(IS_DELETED))
+
+
+class AsOf:
+    """Finds for many readings at once which version of a thing holds, in memory.
+
+    Args:
+        versions: all rows of a table, with `VERSION_COLUMNS`.
+        key: the column that tells things apart, an Int64.
+    """
+
+    def __init__(self, versions: pl.DataFrame, key: str) -> None:
+        self.versions = versions.sort(KNOWN_AT)
+        self._key = key
+        self._known_at = _microseconds(self.versions[KNOWN_AT])
+        self._states: dict[int, _State] = {}
+
+    def prepare(self) -> None:
+        """Does ahead what look-ups with the newest knowledge, and with that before the last load, need."""
+        newest = len(self._known_at)
+        if newest:
+            before = int(np.searchsorted(self._known_at, self._known_at[-1], side="left"))
+            for count in {before, newest} - {0}:
+                self._state(count)
+
+    def rows_of(self, keys: pl.Series, at: pl.Series, known_by: pl.Series) -> pl.Series:
+        """The row of `versions` that holds for each key, instant and knowledge; null where none does.
+
+        Args:
+            keys: Int64; a null has no version.
+            at: for each key the instant, UTC.
+            known_by: for each key up to when versions are known, UTC.
+        """
+        numbers = (keys.fill_null(0) if keys.has_nulls() else keys).to_numpy()
+        times, counts = _microseconds(at), np.searchsorted(self._known_at, _microseconds(known_by), side="right")
+        found = self._found(counts, numbers, times)
+        has_none = found < 0
+        if keys.has_nulls():
+            has_none |= keys.is_null().to_numpy()
+        rows = pl.Series(found)
+        return rows.set(pl.Series(has_none), None) if has_none.any() else rows
+
+    def _found(self, counts: NDArray[np.intp], numbers: _Int64s, times: _Int64s) -> _Int64s:
+        """The row for each key and instant, where the first so many versions are known; -1 where none holds."""
+        found: _Int64s = np.full(len(numbers), -1, dtype=np.int64)
+        if not len(counts):
+            return found
+        # What is pulled together knows the same.
+        if (counts == counts[0]).all():
+            return self._state(int(counts[0])).rows_of(numbers, times) if counts[0] else found
+        for count in set(counts.tolist()) - {0}:
+            of_count = np.flatnonzero(counts == count)
+            found[of_count] = self._state(count).rows_of(numbers[of_count], times[of_count])
+        return found
+
+    def _state(self, count: int) -> "_State":
+        """What was known after so many versions. Loads follow each other in time, and so do look-ups."""
+        if count not in self._states:
+            if len(self._states) >= _KEPT_STATES:
+                self._states.pop(next(iter(self._states)))
+            self._states[count] = _State(self.versions.head(count), self._key)
+        return self._states[count]
+
+
+class _State:
+    """The versions that were known at one moment, ordered by key and `valid_from`.
+
+    ```
+    keys     7           8      9               one entry a key
+    begins   0           2      3        6      where the versions of a key begin; the last entry is their number
+    from     Jan   Mar   Jan    Feb Mar Apr     when each version begins to hold
+    rows     4     0     1      ...             where it is among all versions; -1 where it ends the thing
+    ```
+    """
+
+    def __init__(self, known: pl.DataFrame, key: str) -> None:
+        place = pl.int_range(pl.len(), dtype=pl.Int64).alias("_place")
+        ordered = (
+            known.select(key, VALID_FROM, KNOWN_AT, IS_DELETED, place)
+            .sort(key, VALID_FROM, KNOWN_AT, "_place")
+            .unique(subset=[key, VALID_FROM], keep="last", maintain_order=True)
+        )
+        self._keys, begins = np.unique(ordered[key].to_numpy(), return_index=True)
+        self._begins: _Int64s = np.append(begins, ordered.height).astype(np.int64)
+        self._from = _microseconds(ordered[VALID_FROM])
+        self._rows = ordered.select(pl.when(~pl.col(IS_DELETED)).then("_place").otherwise(-1)).to_series().to_numpy()
+        # Each step of the search halves what is left, so this many find the place among the versions of any key.
+        self._steps = int(np.diff(self._begins).max()).bit_length()
+        self._place_of = _positions(self._keys)
+
+    def rows_of(self, numbers: _Int64s, times: _Int64s) -> _Int64s:
+        """The row of the version that holds for each key and instant; -1 where none does."""
+        places, is_known = self._places(numbers)
+        newest = self._begins[places + 1] - 1
+        rows = np.where(is_known, self._rows[newest], -1)
+        # Most readings are newer than every version of their key.
+        older = np.flatnonzero(is_known & (self._from[newest] > times))
+        if len(older):
+            rows[older] = self._older(places[older], times[older])
+        return rows
+
+    def _older(self, places: _Int64s, times: _Int64s) -> _Int64s:
+        """The same for keys, by their places, whose newest version does not hold yet."""
+        first = low = self._begins[places]
+        # The first version that does not hold yet lies in [low, high].
+        high = self._begins[places + 1] - 1
+        for _ in range(self._steps):
+            middle = (low + high) >> 1
+            holds = (self._from[middle] <= times) & (middle < high)
+            low, high = np.where(holds, middle + 1, low), np.where(holds, high, middle)
+        return np.where(low > first, self._rows[low - 1], -1)
+
+    def _places(self, numbers: _Int64s) -> tuple[_Int64s, NDArray[np.bool_]]:
+        """Which key each number is, and whether it is one."""
+        if self._place_of is None:
+            places = np.minimum(np.searchsorted(self._keys, numbers), len(self._keys) - 1)
+            return places, self._keys[places] == numbers
+        least = self._keys[0]
+        is_within = (numbers >= least) & (numbers <= self._keys[-1])
+        places = self._place_of[np.where(is_within, numbers, least) - least]
+        return np.maximum(places, 0), is_within & (places >= 0)
+
+
+def _positions(keys: _Int64s) -> _Int64s | None:
+    """For each number from the least key to the greatest which key it is, -1 if none; None where keys lie far apart."""
+    span = int(keys[-1]) - int(keys[0]) + 1
+    if span > _DENSE * len(keys):
+        return None
+    positions: _Int64s = np.full(span, -1, dtype=np.int64)
+    positions[keys - keys[0]] = np.arange(len(keys))
+    return positions
+
+
+def _microseconds(instants: pl.Series) -> _Int64s:
+    numbers: _Int64s = instants.to_physical().to_numpy()
+    return numbers

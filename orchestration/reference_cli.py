@@ -1,0 +1,161 @@
+"""The commands `pulselake reference …`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestration.terminal import fail, out
+
+if TYPE_CHECKING:
+    from assets.reference.changes import Changes
+    from assets.reference.tables import Reference
+    from resources.settings import Settings
+
+TABLES = "patients, devices, manufacturers, subscribers or subscriptions."
+INSTANT = "An instant such as 2026-11-23T08:00:00Z, or a date; in UTC unless it says otherwise."
+
+
+def reference_commands(
+    settings: Callable[[], "Settings"], explained: Callable[[], AbstractContextManager[None]]
+) -> typer.Typer:
+    """The commands.
+
+    Args:
+        settings: reads the settings.
+        explained: turns errors that name their remedy into a message.
+    """
+    commands = typer.Typer(help="Patients, devices, and who is told of alarms.", no_args_is_help=True)
+
+    @commands.command()
+    def load(
+        table: Annotated[str, typer.Argument(help=TABLES)],
+        file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with a header, in UTF-8.")],
+        valid_from: Annotated[
+            str | None, typer.Option(metavar="INSTANT", help=f"From when the rows hold; default: now. {INSTANT}")
+        ] = None,
+        by: Annotated[str | None, typer.Option(metavar="NAME", help="Who changes it.")] = None,
+        replace: Annotated[bool, typer.Option("--replace", help="End what the file does not have.")] = False,
+    ) -> None:
+        """Check a file as a whole, and then add what differs from what holds, in one commit."""
+        from assets.reference.files import rows_of
+        from assets.reference_store import put
+        from orchestration.system import open_lake
+
+        chosen, now = _reference(table), datetime.now(UTC)
+        since = _instant(valid_from, "--valid-from") if valid_from else now
+        with _told(), explained():
+            rows = rows_of(chosen, _text_of(file), now.date(), file.name)
+            if replace and rows.is_empty():
+                fail(f"{file.name} has no rows, so --replace would end everything; nothing was written.")
+            lake = open_lake(settings())
+            changes = put(lake, chosen, rows, valid_from=since, clock=_now, changed_by=by, replaces=replace)
+        _show(chosen, changes)
+        if changes.rows.height:
+            _show_since(since)
+
+    @commands.command()
+    def show(
+        table: Annotated[str, typer.Argument(help=TABLES)],
+        key: Annotated[int | None, typer.Argument(help="The id of one of them; default: all.")] = None,
+        at: Annotated[str | None, typer.Option(metavar="INSTANT", help=f"Default: now. {INSTANT}")] = None,
+    ) -> None:
+        """Show what holds at an instant, by all that is known now."""
+        import polars as pl
+
+        from assets.reference_store import held
+        from orchestration.system import open_lake
+        from resources.results import Result, write
+
+        chosen, instant = _reference(table), _instant(at, "--at") if at else _now()
+        with explained():
+            rows = held(open_lake(settings()), chosen, instant)
+        if key is not None:
+            rows = rows.filter(pl.col(chosen.key) == key)
+        if key is not None and rows.is_empty():
+            fail(
+                f"{chosen.table.name}: no {chosen.key} {key} holds at {instant:%Y-%m-%d %H:%M:%S} UTC. Choose another "
+                f'instant with --at, or ask for all versions: pulselake sql "FROM {chosen.table.sql_name}".'
+            )
+        write(Result.of(rows.drop("is_deleted")), "table", sys.stdout)
+
+    @commands.command()
+    def generate(
+        patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 200,
+        seed: Annotated[int, typer.Option(help="The same seed gives the same people and devices.")] = 0,
+    ) -> None:
+        """Make up reference data of the patients and devices that `pulselake generate` sends readings of."""
+        from orchestration.reference import SINCE
+        from orchestration.reference import generate as make
+        from orchestration.system import open_lake
+
+        with _told(), explained():
+            made = make(open_lake(settings()), patients, seed)
+        for reference, changes in made:
+            _show(reference, changes)
+        _show_since(SINCE)
+
+    return commands
+
+
+def _show(reference: "Reference", changes: "Changes") -> None:
+    out.print(
+        f"{reference.table.name}: {changes.added:,} added, {changes.changed:,} changed, {changes.ended:,} ended, "
+        f"{changes.unchanged:,} unchanged.",
+        highlight=False,
+    )
+
+
+def _show_since(valid_from: datetime) -> None:
+    from assets.bitemporal import SAFETY_DELAY
+
+    out.print(
+        f"What is new holds for readings that were measured from {valid_from:%Y-%m-%d %H:%M:%S} UTC on and are pulled "
+        f"later than in {SAFETY_DELAY.total_seconds():.0f} s.",
+        highlight=False,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _reference(name: str) -> "Reference":
+    from assets.reference.tables import REFERENCES
+
+    for each in REFERENCES:
+        if name in (each.short, each.table.name, each.table.sql_name):
+            return each
+    fail(f"There is no reference table '{name}'. Tables: {', '.join(each.short for each in REFERENCES)}.")
+
+
+def _instant(text: str, option: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter("it is no instant. " + INSTANT, param_hint=option) from error
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _text_of(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        fail(f"{file.name}, line {line}: it is not UTF-8; nothing was written. Save the file as CSV in UTF-8.")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from assets.reference.files import ReferenceFileError
+    from assets.reference_store import ReferenceClockError
+
+    try:
+        yield
+    except (ReferenceFileError, ReferenceClockError) as error:
+        fail(str(error))
