@@ -15,7 +15,7 @@ from datetime import datetime
 
 import polars as pl
 
-from assets.stream.outlet import PACKED_ABOVE, packed
+from assets.stream.outlet import PACKED_ABOVE, packed, send
 from resources.event_source import Publisher
 from resources.lake import Lake
 from resources.table import Table
@@ -30,13 +30,13 @@ class GoldAlerts:
     Attributes:
         table: the log of changes, whose rows have an `alert_id`.
         source: the gold table.
-        changes: rows of the gold table, rows of the log and the time, to new rows of the log.
+        changes: rows of the gold table, all rows of the log and the time, to new rows of the log.
         events: new rows of the log to the events to publish, `body` (a JSON object) and `key`; not every row is one.
     """
 
     table: Table
     source: Table
-    changes: Callable[[pl.DataFrame, pl.DataFrame, datetime], pl.DataFrame]
+    changes: Callable[[pl.LazyFrame, pl.DataFrame, datetime], pl.DataFrame]
     events: Callable[[pl.DataFrame], pl.DataFrame]
 
     def is_pending(self, lake: Lake) -> bool:
@@ -45,9 +45,7 @@ class GoldAlerts:
         if (source_id := source.id()) is None:
             return False
         mark = _mark(source_id)
-        reflected = lake.table(self.table).transactions([mark]).get(mark)
-        # Where the log of the gold table no longer tells, it is looked at again, which raises nothing twice.
-        return reflected is None or source.touched_since(reflected) != {}
+        return lake.table(self.table).transactions([mark]).get(mark) != source.version()
 
     def refresh(self, lake: Lake, publisher: Callable[[], AbstractContextManager[Publisher]], now: datetime) -> int:
         """Publishes and stores what changed.
@@ -58,7 +56,7 @@ class GoldAlerts:
             now: the time.
 
         Returns:
-            How many alerts were raised.
+            How many alerts were published. Those that are too large for the hub are stored only.
 
         Raises:
             HubUnavailableError: the alerts hub did not take them; nothing was stored.
@@ -69,15 +67,15 @@ class GoldAlerts:
             return 0
         version = source.delta().version()
         known = table.transactions([_mark(source_id), _CHANGES])
-        changes = self.changes(source.scan(version).collect(), table.scan().collect(), now)
-        events = self.events(changes)
+        changes = self.changes(source.scan(version), table.scan().collect(), now)
+        events, set_aside = self.events(changes), 0
         if events.height:
-            sent = packed(events) if events.height > PACKED_ABOVE else events
+            is_packed = events.height > PACKED_ABOVE
             with publisher() as hub:
-                hub.publish(sent["body"].cast(pl.Binary).to_list(), sent["key"].to_list())
+                set_aside = send(hub, packed(events) if is_packed else events, is_packed=is_packed)
         marks = {_mark(source_id): version, _CHANGES: known.get(_CHANGES, 0) + changes.height}
         table.append(changes, transactions=marks, expected=known)
-        return events.height
+        return events.height - set_aside
 
 
 def _mark(source_id: str) -> str:

@@ -8,12 +8,16 @@ A gold table's log says how much of silver it reflects, all named after the silv
 
 - ``reflects/<id>/<hub partition>``: the last sequence number of each partition.
 - ``reflects/<id>/replaced``: how often rows of silver had been replaced. Where that differs the table is made anew.
+- ``reflects/<id>/code``: a number of the code that computed it. Where that differs, too.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -21,15 +25,17 @@ import polars as pl
 from assets.discretion import without_text
 from assets.slots import GoldError
 from assets.stream.contract import POSITION, Contract
-from assets.stream.log import HubPartition, Offsets, hub_epoch
+from assets.stream.log import HubPartition, Offsets, hub_epoch, is_in
 from assets.stream.store import StreamStore, between
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.table import Table
 
 AT_ONCE = 100_000
 """How many entities are computed together when a table is made anew."""
+ENTITIES_AT_ONCE = 2_000_000
+"""Of how many entities the current versions are found together."""
 MANY = 0.2
-"""From which share of all entities on a table is rather made anew."""
+"""From which share of all entities on a table is rather made anew, and from `AT_ONCE` changed ones on."""
 REST = timedelta(minutes=1)
 """How long a table of a million rows is left alone between two refreshes; others in proportion."""
 
@@ -45,10 +51,16 @@ class _Reached(NamedTuple):
     silver: str
     offsets: Offsets
     replaced: int
+    code: int
 
     def transactions(self) -> dict[str, int]:
         begin = f"reflects/{self.silver}/"
-        return {f"{begin}{at.name}": last for at, last in self.offsets.items()} | {f"{begin}replaced": self.replaced}
+        counted = {f"{begin}replaced": self.replaced, f"{begin}code": self.code}
+        return {f"{begin}{at.name}": last for at, last in self.offsets.items()} | counted
+
+    def follows(self, other: "_Reached") -> bool:
+        """Whether it differs from another one by new rows alone."""
+        return (self.silver, self.replaced, self.code) == (other.silver, other.replaced, other.code)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class VersionedGold:
     def is_pending(self, lake: Lake) -> bool:
         """Whether silver has moved on."""
         store = StreamStore(self.contract, lake)
-        reached = _reached(store)
+        reached = self._reached(store)
         return reached is not None and (
             _known(lake.table(self.table), reached) != reached or not lake.table(self.table).is_current()
         )
@@ -100,7 +112,7 @@ class VersionedGold:
                 written. Refresh again.
         """
         gold, store = lake.table(self.table).create(), StreamStore(self.contract, lake)
-        reached = _reached(store)
+        reached = self._reached(store)
         if reached is None:
             return 0
         marks = reached.transactions()
@@ -108,7 +120,7 @@ class VersionedGold:
         known, part = _known(gold, reached), _Part(store, reached)
         frames: Iterator[pl.DataFrame] | None = self._anew(part)
         predicate = None
-        if known is not None and known.replaced == reached.replaced and gold.is_current():
+        if known is not None and reached.follows(known) and gold.is_current():
             changed = self._changed(store, known, reached)
             if changed is not None:
                 frames, predicate = self._moved(gold, part, _Part(store, known), changed)
@@ -128,8 +140,8 @@ class VersionedGold:
 
     def _refuse_replaced(self, lake: Lake, reached: "_Reached") -> None:
         """Refuses to go on if rows of silver were replaced before all of its tables were opened."""
-        now = _reached(StreamStore(self.contract, lake))
-        if now is None or (now.silver, now.replaced) != (reached.silver, reached.replaced):
+        now = self._reached(StreamStore(self.contract, lake))
+        if now is None or not now.follows(reached):
             raise ConcurrentWriteError(
                 f"{self.table.name}: rows of silver were replaced meanwhile; nothing was written. Refresh again."
             )
@@ -139,7 +151,15 @@ class VersionedGold:
         entity = self.contract.entity
         new = store.silver.scan().filter(between(known.offsets, reached.offsets)).select(pl.col(entity).unique())
         changed = new.collect(engine="streaming").to_series()
-        return changed if changed.len() <= max(1000, MANY * store.silver.count()) else None
+        few = min(AT_ONCE, max(1000, MANY * store.silver.count()))
+        return changed if changed.len() <= few else None
+
+    def _reached(self, store: StreamStore) -> _Reached | None:
+        """How far silver has come; None where it was not created."""
+        if (silver := store.silver.id()) is None:
+            return None
+        store.look()
+        return _Reached(silver, store.offsets("silver"), store.log.replacements, _code_of(self.compute))
 
     def _computed(self, rows: Rows) -> pl.DataFrame:
         names = self.table.schema.names()
@@ -178,7 +198,7 @@ class CountedGold(VersionedGold):
 
     def _anew(self, part: "_Part") -> Iterator[pl.DataFrame]:
         total = pl.DataFrame(schema=self.table.schema)
-        for rows in part.buckets():
+        for rows in part.parts():
             total = self._added([total, self._computed(rows)])
         yield self._sorted(total)
 
@@ -192,7 +212,11 @@ class CountedGold(VersionedGold):
         moved = moved.filter(pl.any_horizontal(pl.col(self.counts) != 0))
         if moved.is_empty():
             return None, None
-        return iter([self._sorted(self._added([gold.scan().collect(), moved]))]), None
+        rows = self._added([gold.scan().collect(), moved])
+        if rows.select(pl.any_horizontal(pl.col(self.counts) < 0).any()).item():
+            # Somebody changed a table.
+            return self._anew(now), None
+        return iter([self._sorted(rows)]), None
 
 
 @dataclass(frozen=True)
@@ -246,22 +270,19 @@ class _Part:
 
     def of(self, entities: pl.Series) -> Rows:
         """The rows of some entities."""
-        return self._current(pl.col(self._contract.entity).is_in(entities.implode()))
+        which = pl.col(self._contract.entity).is_in(entities.implode())
+        wanted = self._current(which).lazy()
+        rows = {role: each.filter(which) for role, each in self._tables.items()}
+        return {role: each.join(wanted, on=_POSITION, how="semi") for role, each in rows.items()}
 
-    def buckets(self) -> Iterator[Rows]:
-        """The rows of all entities, some entities at a time."""
-        entity = pl.col(self._contract.entity)
-        entities = self._tables["silver"].select(entity.approx_n_unique()).collect(engine="streaming").item()
-        count = -(-entities // AT_ONCE)
-        for number in range(count):
-            yield self._current(entity.hash() % count == number)
+    def parts(self) -> Iterator[Rows]:
+        """The rows of all entities, some entities at a time, in the order in which they are stored."""
+        for part in self._all_current().sort(_POSITION).iter_slices(AT_ONCE):
+            yield self._at(part)
 
     def months(self, month: pl.Expr) -> Iterator[Rows]:
         """The rows of all entities, those of some months at a time."""
-        positions = [self._positions(rows["silver"], month) for rows in self.buckets()]
-        if not positions:
-            return
-        current = pl.concat(positions)
+        current = self._all_current(month)
         held: list[date] = []
         size = 0
         for first, count in current.group_by("month").len().sort("month").iter_rows():
@@ -272,40 +293,48 @@ class _Part:
         if held:
             yield self._at(current.filter(pl.col("month").is_in(held)))
 
-    def _positions(self, silver: pl.LazyFrame, month: pl.Expr) -> pl.DataFrame:
-        return silver.select(*_POSITION, month=month).collect(engine="streaming")
+    def _all_current(self, month: pl.Expr | None = None) -> pl.DataFrame:
+        """The positions of all current versions, found for some entities at a time."""
+        entity = pl.col(self._contract.entity)
+        entities = self._tables["silver"].select(entity.approx_n_unique()).collect(engine="streaming").item()
+        count = max(1, -(-entities // ENTITIES_AT_ONCE))
+        return pl.concat(self._current(entity.hash() % count == number, month) for number in range(count))
 
-    def _current(self, which: pl.Expr) -> Rows:
-        order = [*self._contract.versions, *_POSITION]
-        entity = self._contract.entity
-        versions = self._tables["silver"].filter(which).select(entity, *order).collect(engine="streaming")
-        newest = versions.sort(order, nulls_last=False).unique(entity, keep="last")
-        return self._at(newest, which)
+    def _current(self, which: pl.Expr, month: pl.Expr | None = None) -> pl.DataFrame:
+        """The positions of the current versions of some entities, with their month where that is wanted."""
+        order, entity = [*self._contract.versions, *_POSITION], self._contract.entity
+        months = {} if month is None else {"month": month}
+        versions = self._tables["silver"].filter(which).select(entity, *order, **months).collect(engine="streaming")
+        return versions.sort(order, nulls_last=False).unique(entity, keep="last").select(*_POSITION, *months)
 
-    def _at(self, positions: pl.DataFrame, which: pl.Expr | None = None) -> Rows:
+    def _at(self, positions: pl.DataFrame) -> Rows:
+        """The rows at some positions. Files that hold none of them are not read, as far as statistics tell."""
+        number = pl.col("sequence_number")
+        ends = [number.min().alias("first"), number.max().alias("last")]
+        within = pl.any_horizontal(
+            is_in(HubPartition(epoch, partition), after=first - 1, to=last)
+            for epoch, partition, first, last in positions.group_by("hub_epoch", "partition").agg(ends).iter_rows()
+        )
         wanted = positions.select(_POSITION).lazy()
-        rows = self._tables if which is None else {role: each.filter(which) for role, each in self._tables.items()}
-        return {role: each.join(wanted, on=_POSITION, how="semi") for role, each in rows.items()}
+        return {role: each.filter(within).join(wanted, on=_POSITION, how="semi") for role, each in self._tables.items()}
 
 
 def _roles(contract: Contract) -> list[str]:
     return ["silver", *(child.role for child in contract.children)]
 
 
-def _reached(store: StreamStore) -> _Reached | None:
-    """How far silver has come; None where it was not created."""
-    if (silver := store.silver.id()) is None:
-        return None
-    store.look()
-    return _Reached(silver, store.offsets("silver"), store.log.replacements)
+@cache
+def _code_of(compute: Callable[[Rows], pl.LazyFrame]) -> int:
+    """A number of the code that a function is part of."""
+    return int.from_bytes(hashlib.sha256(Path(inspect.getfile(compute)).read_bytes()).digest()[:7])
 
 
 def _known(gold: LakeTable, reached: _Reached) -> _Reached | None:
     """What the table reflects of this silver table; None where nothing is known."""
     begin = f"reflects/{reached.silver}/"
     found = gold.transactions(reached.transactions())
-    if f"{begin}replaced" not in found:
-        return None
     names = {name.removeprefix(begin): last for name, last in found.items()}
-    replaced = names.pop("replaced")
-    return _Reached(reached.silver, {HubPartition.named(name): last for name, last in names.items()}, replaced)
+    replaced, code = names.pop("replaced", None), names.pop("code", None)
+    if replaced is None or code is None:
+        return None
+    return _Reached(reached.silver, {HubPartition.named(name): last for name, last in names.items()}, replaced, code)

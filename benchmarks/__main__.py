@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--gold-days", type=int, help="how many days its gold has")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
     parser.add_argument("--rows", type=int, nargs="+", default=(), help="sizes of the lakes of `growth`, in readings")
-    parser.add_argument("--transport", help="over which hubs `vitals` is measured: event-hubs")
+    parser.add_argument("--transport", help="over which hubs `vitals` is measured: event-hubs or kafka")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")

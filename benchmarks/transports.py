@@ -7,7 +7,11 @@ from typing import NamedTuple, Protocol
 
 from resources.event_hubs import EventHubsNamespace
 from resources.event_source import EventSource, Publisher
+from resources.kafka import KafkaSource
+from resources.kafka import publisher as kafka_publisher
+from resources.kafka_cluster import KafkaCluster
 from tests.emulator.hub import RunningHub
+from tests.services.kafka import Broker
 
 
 class Hubs(Protocol):
@@ -33,4 +37,28 @@ def _local_event_hubs(hubs: Sequence[str]) -> Iterator[str]:
         yield hub.connection_string
 
 
-TRANSPORTS: Mapping[str, Transport] = MappingProxyType({"event-hubs": Transport(_local_event_hubs, EventHubsNamespace)})
+class _Topics:
+    """The topics of a cluster."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._cluster = KafkaCluster(bootstrap)
+
+    def source(self, name: str, /) -> EventSource:
+        return KafkaSource(self._cluster, name)
+
+    def publisher(self, name: str, /) -> AbstractContextManager[Publisher]:
+        return kafka_publisher(self._cluster, name)
+
+
+@contextmanager
+def _local_kafka(hubs: Sequence[str]) -> Iterator[str]:
+    with Broker() as broker:
+        for hub in hubs:
+            name, partitions = hub.split(":")
+            broker.create(name, int(partitions))
+        yield broker.cluster.bootstrap
+
+
+TRANSPORTS: Mapping[str, Transport] = MappingProxyType(
+    {"event-hubs": Transport(_local_event_hubs, EventHubsNamespace), "kafka": Transport(_local_kafka, _Topics)}
+)

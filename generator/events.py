@@ -10,6 +10,7 @@ LATE = "late"
 REPEAT = "repeat"
 CONFLICT = "conflict"
 RECORDED = "recorded"
+NO_OBJECT = "no object"
 
 
 class Event(NamedTuple):
@@ -20,7 +21,7 @@ class Event(NamedTuple):
     """The partition key; empty: any partition will do."""
     body: bytes
     label: str = CLEAN
-    """`clean`, `late`, `repeat`, `conflict`, `recorded`, or a fault's name."""
+    """`clean`, `late`, `repeat`, `conflict`, `recorded`, `no object`, or a fault's name."""
     reason: str = ""
     readings: int = 1
     quarantined: int = 0

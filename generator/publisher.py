@@ -14,8 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from generator.events import RECORDED, Event
+from generator.events import NO_OBJECT, RECORDED, Event
 from resources.event_source import HubUnavailableError, Publisher
+from resources.records import records as elements
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def publish_file(
     path: str | PathLike[str],
     publisher: Publisher,
     *,
+    records: str | None = None,
     rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
@@ -101,14 +103,25 @@ def publish_file(
     `KEYS` goes to that id's partition, any other to the next in turn. Bodies that are too large are logged, left out
     and listed in the result.
 
+    Args:
+        records: the file, ``.json`` or ``.zip``, is no lines: it has a list of this name, see `resources.records`. Each
+            element is a body.
+
     Raises:
         HubUnavailableError, PublishError: see `publish`.
+        RecordsError: there is no such list; nothing was sent.
     """
-    return _publish(recorded(path), _Sending(publisher, progress, stop or threading.Event(), f"{path}:"), rate)
+    sending = _Sending(publisher, progress, stop or threading.Event(), f"{path}:")
+    return _publish(recorded(path, records), sending, rate)
 
 
-def recorded(path: str | PathLike[str]) -> Iterator[Event]:
+def recorded(path: str | PathLike[str], records: str | None = None) -> Iterator[Event]:
     """The bodies in a file as events."""
+    if records is not None:
+        for body in elements(path, records):
+            event = _recorded(body)
+            yield event if body.startswith(b"{") else event._replace(label=NO_OBJECT)
+        return
     if Path(path).suffix == ".bin":
         yield _recorded(Path(path).read_bytes())
         return

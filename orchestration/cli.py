@@ -1,6 +1,5 @@
 """The command `pulselake`."""
 
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.explained import command_settings as _settings
+from orchestration.explained import explained as _explained
+from orchestration.poll_command import poll
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
 from orchestration.terminal import err, fail, out, progress, report, sent
@@ -21,7 +23,6 @@ from orchestration.terminal import err, fail, out, progress, report, sent
 if TYPE_CHECKING:
     from orchestration.system import Stream
     from orchestration.work import Drained
-    from resources.settings import Settings
 
 
 MAX_FAULTS = 0.95
@@ -124,14 +125,17 @@ def publish(
             exists=True, dir_okay=False, help="One body a line, malformed ones too; a file *.bin is one body."
         ),
     ],
+    records: Annotated[
+        str | None, typer.Option(help="FILE is JSON, or a zip of it, with a list of this name; its elements are sent.")
+    ] = None,
 ) -> None:
-    """Send recorded lines, or a recorded body, to a stream's hub, byte for byte."""
+    """Send recorded lines, or a recorded body, to a stream's hub, byte for byte; or the records of a JSON file."""
     from generator.publisher import publish_file
     from resources.sources import publisher
 
     found, settings = _stream(stream), _settings()
     with _explained(), publisher(settings, found.name) as hub:
-        published = publish_file(file, hub, progress=sent)
+        published = publish_file(file, hub, records=records, progress=sent)
     report(published)
     for too_large in published.too_large:
         err.print(f"[red]Not sent:[/] {too_large}")
@@ -303,6 +307,9 @@ def restore(
     with _explained():
         record = put_back(_settings(), table, day.date(), datetime.now(UTC))
     out.print(f"{table}: {record.rows:,} rows of {record.ingest_date} are back.")
+
+
+app.add_typer(poll, name="poll")
 
 
 hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)
@@ -501,39 +508,6 @@ def main() -> None:
     app()
 
 
-def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from orchestration.system import HUBS
-    from resources.logs import set_up
-    from resources.settings import Settings
-    from resources.sources import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
-
-    try:
-        settings = Settings()
-        check_hubs(settings, HUBS)
-    except ValidationError as error:
-        fail(
-            "\n".join(
-                _setting_error(str(each["loc"][0]) if each["loc"] else "", each["msg"]) for each in error.errors()
-            )
-        )
-    except (OneHubForTwoStreamsError, TransportOfNoStreamError) as error:
-        fail(str(error))
-    # Commands say themselves what they do; their logs are for machines, or warnings.
-    set_up(settings.log, level=logging.INFO if settings.log == "json" else logging.WARNING)
-    return settings
-
-
-def _setting_error(setting: str, message: str) -> str:
-    from resources.settings import PREFIX
-
-    if not setting:
-        return f"Settings: {message.removeprefix('Value error, ')}."
-    variable = setting if setting.isupper() else f"{PREFIX}{setting.upper()}"
-    return f"Setting {variable}: {message.removeprefix('Value error, ')}."
-
-
 def _stream(name: str) -> "Stream":
     from orchestration.system import UnknownStreamError, stream
 
@@ -550,63 +524,6 @@ def _feasible() -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
-
-
-class _explained:
-    """Turns errors that name their remedy into a message and exit code 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or kind is None:
-            return
-        from assets.archived import ArchivedError
-        from assets.slots import GoldError
-        from assets.stream.process import ProcessingError
-        from assets.stream.rebuild import NotCaughtUpError
-        from assets.stream.session import ClockError, HubRecreatedError
-        from generator.publisher import PublishError
-        from orchestration.exporting import ExportError
-        from orchestration.home import HomeInUseError
-        from orchestration.processes import ChildError, StoppedError
-        from orchestration.retention import RetentionError
-        from orchestration.system import LakeUnavailableError
-        from resources.analytics import QueryError
-        from resources.archive import ArchiveError
-        from resources.event_source import HubUnavailableError
-        from resources.lake import ConcurrentWriteError, SchemaError
-        from resources.leases import LeaseError
-        from resources.metrics_endpoint import EndpointError
-        from resources.reports import ReportsError
-
-        explained = (
-            HubUnavailableError,
-            HubRecreatedError,
-            ClockError,
-            ProcessingError,
-            GoldError,
-            ArchivedError,
-            ArchiveError,
-            RetentionError,
-            ConcurrentWriteError,
-            LeaseError,
-            SchemaError,
-            ReportsError,
-            NotCaughtUpError,
-            PublishError,
-            ChildError,
-            HomeInUseError,
-            LakeUnavailableError,
-            EndpointError,
-            ExportError,
-            QueryError,
-        )
-        if issubclass(kind, StoppedError):
-            err.print(str(error))
-            raise typer.Exit(130)
-        if issubclass(kind, explained):
-            fail(str(error))
 
 
 app.add_typer(reference_commands(_settings, _explained), name="reference")

@@ -7,9 +7,9 @@ from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_as
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
 from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
-from orchestration.jobs import gold_job, rederive_job, replay_job, reports_job, session_job
+from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
-from orchestration.sensors import gold_sensor, session_sensor
+from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
 from orchestration.system import HUBS, SQL, STREAMS, tables, views
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.log_settings import set_up_from_settings
@@ -67,10 +67,12 @@ defs = dg.Definitions(
         reports_of_lake,
         housekeeping,
         retention,
+        openfda_poll,
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
         *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS),
+        openfda_sensor(),
     ],
     schedules=schedules(reports_of_lake),
     resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS))},

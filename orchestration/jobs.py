@@ -7,16 +7,18 @@ import dagster as dg
 from assets.stream.asset import table_key
 from assets.stream.rebuild import Rebuilt
 from orchestration.coordinator import PROMPT_TAG
+from orchestration.polling import STREAM, PollError, poll
 from orchestration.system import Stream
 from orchestration.warm.launcher import BACKGROUND_NICE, NICE_TAG
 from orchestration.work import finish_rederived, prepare_rederived, replay
 from resources.dagster_resources import HubsResource
+from resources.leases import LeaseError
 
 STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 # Dagster's monitoring fails a run that lasts longer; dagster.yaml has the limit of runs without this tag.
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 PRIORITY_TAG = "dagster/priority"
-REPLAY_MAX_RUNTIME_S = 24 * 3600
+REPLAY_MAX_RUNTIME_S = POLL_MAX_RUNTIME_S = 24 * 3600
 BACKGROUND = {NICE_TAG: str(BACKGROUND_NICE)}
 """Tags of what may wait: sessions come first where both want a processor."""
 
@@ -123,3 +125,35 @@ def reports_job() -> Job:
         tags=BACKGROUND,
         description="Builds the reports' tables from sql/reports.",
     )
+
+
+@dg.op
+def poll_openfda(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+    """Sends what openFDA has new to the hub of adverse events; the hub's asset gets the counts."""
+    try:
+        polled = poll(hubs.settings(), progress=context.log.debug, name=f"run {context.run_id}")
+    except (PollError, LeaseError) as error:
+        raise dg.Failure(str(error)) from error
+    if polled.ended_early:
+        context.log.warning(polled.ended_early)
+    context.log_event(
+        dg.AssetMaterialization(
+            asset_key=dg.AssetKey(["hub", STREAM]),
+            metadata={
+                "pages": polled.pages,
+                "reports_seen": polled.reports,
+                "reports_sent": polled.sent,
+                "reports_known": polled.known,
+                "reports_too_large": polled.too_large,
+            },
+        )
+    )
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={MAX_RUNTIME_TAG: str(POLL_MAX_RUNTIME_S), **BACKGROUND},
+    description="Polls openFDA for drug-event reports that the hub of adverse events does not have yet.",
+)
+def openfda_poll() -> None:
+    poll_openfda()

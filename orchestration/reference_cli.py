@@ -50,6 +50,8 @@ def reference_commands(
         since = instant(valid_from, "--valid-from") if valid_from else began
         with _told(), explained():
             rows = rows_of(chosen, text_of(file), began.date(), file.name)
+            if replace and rows.is_empty():
+                fail(f"{file.name} has no rows, so --replace would end everything; nothing was written.")
             lake = open_lake(settings())
             changes = put(lake, chosen, rows, valid_from=since, clock=now, changed_by=by, replaces=replace)
         _show(chosen, changes)

@@ -82,10 +82,10 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
 def _maintain_gold(context: dg.OpExecutionContext, opened: Lake) -> None:
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
-    slots = [opened.table(table) for stream in STREAMS for table in stream.kept_slots]
+    others = [opened.table(table) for stream in STREAMS for table in (*stream.kept_slots, *stream.published[1:])]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [
         *((table, partial(gold.settle, opened)) for gold, table in all_gold),
-        *((table, table.maintain) for table in (*(table for _, table in all_gold), *slots)),
+        *((table, table.maintain) for table in (*(table for _, table in all_gold), *others)),
     ]
     failures: dict[str, str] = {}
     for table, step in steps:

@@ -8,25 +8,29 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Generic, TypeVar
 
 import dagster as dg
+from pydantic import ValidationError
 
 from assets.gold import pieces
 from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
 from assets.versioned import VersionedGold
 from orchestration.backlog import Backlog, backlog
-from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job
+from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, openfda_poll
+from orchestration.polled import PolledReports
+from orchestration.polling import decide_poll
 from orchestration.sessions import Runs, SessionRun, Shift, decide, decide_session
 from orchestration.system import Stream
 from resources.background import Background
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.event_source import HubUnavailableError
 from resources.leases import Lease
+from resources.settings import Settings
 from resources.task_metrics import SensorMetrics
 
 SESSION_INTERVAL_S = 5
 TICK_TIMEOUT_S = 9.0
 """How long a tick waits for the outside; a look at a hub alone ends before that."""
-GOLD_INTERVAL_S = 30
+GOLD_INTERVAL_S = OPENFDA_INTERVAL_S = 30
 MAX_PIECES = 2
 """How many runs a tick starts: today's, and one for dates of before. Today's next one waits for both to end."""
 IN_FLIGHT = [
@@ -212,6 +216,39 @@ def pending_derived(stream: Stream, lake: LakeResource) -> list[dg.AssetKey]:
         if alerts.source.name in due or alerts.is_pending(opened):
             due.append(alerts.table.name)
     return [table_key(name) for name in due]
+
+
+def openfda_sensor() -> dg.SensorDefinition:
+    """Polls openFDA now and then. Nothing asks the internet unless somebody wants it: by default it is stopped."""
+    look: _Look[datetime | None] = _Look("the lake")
+
+    @dg.sensor(
+        name="openfda_sensor",
+        job_name=openfda_poll.name,
+        minimum_interval_seconds=OPENFDA_INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING if _polls_openfda() else dg.DefaultSensorStatus.STOPPED,
+        description="Starts a poll of openFDA when the last one ended PULSELAKE_OPENFDA_EVERY_S seconds ago. It runs "
+        "from the start where PULSELAKE_OPENFDA is on.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource, hubs: HubsResource) -> Requests:
+        try:
+            ended_at = look.at(lambda: PolledReports(lake.open()).ended_at())
+        except TimeoutError as error:
+            yield dg.SkipReason(str(error))
+            return
+        every = timedelta(seconds=hubs.settings().openfda_every_s)
+        decision = decide_poll(ended_at, every, runs_of(context.instance, openfda_poll.name), datetime.now(UTC))
+        yield dg.RunRequest() if decision.start else dg.SkipReason(decision.reason)
+
+    return sensor
+
+
+def _polls_openfda() -> bool:
+    """Settings that are wrong are named by whoever needs them; here they poll nothing."""
+    try:
+        return Settings().openfda
+    except ValidationError:
+        return False
 
 
 def runs_of(instance: dg.DagsterInstance, job_name: str) -> Runs:

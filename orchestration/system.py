@@ -22,6 +22,7 @@ from assets.stream.contract import Contract
 from assets.stream.layers import layers
 from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
+from orchestration.polled import POLLED
 from orchestration.proofs import require_proof
 from resources.analytics import Analytics
 from resources.lake import Lake
@@ -120,7 +121,7 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RULES, RETENTION]
+    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION]
 
 
 def views() -> list[View]:

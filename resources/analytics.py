@@ -40,12 +40,7 @@ _TOO_LONG = "the scan takes too long"
 _INTERRUPTED = re.compile(rf"INTERRUPT Error|Interrupted!|{_TOO_LONG}")
 _INTERRUPT_EVERY_S = 0.2
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
-_STORED = "stored"
-"""What the schema of a table begins with whose name belongs to a view that computes further columns."""
-_TABLES = (
-    "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables "
-    f"WHERE NOT starts_with(table_schema, '{_STORED}_') ORDER BY ALL"
-)
+_TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
 
 
 class QueryError(ValueError):
@@ -106,13 +101,8 @@ class Analytics:
             connection.execute("SET TimeZone = 'UTC'")
             for table in self.tables:
                 schema, name = table.sql_name.split(".")
-                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-                stored = f"{_STORED}_{schema}" if table.computed else schema
-                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{stored}"; USE "{stored}"')
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
                 connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
-                if table.computed:
-                    columns = ", ".join(f'{expression} AS "{column}"' for column, expression in table.computed.items())
-                    connection.execute(f"CREATE VIEW {table.sql_name} AS SELECT *, {columns} FROM {stored}.{name}")
             for view in self.views:
                 connection.execute(f"CREATE VIEW {view.sql_name} AS {view.sql}")
             connection.execute("USE main; SET lock_configuration = true")

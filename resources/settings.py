@@ -5,7 +5,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from resources.azure_token import AzureToken
@@ -111,6 +111,10 @@ class Settings(BaseSettings):
             (PULSELAKE_KEEP_DAYS); what is not named is kept for ever.
         archive: where rows go before they are removed (PULSELAKE_ARCHIVE): a folder, an ``abfss://`` URI, or ``none``;
             default ``<home>/archive``.
+        openfda: whether adverse events are polled from openFDA by Dagster's sensor (PULSELAKE_OPENFDA).
+        openfda_url: of its API (PULSELAKE_OPENFDA_URL).
+        openfda_every_s: how long after a poll the sensor starts the next one (PULSELAKE_OPENFDA_EVERY_S).
+        openfda_api_key: raises the number of requests that openFDA takes a day (OPENFDA_API_KEY).
     """
 
     model_config = SettingsConfigDict(
@@ -145,6 +149,10 @@ class Settings(BaseSettings):
     sql_timeout_s: float = Field(default=300.0, gt=0)
     keep_days: Annotated[dict[str, int], NoDecode] = {}
     archive: str | None = None
+    openfda: bool = False
+    openfda_url: str = Field(default="https://api.fda.gov", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    openfda_every_s: float = Field(default=3600.0, ge=60)
+    openfda_api_key: SecretStr | None = Field(default=None, alias="OPENFDA_API_KEY", repr=False)
 
     @field_validator("event_hubs")
     @classmethod

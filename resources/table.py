@@ -3,8 +3,8 @@
 Pure: domains declare their tables with it, `resources.lake` reads and writes them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dataframely as dy
 import polars as pl
@@ -18,13 +18,11 @@ class Table:
         name: ``<layer>/<table>``, which is also its path in the lake and, with a dot, its name in SQL.
         rows: the contract of one row; its docstring says what a row is and its keys.
         partition_by: the partition columns.
-        computed: columns that a table has in SQL besides, as expressions over its rows.
     """
 
     name: str
     rows: type[dy.Schema]
     partition_by: tuple[str, ...] = ()
-    computed: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def schema(self) -> pl.Schema:

@@ -41,8 +41,8 @@ CONTRACT = Contract(
     silver_name=SILVER,
     children=(DRUGS, REACTIONS),
     versions=("safetyreportversion", "measured_at"),
-    # Reports are polled, and a weekend brings none.
-    max_silence=timedelta(days=4),
+    # openFDA loads reports every few months.
+    max_silence=timedelta(days=120),
 )
 
 REPORT_COUNTS = ("report_count", "serious_count", "death_count")
@@ -60,6 +60,7 @@ GOLD = (
     DerivedGold(SAFETY_SIGNALS, SIGNAL_COUNTS, signals.safety_signals),
 )
 VIEWS = (
+    CONTRACT.versions_view("safety_report_versions"),
     View(
         "gold/serious_patient_adverse_event_report",
         "One row of gold.patient_adverse_event_report of a serious report: what the original platform kept.",

@@ -11,14 +11,14 @@ from assets.stream.contract import Child, Int64, utc
 
 STREAM = "adverse_events"
 SILVER = "safety_reports"
-NUMBER = int | float | str | None
+NUMBER = Int64 | float | str | None
 """A number, which openFDA writes as a text."""
 
 
 class Death(msgspec.Struct, gc=False):
     """That the patient died, and when."""
 
-    patientdeathdate: str | int | None = None
+    patientdeathdate: NUMBER = None
 
 
 class Reaction(msgspec.Struct, gc=False):
@@ -110,9 +110,9 @@ class SafetyReports(dy.Schema):
     """One version of one report. Key: safetyreportid, safetyreportversion, receiptdate.
 
     Of several versions the one with the highest number is current, and of these the one that was received last; the
-    view of this table in SQL says so in `is_current`. `measured_at` is the start of the first date that the report has
-    of receiptdate, receivedate and transmissiondate. `age_years` is the age at onset in years of 365.25 days; null
-    where age or unit is unknown. `content` is a digest of what is reported, by which repeats are told from corrections.
+    view `silver.safety_report_versions` says which. `measured_at` is the start of the first date that the report has of
+    receiptdate, receivedate and transmissiondate. `age_years` is the age at onset in years of 365.25 days; null where
+    age or unit is unknown. `content` is a digest of what is reported, by which repeats are told from corrections.
     """
 
     safetyreportid = dy.String(nullable=False)

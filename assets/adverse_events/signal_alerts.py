@@ -19,7 +19,7 @@ _MEASURES = ["expected_count", "prr", "chi_square", "ror_lower", "ic025"]
 _STATE = ["change", "changed_at", "number"]
 
 
-def changes(signals: pl.DataFrame, log: pl.DataFrame, now: datetime) -> pl.DataFrame:
+def changes(signals: pl.LazyFrame, log: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """What became of signals since the log was written.
 
     Args:
@@ -31,7 +31,9 @@ def changes(signals: pl.DataFrame, log: pl.DataFrame, now: datetime) -> pl.DataF
         New rows of `SafetySignalChanges`, sorted by pair.
     """
     states = log.sort("number").unique(_PAIR, keep="last").select(*_PAIR, *_STATE)
-    measured = signals.select(*_PAIR, "is_signal", *_MEASURES, report_count="a")
+    is_known = pl.struct(_PAIR).is_in(states.select(pl.struct(_PAIR)).to_series().implode())
+    told = signals.filter(pl.col("is_signal") | is_known)
+    measured = told.select(*_PAIR, "is_signal", *_MEASURES, report_count="a").collect()
     pairs = measured.filter("is_signal").join(states, on=_PAIR, how="left")
     last, since = pl.col("change"), pl.lit(now, Utc) - pl.col("changed_at")
     appeared = pairs.filter(last.is_null() | (last == GONE)).with_columns(

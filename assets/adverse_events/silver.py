@@ -9,10 +9,13 @@ import polars as pl
 import polars_hash as plh
 
 from assets.adverse_events.contract import DRUGS, REACTIONS, SafetyReports
-from assets.stream.contract import Child, Utc
+from assets.stream.contract import FUTURE_TOLERANCE, Child, Utc
 from assets.stream.decode import TEXT, bad_type, missing_field
 
 NO_REACTION_AND_NO_DRUG = "no_reaction_and_no_drug"
+TOO_MANY_PAIRS = "too_many_pairs"
+MAX_PAIRS = 100_000
+"""How many pairs of a drug and a reaction a report may have; of real reports one had 1,978."""
 BAD_TIMESTAMP = "bad_timestamp"
 
 DAYS_PER_YEAR = 365.25
@@ -39,6 +42,22 @@ FLAGS = (
     "seriousnesscongenitalanomali",
     "seriousnessother",
 )
+REPORTED = (
+    "safetyreportid",
+    "safetyreportversion",
+    *DATES,
+    "serious",
+    *FLAGS,
+    "patientonsetage",
+    "patientonsetageunit",
+    "patientsex",
+    "companynumb",
+    "occurcountry",
+    "primarysourcecountry",
+    "reportercountry",
+    "qualification",
+)
+"""What a digest is made of besides drugs and reactions. Whoever adds a name makes corrections of all later repeats."""
 _SILVER = set(SafetyReports.columns())
 _patient, _source = pl.col("patient").struct, pl.col("primarysource").struct
 _element = pl.element().struct
@@ -47,8 +66,8 @@ _element = pl.element().struct
 def clean(decoded: pl.DataFrame) -> pl.DataFrame:
     """Adds silver's columns, the lists `drugs` and `reactions`, and `reason` (null for a good report).
 
-    A date has eight, six or four digits; of a month or a year its first day is meant. An age that is no number, and one
-    without a unit, has no `age_years`.
+    A date has eight, six or four digits; of a month or a year its first day is meant. An age that is no number, one
+    without a unit, and one that no person has, has no `age_years`.
     """
     texts = {name: _text(name) for name in ("safetyreportid", "safetyreportversion", "serious", *DATES, *FLAGS)}
     reports = decoded.with_columns(
@@ -75,6 +94,7 @@ def clean(decoded: pl.DataFrame) -> pl.DataFrame:
         reaction_count=pl.col("reactions").list.len().cast(pl.Int64),
     )
     has_date = pl.any_horizontal(pl.col(f"has_{name}") for name in DATES)
+    latest = (pl.col("received_at") + FUTURE_TOLERANCE).dt.date()
     bad_date = pl.any_horizontal(pl.col(f"has_{name}") & pl.col(name).is_null() for name in DATES)
     return reports.with_columns(
         content=_digest(reports),
@@ -84,10 +104,14 @@ def clean(decoded: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit(bad_type("safetyreportversion")))
         .when((pl.col("drug_count") == 0) & (pl.col("reaction_count") == 0))
         .then(pl.lit(NO_REACTION_AND_NO_DRUG))
+        .when(pl.col("drug_count") * pl.col("reaction_count") > MAX_PAIRS)
+        .then(pl.lit(TOO_MANY_PAIRS))
         .when(bad_date)
         .then(pl.lit(BAD_TIMESTAMP))
         .when(~has_date)
-        .then(pl.lit(missing_field("receiptdate"))),
+        .then(pl.lit(missing_field("receiptdate")))
+        .when(pl.any_horizontal(pl.col(name) > latest for name in DATES))
+        .then(pl.lit("in_the_future")),
     )
 
 
@@ -111,7 +135,8 @@ def _number(text: pl.Expr) -> pl.Expr:
 
 
 def _whole(text: pl.Expr) -> pl.Expr:
-    return _number(text).cast(pl.Int64, strict=False)
+    """A whole number, exactly as it is written; null for anything else."""
+    return text.str.strip_chars().str.extract(r"^([+-]?\d+)(?:\.0+)?$").cast(pl.Int64, strict=False)
 
 
 def _age_years() -> pl.Expr:
@@ -166,12 +191,7 @@ def _known(name: pl.Expr) -> pl.Expr:
 
 def _digest(reports: pl.DataFrame) -> pl.Series:
     """XXH3 (128 bits, decimal) of all that is reported; openFDA's additions, which change with time, are left out."""
-    told = [
-        name for name in SafetyReports.columns() if name in reports.columns and name not in {"content", "event_date"}
-    ]
-    positions = {"received_at", "partition", "sequence_number", "event_index", "ingest_date", "hub_epoch"}
     given = (_element.field(each.name) for each in _fields(DRUGS) if each.name != "substance")
     lists = [pl.col("drugs").list.eval(pl.struct(*given)), pl.col("reactions")]
-    fields = [pl.col(name) for name in told if name not in positions]
-    json = reports.select(json=pl.struct(*fields, *lists).struct.json_encode())
+    json = reports.select(json=pl.struct(*REPORTED, *lists).struct.json_encode())
     return json.select(plh.col("json").nchash.xxh3_128().cast(pl.String)).to_series()

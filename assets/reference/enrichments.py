@@ -19,7 +19,7 @@ def completed_years(rows: pl.DataFrame) -> pl.Series:
     born = rows["date_of_birth"]
     age = (_ordinal(rows["measured_at"].dt.date()) - _ordinal(born)) // (12 * _DAYS_OF_MONTH)
     is_unknown = pl.Series(age < 0) | born.is_null()
-    return pl.Series(age).set(is_unknown, None)
+    return pl.Series(age).set(is_unknown, None) if is_unknown.any() else pl.Series(age)
 
 
 def _ordinal(days: pl.Series) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ def hub_asset(contract: Contract) -> dg.AssetSpec:
     """The hub of a stream: where its lineage starts."""
     return dg.AssetSpec(
         dg.AssetKey(["hub", contract.stream]),
-        description=f"Events of the stream {contract.stream} as devices send them.",
+        description=f"Events of the stream {contract.stream} as they are sent.",
         group_name=contract.stream,
         kinds={"azureeventhub"},
     )

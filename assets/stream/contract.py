@@ -15,7 +15,7 @@ import dataframely as dy
 import msgspec
 import polars as pl
 
-from resources.table import Table
+from resources.table import Table, View
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An integer that a Delta table can hold."""
@@ -241,7 +241,7 @@ class Enrichment:
 
     table: Table
     key: str
-    columns: Mapping[str, str | Derived]
+    columns: Mapping[str, str | Derived] = field(hash=False)
 
     @property
     def sources(self) -> set[str]:
@@ -356,7 +356,7 @@ class Contract:
         children: tables for the lists that a reading holds, committed before silver.
         versions: where an entity's readings are versions of one thing, such as a case report, the columns by whose
             greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
-            at once, and stay in silver whatever retention says. SQL shows which is current in `is_current`.
+            at once, and stay in silver whatever retention says. `versions_view` shows which is current.
         enrich: what reference tables know of readings. `clean` does not return these columns.
         rule_table: where rules are kept as data; without it the contract's rules hold for all.
         plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
@@ -383,7 +383,7 @@ class Contract:
     versions: tuple[str, ...] = ()
     enrich: tuple[Enrichment, ...] = ()
     rule_table: RuleTable | None = None
-    plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     max_silence: timedelta = timedelta(minutes=15)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
@@ -457,12 +457,17 @@ class Contract:
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
         for each in self.enrich:
+            if twice := sorted(each.columns.keys() & taken):
+                raise ContractError(
+                    f"Stream '{self.stream}': enrich: {twice[0]} is a key, a value, the engine's own or taken from "
+                    "another table already; choose another column."
+                )
+            taken |= each.columns.keys()
             reference = each.table.schema
             copied = {name: source for name, source in each.columns.items() if isinstance(source, str)}
             wrong = (
                 (each.columns.keys() - set(silver), "is no column of silver; declare it"),
                 (each.columns.keys() & never_null, "is never null in silver; declare it with nullable=True"),
-                (each.columns.keys() & taken, "is a key, a value or the engine's own; choose another column"),
                 (each.sources - set(reference), f"is no column of {each.table.name}; name one"),
                 ({each.key} - _of_types(silver, (pl.Int64(),)), "is no Int64 of silver; find things by one"),
                 ({each.key} - _of_types(reference, (pl.Int64(),)), f"is no Int64 of {each.table.name}; use its key"),
@@ -524,8 +529,7 @@ class Contract:
         bronze = Table(f"bronze/{self.stream}", BronzeRows, ("ingest_date",))
         quarantine = Table(f"quarantine/{self.stream}", QuarantineRows, ("ingest_date",))
         alerts = Table(f"alerts/{self.stream}", self.alerts, ("ingest_date",))
-        name = f"silver/{self.silver_name or self.stream}"
-        silver = Table(name, self.silver, ("ingest_date",), {"is_current": self._is_current} if self.versions else {})
+        silver = Table(f"silver/{self.silver_name or self.stream}", self.silver, ("ingest_date",))
         return (
             Output("bronze", bronze, upstream=f"hub/{self.stream}", is_every_commit=True),
             Output("quarantine", quarantine, upstream=bronze.name),
@@ -534,10 +538,17 @@ class Contract:
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
 
-    @property
-    def _is_current(self) -> str:
-        order = ", ".join(f'"{name}" DESC NULLS LAST' for name in (*self.versions, *POSITION))
-        return f'row_number() OVER (PARTITION BY "{self.entity}" ORDER BY {order}) = 1'
+    def versions_view(self, name: str) -> View:
+        """Silver with a column `is_current`, for SQL; `name` is that of the view in silver."""
+        silver = self.tables.silver
+        order = ", ".join(f'"{column}" DESC NULLS LAST' for column in (*self.versions, *POSITION))
+        is_current = f'row_number() OVER (PARTITION BY "{self.entity}" ORDER BY {order}) = 1 AS is_current'
+        return View(
+            f"silver/{name}",
+            f"A row of {silver.sql_name}, and whether it is the current version of its {self.entity}.",
+            [silver],
+            f"SELECT *, {is_current} FROM {silver.sql_name}",
+        )
 
     @cached_property
     def tables(self) -> "StreamTables":

@@ -398,8 +398,8 @@ def _check(payload: type[msgspec.Struct], fields: Sequence[msgspec.structs.Field
             raise ContractError(
                 f"Payload {payload.__name__}: the field {declared.name} is declared as {declared.type}, which no column"
                 " holds, so no body of the stream can be decoded; declare it as a number, a bool, a str, one of the"
-                " first two and str, or as a Struct or a list of these. What is nested in a body stays in bronze if the"
-                " field is not declared."
+                " first two and str, or as a Struct or a list of these, in which integers are Int64. What is nested in"
+                " a body stays in bronze if the field is not declared."
             )
 
 
@@ -426,8 +426,13 @@ def _dtype(kind: msgspec.inspect.Type) -> pl.DataType | None:
 
 
 def _nested_dtype(kind: msgspec.inspect.Type) -> pl.DataType | None:
-    """The same within an object or a list, where a value that may be a number or a text becomes a text."""
+    """The same within an object or a list, where a value that may be a number or a text becomes a text.
+
+    Integers must be bounded, as `Int64` is: what Polars reads them from is JSON.
+    """
     kinds = [each for each in _alternatives(kind) if not isinstance(each, msgspec.inspect.NoneType)]
+    if any(isinstance(each, msgspec.inspect.IntType) and None in (each.ge, each.le) for each in kinds):
+        return None
     if len(kinds) == 1:
         return _dtype(kinds[0])
     return pl.String() if kinds and all(type(each) in _BY_KIND for each in kinds) else None

@@ -8,7 +8,7 @@ Which versions count depends on `measured_at` and `pulled_at` alone, both of whi
 one after a restart and a rebuild give the same values, provided that a session knows a version within `SAFETY_DELAY`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Event, Thread
@@ -17,9 +17,9 @@ from typing import Generic, TypeVar
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
-from assets.bitemporal import SAFETY_DELAY, AsOf
+from assets.bitemporal import IS_DELETED, KNOWN_AT, SAFETY_DELAY, VALID_FROM, AsOf
 from assets.stream.contract import Contract, ContractError, Enrichment, RuleTable
-from assets.stream.rulebook import Rulebook, RuleVersions
+from assets.stream.rulebook import READ_COLUMNS, Rulebook, RuleVersions
 from resources.lake import Lake, LakeTable
 
 REFRESH_EVERY_S = 3.0
@@ -32,6 +32,15 @@ Failed = Callable[[str, str], None]
 """Told the name of a table that could not be read, and the type of the error."""
 
 
+Key = tuple[str, str]
+"""The name of a table, and the column by which things are found there."""
+
+
+def key_of(enrichment: Enrichment) -> Key:
+    """What an enrichment looks things up in."""
+    return enrichment.table.name, enrichment.key
+
+
 class References:
     """The reference tables that a contract enriches its readings from, and its rules that are data, in memory.
 
@@ -41,12 +50,23 @@ class References:
     """
 
     def __init__(self, contract: Contract, lake: Lake) -> None:
-        keys = {each.table: each.key for each in contract.enrich}
+        columns: dict[Key, set[str]] = {}
+        for each in contract.enrich:
+            columns.setdefault(key_of(each), set()).update(each.sources)
+        tables = {key_of(each): lake.table(each.table) for each in contract.enrich}
         if (of := contract.rule_table) is not None:
-            keys[of.subjects] = of.key
-        self._tables = {table.name: _Known(lake.table(table), partial(_as_of, key)) for table, key in keys.items()}
-        self._rules = None if of is None else _Known(lake.table(of.table), partial(_rule_versions, contract, of))
-        self._subjects = None if of is None else self._tables[of.subjects.name]
+            subjects = of.subjects.name, of.key
+            columns.setdefault(subjects, set()).update((of.time_zone, of.groups))
+            tables[subjects] = lake.table(of.subjects)
+        self._tables = {
+            key: _Known(table, _columns_of(key[1], columns[key]), partial(_as_of, key[1]))
+            for key, table in tables.items()
+        }
+        self._rules: _Known[RuleVersions] | None = None
+        self._subjects: _Known[AsOf] | None = None
+        if of is not None:
+            self._rules = _Known(lake.table(of.table), READ_COLUMNS, partial(_rule_versions, contract, of))
+            self._subjects = self._tables[of.subjects.name, of.key]
         self._made_of: tuple[RuleVersions | None, AsOf | None] = (None, None)
         self.rulebook: Rulebook | None = None
         """Which version of each rule holds; None where only the contract's rules do."""
@@ -61,9 +81,9 @@ class References:
         for refresh in self._each().values():
             refresh()
 
-    def versions(self) -> Mapping[str, AsOf]:
-        """By the table's name what is known now; without tables that have no rows."""
-        return {name: table.known for name, table in self._tables.items() if table.known is not None}
+    def versions(self) -> Mapping[Key, AsOf]:
+        """What is known now, by table and key; without tables that have no rows."""
+        return {key: table.known for key, table in self._tables.items() if table.known is not None}
 
     @contextmanager
     def kept_fresh(self, failed: Failed) -> Iterator[None]:
@@ -94,7 +114,7 @@ class References:
             is_over.set()
 
     def _try(self, failed: Failed, told: set[str]) -> None:
-        for name, refresh in self._each().items():
+        for (name, _), refresh in self._each().items():
             try:
                 refresh()
             except (Exception, pl.exceptions.PanicException) as error:
@@ -104,10 +124,10 @@ class References:
             else:
                 told.discard(name)
 
-    def _each(self) -> Mapping[str, Callable[[], None]]:
-        """By the table's name how it is read again. Rules come last, since they look up subjects."""
-        each = {name: table.refresh for name, table in self._tables.items()}
-        return each if self._rules is None else each | {self._rules.name: self._refresh_rules}
+    def _each(self) -> Mapping[Key, Callable[[], None]]:
+        """How each table is read again. Rules come last, since they look up subjects."""
+        each = {key: table.refresh for key, table in self._tables.items()}
+        return each if self._rules is None else each | {(self._rules.name, ""): self._refresh_rules}
 
     def _refresh_rules(self) -> None:
         if self._rules is None or self._subjects is None:
@@ -123,15 +143,16 @@ class References:
 
 
 class _Known(Generic[K]):
-    """A table as it was last read.
+    """A table as it was last read, with the columns that are wanted: the others may be addresses of patients.
 
     Args:
         table: the table.
+        columns: what is read of it.
         make: what is kept of its rows; None if they say nothing.
     """
 
-    def __init__(self, table: LakeTable, make: Callable[[pl.DataFrame], K | None]) -> None:
-        self._table, self._make = table, make
+    def __init__(self, table: LakeTable, columns: Sequence[str], make: Callable[[pl.DataFrame], K | None]) -> None:
+        self._table, self._columns, self._make = table, list(columns), make
         self._read: tuple[str, int] | None = None
         self.name = table.table.name
         self.known: K | None = None
@@ -145,9 +166,13 @@ class _Known(Generic[K]):
         newest = str(delta.metadata().id), delta.version()
         if newest == self._read:
             return
-        known = self._make(self._table.scan(delta.version()).collect())
+        known = self._make(self._table.scan(delta.version()).select(self._columns).collect())
         # Only now, and at once: a micro-batch may be processed at this moment.
         self.known, self._read = known, newest
+
+
+def _columns_of(key: str, columns: set[str]) -> list[str]:
+    return [key, VALID_FROM, KNOWN_AT, IS_DELETED, *sorted(columns - {key})]
 
 
 def _as_of(key: str, rows: pl.DataFrame) -> AsOf | None:
@@ -193,7 +218,7 @@ class Enriching:
         columns: list[pl.Series] = []
         missing: pl.Series | None = None
         for each in self._enrich:
-            if (as_of := versions.get(each.table.name)) is None:
+            if (as_of := versions.get(key_of(each))) is None:
                 columns += [_nulls(name, self._schema[name], rows.height) for name in each.columns]
                 continue
             known_by = rows["pulled_at"] - SAFETY_DELAY
@@ -209,8 +234,8 @@ class Enriching:
             if isinstance(source, str):
                 yield as_of.versions[source].gather(found).alias(name)
                 continue
-            given = as_of.versions[list(source.columns)].select(pl.all().gather(found))
-            computed = source.compute(given.hstack([rows["measured_at"]]))
+            given = [as_of.versions[column].gather(found) for column in source.columns]
+            computed = source.compute(pl.DataFrame([*given, rows["measured_at"]]))
             if computed.dtype != self._schema[name] or len(computed) != rows.height:
                 raise ContractError(f"{name} is computed as {computed.dtype}, or of other rows, and not as silver's")
             yield computed.alias(name)

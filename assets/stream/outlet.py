@@ -61,12 +61,24 @@ def publish_alerts(
     ]
     # All in one call: each call waits until the hub has the last of its events.
     events = pl.concat(packed(part.events) if is_packed else part.events for part in parts)
+    return sum(part.set_aside for part in parts) + send(publisher, events, is_packed=is_packed)
+
+
+def send(publisher: Publisher, events: pl.DataFrame, *, is_packed: bool) -> int:
+    """Publishes events, `body` and `key`, and those of an array that is too large for the hub one by one.
+
+    Returns:
+        How many alerts are larger than the hub accepts.
+
+    Raises:
+        HubUnavailableError: the hub did not take all of them.
+    """
     bodies, keys = events["body"].cast(pl.Binary).to_list(), events["key"].to_list()
     too_large = publisher.publish(bodies, keys)
     if too_large and is_packed:
         single = [(bytes(body), keys[at]) for at in too_large for body in _split(bodies[at])]
         too_large = publisher.publish([body for body, _ in single], [key for _, key in single])
-    return sum(part.set_aside for part in parts) + len(too_large)
+    return len(too_large)
 
 
 def encoded(contract: Contract, now: datetime, late_after: timedelta, alerts: pl.DataFrame) -> Encoded:

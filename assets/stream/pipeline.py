@@ -8,7 +8,8 @@
 
 While one micro-batch is processed, the next one is decoded and earlier ones are published and committed, all in order.
 Alerts are published the moment they are raised. Before a commit stores alerts, it waits until those of its own
-micro-batches were published or refused. There is one commit at a time. If it fails, its micro-batches come first in the
+micro-batches were published or refused. There is one commit at a time; beside it a fourth thread makes the tables'
+files fewer now and then, which Delta allows. If a commit fails, its micro-batches come first in the
 next commit, so that no later ones overtake them. Micro-batches that could not be processed are stored in bronze alone.
 """
 
@@ -79,6 +80,8 @@ class Pipeline:
         self._waiting: list[_MicroBatch] = []
         self._in_commit: list[_MicroBatch] = []
         self._at_work: Future[Stored] | None = None
+        self._maintaining = ThreadPoolExecutor(1, "maintain")
+        self._maintenance: Future[None] | None = None
         self._newest: deque[Future[Outcome]] = deque(maxlen=AHEAD)
         self._stored = 0
         self.failure = failure
@@ -90,6 +93,8 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         for executor in (self._processing, self._publishing, self._committing):
             executor.shutdown()
+        # A successor must not wait for it.
+        self._maintaining.shutdown(wait=False)
 
     @property
     def waiting_readings(self) -> int:
@@ -130,9 +135,19 @@ class Pipeline:
         """Begins to send some waiting alerts; `end_work` tells the outcome. No commit must be under way."""
         self._at_work = self._committing.submit(self._send_waiting)
 
+    @property
+    def is_maintaining(self) -> bool:
+        """Whether the tables' files are being made fewer. Rows must not be replaced at the same time."""
+        return self._maintenance is not None and not self._maintenance.done()
+
     def begin_maintaining(self, day: date) -> None:
-        """Begins to make the tables' files fewer; `end_work` tells the outcome. No commit must be under way."""
-        self._at_work = self._committing.submit(self._maintain, day)
+        """Begins to make the tables' files fewer, beside commits: it takes seconds."""
+        self._maintenance = self._maintaining.submit(maintain, self._store, day, self._observer)
+
+    def end_maintaining(self) -> None:
+        """Waits until the tables' files are not being made fewer any more."""
+        if self._maintenance is not None:
+            wait([self._maintenance])
 
     def know(self, known: Known) -> None:
         """Goes on with other knowledge of earlier readings. Nothing must wait for a commit."""
@@ -199,10 +214,6 @@ class Pipeline:
     def _send_waiting(self) -> Stored:
         self._outlet.send_waiting()
         self._observer.alerts_hub(is_away=self._outlet.failure is not None)
-        return Stored([], 0)
-
-    def _maintain(self, day: date) -> Stored:
-        maintain(self._store, day, self._observer)
         return Stored([], 0)
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:

@@ -1,4 +1,4 @@
-"""One micro-batch: raw events and what is known of earlier ones, to the rows of four tables.
+"""One micro-batch: raw events and what is known of earlier ones, to the rows of the stream's tables.
 
 The first of two readings with one key stands, in the order of (pulled_at, partition, sequence_number, event_index).
 Bronze keeps that order, so processing bronze again gives the rows that the session gave.

@@ -104,6 +104,9 @@ class _DayBeside:
 
     def replace(self, store: StreamStore, event_dates: Mapping[str, Sequence[date]], *, is_newest: bool) -> None:
         """Puts the rows into the place of the day's rows, one commit a table."""
+        if store.contract.children:
+            # Gold must not take new children for those that it counted, also where this process dies in between.
+            store.log.set("silver", store.log.next_replacement())
         for role, table in self.tables.items():
             store.replace_day(
                 role,

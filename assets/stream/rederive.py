@@ -182,6 +182,9 @@ def _catch_up(beside: StreamStore, lake: Lake, say: Say) -> None:
 def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies]) -> None:
     published = store.waiting.settled(store.log.offsets("silver"))
     days = store.bronze.dates("ingest_date")
+    if store.contract.children:
+        # Gold must not take new children for those that it counted.
+        store.log.set("silver", store.log.next_replacement())
     # Silver, the commit point, comes last.
     for role in store.contract.derived_roles:
         table, other = store.tables[role], beside.tables[role]

@@ -40,6 +40,21 @@ _Int32s = NDArray[np.int32]
 
 THING = ("rule_id", "scope", "hours_from", "hours_to")
 """What versions are versions of."""
+READ_COLUMNS = (
+    *THING,
+    "stream",
+    "cause",
+    "column",
+    "comparison",
+    "threshold",
+    "severity",
+    "is_enabled",
+    "version",
+    VALID_FROM,
+    KNOWN_AT,
+    IS_DELETED,
+)
+"""What is read of the table."""
 _DEFINITION = ("rule_id", "column", "comparison")
 
 

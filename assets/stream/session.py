@@ -318,6 +318,7 @@ class Session:
                 self._observer.handed_over(rest.seconds)
             else:
                 self._send_the_rest(pipeline)
+                pipeline.end_maintaining()
         if pipeline.failure is not None:
             raise pipeline.failure
         if self._is_at_work:
@@ -400,7 +401,8 @@ class Session:
         while not self._should_stop():
             if self._lease.successor.is_held_elsewhere():
                 return True
-            if self._lease.turn.is_held_elsewhere() and not self._give_turn(pipeline):
+            is_wanted = self._lease.turn.is_held_elsewhere() and not pipeline.is_maintaining
+            if is_wanted and not self._give_turn(pipeline):
                 return True
             taken_at = time.monotonic()
             try:
@@ -462,7 +464,8 @@ class Session:
 
     def _maintain_when_due(self, pipeline: Pipeline, day: date) -> None:
         is_due = time.monotonic() - self._maintained_at > MAINTAIN_EVERY_S
-        if is_due and self._committed_at > self._maintained_at and not pipeline.is_at_work:
+        is_useful = is_due and self._committed_at > self._maintained_at and not pipeline.is_maintaining
+        if is_useful and not self._lease.turn.is_held_elsewhere():
             self._maintained_at = time.monotonic()
             pipeline.begin_maintaining(day)
 

@@ -86,8 +86,9 @@ class StreamStore:
 
     def look(self, partitions: Iterable[int] | None = None) -> None:
         """Reads how far each table has come. It creates no table."""
-        highest = self.bronze.newest("partition")
-        known = range(0 if highest is None else highest + 1)
+        # Rows of bronze may be gone that silver still has.
+        highest = [table.newest("partition") for table in (self.bronze, self.silver)]
+        known = range(max((each + 1 for each in highest if each is not None), default=0))
         self.log.read(known if partitions is None else {*known, *partitions})
 
     def offsets(self, role: str) -> Offsets:

@@ -1,4 +1,4 @@
--- Which age group is affected most by each reaction, by the share of the group's reports that name it?
+-- Which age group is affected most by each reaction, by the share of the group's mentions of reactions?
 -- Grain: reactionmeddrapt, age_group. Reads gold.reactions_by_age_group; reports of unknown age are a group of their own.
 -- Shares are of all reactions that reports of the group name. The most affected group of known age has rank 1.
 WITH shares AS (

@@ -1,21 +1,24 @@
 """Gold of adverse events is what a plain evaluation of all current reports says, in whatever order they came."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from assets import versioned
 from assets.adverse_events import assets, tables
-from assets.adverse_events.assets import CONTRACT, GOLD
+from assets.adverse_events.assets import CONTRACT, GOLD, SIGNAL_ALERTS
 from assets.stream.rebuild import rebuild
+from assets.stream.store import StreamStore
 from assets.versioned import VersionedGold
 from orchestration.system import stream
 from orchestration.work import refresh_gold
 from resources.lake import Lake
 from tests.adverse_events import reports
 from tests.adverse_events.reports import Report, bodies, drug, reaction, report, some_reports
-from tests.stream.hubs import MemoryHub
+from tests.stream.hubs import MemoryHub, MemoryPublisher
 from tests.stream.scenarios import AT_THE_END, NOON, lake_in, run_session
 
 STREAM = stream("adverse_events")
@@ -126,6 +129,64 @@ def test_gold_follows_a_day_that_was_rebuilt(registry: Registry) -> None:
     assert len(pending) == 5
     refresh_gold(STREAM, registry.lake)
     registry.assert_exact()
+
+
+def test_gold_follows_a_rebuild_that_died_between_the_children_and_their_readings(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.receive([report("1"), report("2")])
+    replace_day = StreamStore.replace_day
+
+    def dying(store: StreamStore, role: str, *arguments: Any, **options: Any) -> None:
+        if role == "silver":
+            raise ConnectionError("the process dies")
+        replace_day(store, role, *arguments, **options)
+
+    monkeypatch.setattr(StreamStore, "replace_day", dying)
+    with pytest.raises(ConnectionError):
+        rebuild(CONTRACT, registry.lake, NOON.date())
+    monkeypatch.undo()
+    assert all(each.is_pending(registry.lake) for each in GOLD if isinstance(each, VersionedGold))
+    rebuild(CONTRACT, registry.lake, NOON.date())
+    registry.receive([report("3")])
+    registry.assert_exact()
+
+
+def test_gold_of_other_code_is_made_anew(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.receive([report("1"), report("2")])
+    monkeypatch.setattr(versioned, "_code_of", lambda compute: 7)
+    assert all(each.is_pending(registry.lake) for each in GOLD if isinstance(each, VersionedGold))
+    refresh_gold(STREAM, registry.lake)
+    registry.assert_exact()
+
+
+def test_gold_counts_reports_whose_events_were_removed_from_bronze(registry: Registry) -> None:
+    registry.hub = MemoryHub("adverse_events", partitions=2)
+    registry.hub.send(bodies([report("1"), report("2")]), NOON, 1)
+    registry.receive([report("3")])
+    registry.sent += [report("1"), report("2")]
+    bronze = registry.lake.table(CONTRACT.tables.bronze)
+    bronze.replace([bronze.scan().filter(pl.col("partition") == 0).collect()], None)
+    for each in GOLD:
+        registry.lake.table(each.table).replace([], None, transactions={})
+    rebuild_marks(registry)
+    refresh_gold(STREAM, registry.lake)
+    registry.assert_exact()
+
+
+def rebuild_marks(registry: Registry) -> None:
+    """Makes silver's log say that rows were replaced, so that gold is made anew."""
+    store = StreamStore(CONTRACT, registry.lake)
+    store.look()
+    store.log.set("silver", store.log.next_replacement())
+
+
+def test_a_new_signal_of_a_later_refresh_is_seen(registry: Registry) -> None:
+    registry.receive([report("1")])
+    SIGNAL_ALERTS.refresh(registry.lake, lambda: nullcontext(MemoryPublisher()), NOON)
+    assert not SIGNAL_ALERTS.is_pending(registry.lake)
+    registry.receive([report("2")])
+    assert SIGNAL_ALERTS.is_pending(registry.lake)
 
 
 def test_repeats_alone_write_no_row_of_gold(registry: Registry) -> None:

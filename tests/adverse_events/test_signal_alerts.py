@@ -36,7 +36,7 @@ class Signals:
     def at(self, days: float, *signals: str, others: tuple[str, ...] = ()) -> int:
         """Makes the gold table anew with these reactions as signals, and raises what is to be raised."""
         rows = pl.concat([row(name, is_signal=True) for name in signals] + [row(name) for name in others] + [NONE])
-        self.lake.table(SAFETY_SIGNALS).create().replace([rows], None, event_dates=[BEGIN.date()])
+        self.lake.table(SAFETY_SIGNALS).create().replace([rows], None)
         assert SIGNAL_ALERTS.is_pending(self.lake)
         raised = SIGNAL_ALERTS.refresh(self.lake, self.publisher, BEGIN + days * DAY)
         assert not SIGNAL_ALERTS.is_pending(self.lake)
@@ -126,6 +126,12 @@ def test_a_hub_that_is_away_loses_no_alert_and_doubles_none(signals: Signals) ->
     assert SIGNAL_ALERTS.refresh(signals.lake, signals.publisher, BEGIN + DAY) == 1
     assert SIGNAL_ALERTS.refresh(signals.lake, signals.publisher, BEGIN + DAY) == 0
     assert len(signals.alerts) == 1
+
+
+def test_what_the_hub_does_not_take_is_stored_and_not_counted(signals: Signals) -> None:
+    signals.hub.publish = lambda bodies, keys: [*range(len(bodies))]  # type: ignore[method-assign]
+    assert signals.at(0, "Rash") == 0
+    assert signals.log == [("Rash", 0, "raised")]
 
 
 def test_very_many_are_published_in_arrays(signals: Signals) -> None:

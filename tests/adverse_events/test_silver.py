@@ -136,6 +136,10 @@ ANY: dict[str, Any] = {"reaction": [reaction("Rash")]}
         (report(receiptdate=None, receivedate=None, transmissiondate=None), "missing_field:receiptdate"),
         (report(received="20991231"), "in_the_future"),
         (report(version="one"), "bad_type:safetyreportversion"),
+        (report(version="2.7"), "bad_type:safetyreportversion"),
+        (report(receivedate="20991231"), "in_the_future"),
+        (report(transmissiondate="99991231"), "in_the_future"),
+        (report(patient={"drug": [drug("A")] * 400, "reaction": [reaction("R")] * 251}), "too_many_pairs"),
         (report(patient=[]), "bad_type:patient"),
         (report(patient={"drug": {}}), "bad_type:patient.drug"),
         (
@@ -168,6 +172,14 @@ def test_what_openfda_adds_later_is_no_other_report_and_a_correction_is() -> Non
     found = outcome(*bodies([first, annotated, corrected]))
     assert found.duplicates["duplicates"].to_list() == [1]
     assert found.quarantine["reason"].to_list() == ["conflicting_duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), (1, 1), ("1.0", 1), ("1.9", None), ("one", None), ("9007199254740993", 2**53 + 1)]
+)
+def test_a_code_is_a_whole_number_or_unknown(text: Any, number: int | None) -> None:
+    found = outcome(*bodies([report(patient={"drug": [drug("A") | {"drugcharacterization": text}]})]))
+    assert found.rows["drugs"]["drug_characterization"].to_list() == [number]
 
 
 def test_values_within_objects_come_out_as_they_are() -> None:

@@ -47,7 +47,7 @@ class CommandLine:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PULSELAKE_", "EVENTHUB_", "DAGSTER_HOME"))
+            if not name.startswith(("PULSELAKE_", "EVENTHUB_", "OPENFDA_", "DAGSTER_HOME"))
         }
         own = {
             "PYTHONPATH": str(ROOT),

@@ -22,7 +22,7 @@ def one_date() -> None:
 def only_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine, and no `.env`, reaches a test."""
     for name in os.environ:
-        if name.startswith(("PULSELAKE_", "EVENTHUB_", "DAGSTER_HOME")):
+        if name.startswith(("PULSELAKE_", "EVENTHUB_", "OPENFDA_", "DAGSTER_HOME")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -67,8 +67,8 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 def test_every_command_is_known():
     known = (
-        "archive demo dev drain export generate hub hubs metrics publish rederive reference replay retention rules sql"
-        " status"
+        "archive demo dev drain export generate hub hubs metrics poll publish rederive reference replay retention rules"
+        " sql status"
     )
     assert known.split() == COMMANDS
 
@@ -101,7 +101,7 @@ def test_the_hub_ends_cleanly(command, number):
     ready = json.loads(finished.out)
     assert (ready["port"], ready["hubs"]) == (
         command.port,
-        ["glucose_readings", "device_readings", "patient-data", "alerts"],
+        ["glucose_readings", "device_readings", "patient-data", "adverse_events", "alerts"],
     )
     assert (command.home / "hub").is_dir()
 
@@ -242,7 +242,7 @@ def test_without_a_hub_it_says_how_to_start_one(command, arguments):
 def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     refused = command.invoke(name, "heartbeat", code=1)
     assert refused.err.strip() == (
-        "There is no stream 'heartbeat'. Streams: glucose_readings, device_readings, vitals."
+        "There is no stream 'heartbeat'. Streams: glucose_readings, device_readings, vitals, adverse_events."
     )
 
 

@@ -131,6 +131,7 @@ def test_jobs():
         "glucose_readings_replay",
         "glucose_readings_session",
         "housekeeping",
+        "openfda_poll",
         "reports",
         "retention",
         "vitals_gold",
@@ -143,7 +144,7 @@ def test_jobs():
 def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_{what}" for stream in STREAMS for what in ("gold", "rederive")}
-    assert niced == {"housekeeping", "reports", "retention", *of_each_stream}
+    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *of_each_stream}
 
 
 def test_sensors():
@@ -155,10 +156,15 @@ def test_sensors():
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
         "glucose_readings_sensor": 5,
+        "openfda_sensor": 30,
         "vitals_gold_sensor": 30,
         "vitals_sensor": 5,
     }
-    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+    stopped = {
+        sensor.name for sensor in repository.sensor_defs if sensor.default_status is dg.DefaultSensorStatus.STOPPED
+    }
+    # A local system asks nothing of the internet unless somebody wants it.
+    assert stopped == {"openfda_sensor"}
 
 
 def test_schedules():

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from orchestration.system import HUBS
 from tests.orchestration.commands import CommandLine, command_line
 from tests.services.kafka import Broker
 from tests.stream.scenarios import body, reading
+from tests.system_hubs import system_hubs
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -18,13 +20,13 @@ def test_readings_are_published_drained_and_shown_and_a_new_topic_is_accepted(tm
     with Broker() as broker:
         settings: dict[str, Any] = {
             "PULSELAKE_KAFKA_BOOTSTRAP": broker.cluster.bootstrap,
-            "PULSELAKE_TRANSPORTS": "glucose_readings=kafka,device_readings=kafka,vitals=kafka,alerts=kafka",
+            "PULSELAKE_TRANSPORTS": ",".join(f"{name}=kafka" for name in HUBS),
         }
         missing = command.run("publish", "glucose", "one.ndjson", code=1, **settings)
         said = " ".join(missing.err.split())
         assert f"Kafka topic 'glucose_readings' at {broker.cluster.bootstrap}" in said
-        for topic in ("glucose_readings", "device_readings", "patient-data", "alerts"):
-            broker.create(topic, 2)
+        for topic in system_hubs():
+            broker.create(topic.removesuffix(":1"), 2)
         command.run("publish", "glucose", "one.ndjson", **settings)
         sent = command.run("generate", "--stream", "devices", "--backlog", "30", "--patients", "3", **settings)
         assert "Sending to Kafka topic 'device_readings' at" in sent.err

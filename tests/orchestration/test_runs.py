@@ -34,6 +34,7 @@ from resources.reports import reports
 from resources.settings import Settings
 from tests.crash.scene import published
 from tests.orchestration.site import GOLD, PATIENCE_S, SESSION, Site, reading, readings, today, wait_until
+from tests.reference.values import load_devices, load_patients
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import run_session, ticking, troubled_bodies
 from tests.stream.tables import assert_exact, assert_follows_bronze
@@ -98,7 +99,9 @@ def test_a_session_reports_counts_offsets_and_checks(site):
 
 
 def test_a_run_says_nothing_of_patients(site):
-    secrets = ("7301946528", "123.4567", "Secretville", "Janet Doe", "1985-04-12", "hush-hush")
+    secrets = ("7301946528", "123.4567", "Secretville", "Janet Doe", "1985-04-12", "hush-hush", "Team Secret")
+    load_patients(site.lake, {"patient_id": 7301946528, "full_name": "Janet Doe", "care_team": "Team Secret"})
+    load_devices(site.lake, {-1: "none of these"})
     site.send(
         [
             reading(datetime.now(UTC), 123.4567, patient=7301946528, location="Secretville"),
@@ -116,7 +119,9 @@ def test_a_run_says_nothing_of_patients(site):
     assert site.rows("silver")["patient_id"].to_list() == [7301946528, 7301946528]
     assert site.rows("quarantine").height == 2
     assert [secret for secret in secrets if secret in written] == []
+    assert site.rows("silver")["care_team"].to_list() == ["Team Secret", "Team Secret"]
     silver = materialized(site.instance, result.run_id)["silver/glucose_readings"]
+    assert silver["reference_missing"] == 2
     assert silver["unknown_field/battery"] == 1
     assert silver["unknown_fields_unnamed"] == 1
 

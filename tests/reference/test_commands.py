@@ -60,6 +60,13 @@ def test_a_wrong_file_writes_nothing(home):
     assert not (home / "lake").exists()
 
 
+def test_an_empty_file_ends_nothing(home):
+    done = run("load", "devices", file(csv_of(DEVICES)), "--replace")
+    assert done.exit_code == 1
+    assert "would end everything; nothing was written" in done.output
+    assert not (home / "lake").exists()
+
+
 def test_a_file_that_is_no_utf_8_names_the_line():
     Path("some.csv").write_bytes(csv_of(DEVICES).encode() + b"1,M\xfcller,,,,,\n")
     done = run("load", "devices", "some.csv")

@@ -161,7 +161,7 @@ def adverse_events_gold() -> Iterator[tuple[Table, pl.DataFrame]]:
     yield adverse_events.SAFETY_SIGNALS, signals
     yield (
         adverse_events.SAFETY_SIGNAL_CHANGES,
-        changes(signals, pl.DataFrame(schema=adverse_events.SAFETY_SIGNAL_CHANGES.schema), NOON),
+        changes(signals.lazy(), pl.DataFrame(schema=adverse_events.SAFETY_SIGNAL_CHANGES.schema), NOON),
     )
     by_drug = [("Alpha", "Rash", 25, 10, 1, 20, 10, 1), ("Alpha", "Nausea", 12, 0, 0, 10, 0, 0)]
     by_age = [("Rash", "18-44", 10, 5, 0), ("Rash", "75+", 10, 5, 1), ("Nausea", "75+", 30, 0, 0)]

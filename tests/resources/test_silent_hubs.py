@@ -244,7 +244,9 @@ def test_many_batches_may_take_longer_than_one(hub: RunningHub, monkeypatch: pyt
         assert time.monotonic() - began > 1.5
 
 
-def test_a_file_descriptor_may_be_beyond_what_select_knows(hub: RunningHub) -> None:
+def test_a_file_descriptor_may_be_beyond_what_select_knows(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Here the hub answers, and a busy machine needs its time.
+    monkeypatch.undo()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2000:
         pytest.skip("so many files cannot be opened here")

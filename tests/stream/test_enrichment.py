@@ -19,7 +19,7 @@ from assets.reference.enrichments import OF_DEVICE
 from assets.reference.tables import DEVICES, PATIENTS
 from assets.stream import enrichment
 from assets.stream.contract import Contract, ContractError, Derived, Enrichment
-from assets.stream.enrichment import References
+from assets.stream.enrichment import References, key_of
 from assets.stream.observer import Observer
 from assets.stream.proof import prove
 from assets.stream.rebuild import rebuild
@@ -223,12 +223,12 @@ def test_a_table_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
     assert references.versions() == {}
     load_devices(lake, {10: "One"})
     references.refresh()
-    first = references.versions()["reference/devices"]
+    first = references.versions()[key_of(OF_DEVICE)]
     references.refresh()
-    assert references.versions()["reference/devices"] is first
+    assert references.versions()[key_of(OF_DEVICE)] is first
     load_devices(lake, {10: "Two"})
     references.refresh()
-    assert references.versions()["reference/devices"].versions["model"].to_list() == ["One", "Two"]
+    assert references.versions()[key_of(OF_DEVICE)].versions["model"].to_list() == ["One", "Two"]
     lake.table(DEVICES.table).lake.remove()
     references.refresh()
     assert references.versions() == {}
@@ -244,13 +244,16 @@ def test_a_table_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
         ),
         (Enrichment(DEVICES.table, "location", {"device_model": "model"}), "location is no Int64 of silver"),
         (Enrichment(CONTRACT.tables.silver, "device_id", {"age_years": "location"}), "age_years has another type"),
-        (Enrichment(DEVICES.table, "device_id", {"glucose_mg_dl": "model"}), "glucose_mg_dl is never null in silver"),
-        (Enrichment(DEVICES.table, "device_id", {"hub_epoch": "patient_id"}), "hub_epoch is a key, a value or the"),
+        (Enrichment(DEVICES.table, "device_id", {"glucose_mg_dl": "model"}), "glucose_mg_dl is a key, a value, the"),
+        (Enrichment(DEVICES.table, "device_id", {"hub_epoch": "patient_id"}), "hub_epoch is a key, a value, the"),
+        (Enrichment(DEVICES.table, "device_id", {"range_flag": "model"}), None),
         (Enrichment(CONTRACT.tables.alerts, "sequence_number", {"care_team": "rule"}), None),
     ],
 )
 def test_a_mistake_in_a_declaration_is_found_when_it_is_made(changed: Enrichment, message: str | None) -> None:
     if message is None:
+        with pytest.raises(ContractError, match="or taken from another table already"):
+            replace(CONTRACT, enrich=(changed, changed))
         replace(CONTRACT, enrich=(changed,))
         return
     with pytest.raises(ContractError, match=rf"Stream 'glucose_readings': enrich: {message}"):

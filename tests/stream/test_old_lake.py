@@ -13,6 +13,7 @@ from assets.stream.contract import Contract
 from assets.stream.rebuild import days_to_replay, rebuild
 from assets.stream.rederive import derive, swap
 from resources.lake import Lake
+from tests.reference.values import load_devices
 from tests.resources.old_lake import old_lake
 from tests.stream import oracle
 from tests.stream.hubs import MemoryHub, MemoryPublisher
@@ -50,6 +51,21 @@ def test_a_session_goes_on_where_the_old_version_ended(
     old = rows(lake, "bronze", contract).filter(pl.col("hub_epoch").is_null())
     assert old.height == len(before["bronze"])
     assert not days_to_replay(contract, lake) or days_to_replay(contract, lake) == [NOON.date()]
+
+
+def test_readings_that_come_after_say_what_reference_data_know_and_the_old_ones_nothing(tmp_path: Path) -> None:
+    lake = old_lake(tmp_path)
+    hub = hub_of(lake, GLUCOSE)
+    before = rows(lake, "silver")
+    load_devices(lake, {10: "One"})
+    hub.send([body(reading(30, 47))], LATER)
+    totals = run_session(lake, hub, clock=ticking(LATER))
+    assert (totals.events, totals.silver) == (1, 1)
+    after = rows(lake, "silver")
+    assert after.filter(pl.col("device_model").is_null()).equals(before)
+    assert after["device_model"].drop_nulls().to_list() == ["One"]
+    rebuild(GLUCOSE, lake, NOON.date())
+    assert rows(lake, "silver")["device_model"].drop_nulls().to_list() == ["One"]
 
 
 def of_a_rebuild(contract: Contract, lake: Lake) -> None:

@@ -3,8 +3,9 @@
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
+from assets.stream import session
 from assets.stream.checks import evaluate
 from assets.stream.known import Known
 from assets.stream.process import Outcome, ProcessingError, Processor
@@ -422,3 +424,24 @@ def test_behind_a_micro_batch_that_failed_nothing_is_processed_or_published(
     assert_exact(lake, hub)
     published = [json.loads(text)["alert_id"] for _, text in publisher.published]
     assert sorted(set(published)) == sorted(rows(lake, "alerts")["alert_id"])
+
+
+def test_commits_go_on_while_files_are_made_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, enough = Event(), Event()
+    monkeypatch.setattr(session, "MAINTAIN_EVERY_S", 0)
+    commits = 0
+
+    def slow(store: StreamStore, day: date) -> None:
+        begun.set()
+        enough.wait(30)
+
+    def progress(totals: Totals) -> None:
+        nonlocal commits
+        commits += begun.is_set() and not enough.is_set()
+        if commits == 3:
+            enough.set()
+
+    monkeypatch.setattr(StreamStore, "maintain", slow)
+    hub = hub_with([body(reading(minutes)) for minutes in range(20)], take=1)
+    run_session(lake_in(tmp_path), hub, on_progress=progress)
+    assert enough.is_set()
