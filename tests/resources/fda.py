@@ -45,8 +45,8 @@ class FakeFda:
         self.failures: deque[Failure | None] = deque()
         self.asked: list[dict[str, str]] = []
         self.released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.fda = self  # type: ignore[attr-defined]
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.fda = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
@@ -106,13 +106,17 @@ def breaks_off(handler: "_Handler") -> None:
     handler.wfile.write(b'{"meta": {"results": {"total": 1}}, "results": [{"safe')
 
 
+class _Server(ThreadingHTTPServer):
+    fda: FakeFda
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     @property
     def fda(self) -> FakeFda:
-        found: FakeFda = self.server.fda  # type: ignore[attr-defined]
-        return found
+        assert isinstance(self.server, _Server)
+        return self.server.fda
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """The tests look at `asked`."""
