@@ -1,6 +1,7 @@
 """Reads and writes the tables of reference data. What a version is stands in `assets.bitemporal`."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -135,7 +136,9 @@ def _committed(
                 raise
             continue
         if count % _MAINTAINED_EVERY == 0:
-            table.maintain([])
+            # What is stored is loaded, however many files it has.
+            with suppress(Exception):
+                table.maintain([])
         break
     return found
 

@@ -136,7 +136,10 @@ def scope(text: str) -> str:
     """Whom a subscription is about."""
     if re.fullmatch(r"patient:-?\d{1,19}|group:[^;:]+", text, re.ASCII | re.IGNORECASE) and text.isprintable():
         kind, _, who = text.partition(":")
-        return f"{kind.lower()}:{who.strip()}"
+        if kind.lower() == "patient":
+            return f"patient:{whole_number(who)}"
+        if who.strip():
+            return f"group:{who.strip()}"
     raise CellError("no scope", "write patient:<id> or group:<name>")
 
 

@@ -197,9 +197,17 @@ class RuleSet:
             if mistakes := [f"{each.where}, {column}: {error}" for column, error in self._wrong(each, defined, before)]:
                 errors += mistakes
                 continue
-            base = before or held.get((each.rule_id, ALL, None, None)) or self._default_of(each, defined)
-            # A note tells of one change, not of the next.
+            own = before or held.get((each.rule_id, each.scope, None, None))
+            is_on = not each.is_deleted and each.given.get("is_enabled", True)
+            if own is None and each.scope != ALL and is_on and each.given.get("threshold") is None:
+                remedy = "write the threshold that shall hold there: it does not follow from those of others"
+                errors.append(f"{each.where}, threshold: {CellError('nothing said yet for this scope', remedy)}")
+                continue
+            base = own or held.get((each.rule_id, ALL, None, None)) or self._default_of(each, defined)
+            # A note tells of one change, not of the next; what is said for the first time is meant to hold.
             of_change = {"note": None} | dict(zip(THING, each.thing, strict=True)) | {"is_deleted": each.is_deleted}
+            if before is None:
+                of_change["is_enabled"] = True
             row = {**base, **of_change, **each.given}
             if before is not None and not each.is_deleted and all(row[name] == before[name] for name in _CHANGING):
                 unchanged += 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Event, Thread
+from time import monotonic, sleep
 from typing import Generic, TypeVar
 
 import polars as pl
@@ -24,6 +25,8 @@ from resources.lake import Lake, LakeTable
 
 REFRESH_EVERY_S = 3.0
 """How often a session looks for new versions. A look, and the load's commit, must end within `SAFETY_DELAY` too."""
+FIRST_READ_S, _AGAIN_AFTER_S = 5.0, 0.5
+"""For how long a table that cannot be read at a session's start is tried again."""
 REFERENCE_MISSING = "reference_missing"
 """Whether a reference table has no version for a reading; a column while a micro-batch is processed."""
 
@@ -99,6 +102,11 @@ class References:
             return
         told: set[str] = set()
         self._try(failed, told)
+        # Without what is known of rules and patients a session would decide otherwise than the one before it.
+        end = monotonic() + FIRST_READ_S
+        while told and monotonic() < end:
+            sleep(_AGAIN_AFTER_S)
+            self._try(failed, told)
         is_over = Event()
 
         def run() -> None:
@@ -117,7 +125,9 @@ class References:
         for (name, _), refresh in self._each().items():
             try:
                 refresh()
-            except (Exception, pl.exceptions.PanicException) as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic of deltalake or Polars is no Exception
                 if name not in told:
                     failed(name, type(error).__name__)
                 told.add(name)

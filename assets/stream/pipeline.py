@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import date
 from itertools import takewhile
+from threading import Thread
 from time import time
 from typing import NamedTuple, Self
 
@@ -80,8 +81,7 @@ class Pipeline:
         self._waiting: list[_MicroBatch] = []
         self._in_commit: list[_MicroBatch] = []
         self._at_work: Future[Stored] | None = None
-        self._maintaining = ThreadPoolExecutor(1, "maintain")
-        self._maintenance: Future[None] | None = None
+        self._maintenance: Thread | None = None
         self._newest: deque[Future[Outcome]] = deque(maxlen=AHEAD)
         self._stored = 0
         self.failure = failure
@@ -93,8 +93,6 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         for executor in (self._processing, self._publishing, self._committing):
             executor.shutdown()
-        # A successor must not wait for it.
-        self._maintaining.shutdown(wait=False)
 
     @property
     def waiting_readings(self) -> int:
@@ -138,16 +136,14 @@ class Pipeline:
     @property
     def is_maintaining(self) -> bool:
         """Whether the tables' files are being made fewer. Rows must not be replaced at the same time."""
-        return self._maintenance is not None and not self._maintenance.done()
+        return self._maintenance is not None and self._maintenance.is_alive()
 
     def begin_maintaining(self, day: date) -> None:
         """Begins to make the tables' files fewer, beside commits: it takes seconds."""
-        self._maintenance = self._maintaining.submit(maintain, self._store, day, self._observer)
-
-    def end_maintaining(self) -> None:
-        """Waits until the tables' files are not being made fewer any more."""
-        if self._maintenance is not None:
-            wait([self._maintenance])
+        arguments = (self._store, day, self._observer)
+        # It ends with the process: a successor, and whoever asked the session to end, must not wait for it.
+        self._maintenance = Thread(target=maintain, args=arguments, name="maintain", daemon=True)
+        self._maintenance.start()
 
     def know(self, known: Known) -> None:
         """Goes on with other knowledge of earlier readings. Nothing must wait for a commit."""

@@ -221,7 +221,8 @@ def _beside(contract: Contract, lake: Lake) -> StreamStore:
 
 def _code_of(contract: Contract) -> int:
     """A number for the code of the engine and of the domain: a run does not go on with what other code derived."""
-    folders = {Path(__file__).parent, Path(inspect.getfile(contract.clean)).parent}
-    files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    engine = Path(__file__).parent
+    folders = {engine, engine.parent / "reference", Path(inspect.getfile(contract.clean)).parent}
+    files = sorted([file for folder in folders for file in folder.glob("*.py")] + [engine.parent / "bitemporal.py"])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
     return int.from_bytes(digest[:7])

@@ -11,7 +11,7 @@ enrichment. Versions are laid out once for each state of knowledge, so that a re
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ from assets.bitemporal import (
     Snapshot,
     microseconds,
 )
-from assets.stream.contract import GROUP_SEPARATOR, Contract, Rule, RuleTable
+from assets.stream.contract import GROUP_SEPARATOR, Comparison, Contract, Rule, RuleTable, Severity
 
 ALL, GROUP = "all", "group"
 MINUTES_OF_DAY = 24 * 60
@@ -56,6 +56,8 @@ READ_COLUMNS = (
 )
 """What is read of the table."""
 _DEFINITION = ("rule_id", "column", "comparison")
+_HOURS = ("hours_from", "hours_to")
+_TIME_OF_DAY = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"
 
 
 class Told(NamedTuple):
@@ -389,12 +391,21 @@ def _told(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the stream that can be evaluated. What a rule compares, and how, never changes."""
+    """The rows of the stream that can be evaluated. What a rule compares, and how, never changes.
+
+    A row that no command wrote may hold anything; it must not stop the stream.
+    """
     columns = contract.comparable | {rule.column for rule in contract.rules}
     of_stream = versions.filter(
         pl.col("stream") == contract.stream,
         pl.col("column").is_in(sorted(columns)),
-        pl.col("scope").str.contains(rf"^(?:{ALL}|{GROUP}:.+|{table.scope}:-?\d{{1,18}})$"),
+        pl.col("scope").str.contains(rf"^(?:{ALL}|{GROUP}:.+|{table.scope}:-?[0-9]+)$"),
+        ~pl.col("scope").str.starts_with(f"{table.scope}:") | _named().cast(pl.Int64, strict=False).is_not_null(),
+        pl.col("comparison").is_in(get_args(Comparison)),
+        pl.col("severity").is_in(get_args(Severity)),
+        pl.col("threshold").is_finite(),
+        *(pl.col(name).str.contains(_TIME_OF_DAY).fill_null(True) for name in _HOURS),
+        pl.col(_HOURS[0]).is_null() == pl.col(_HOURS[1]).is_null(),
     )
     own = pl.DataFrame(
         [(rule.id, rule.column, rule.comparison) for rule in contract.rules],

@@ -54,6 +54,8 @@ THEFTS_APART_S = 60.0
 """A session whose connections are taken again and again by another one, and no successor, ends."""
 MAINTAIN_EVERY_S = 120.0
 """How often a session makes the tables' files fewer: each commit adds one to most of them."""
+MAINTAINED_IN_S = 30.0
+"""How long that is waited for at a session's end and before a turn. Later the two may refuse each other's commits."""
 TRY_AGAIN_AFTER_S = 300.0
 """A session that can only store in bronze ends after so long: the next one tries to process again."""
 CLOCK_TOLERANCE = timedelta(minutes=10)
@@ -318,7 +320,7 @@ class Session:
                 self._observer.handed_over(rest.seconds)
             else:
                 self._send_the_rest(pipeline)
-                pipeline.end_maintaining()
+                wait(lambda: not pipeline.is_maintaining, MAINTAINED_IN_S, self._should_stop)
         if pipeline.failure is not None:
             raise pipeline.failure
         if self._is_at_work:
@@ -401,7 +403,8 @@ class Session:
         while not self._should_stop():
             if self._lease.successor.is_held_elsewhere():
                 return True
-            is_wanted = self._lease.turn.is_held_elsewhere() and not pipeline.is_maintaining
+            is_maintaining = pipeline.is_maintaining and time.monotonic() - self._maintained_at < MAINTAINED_IN_S
+            is_wanted = not is_maintaining and self._lease.turn.is_held_elsewhere()
             if is_wanted and not self._give_turn(pipeline):
                 return True
             taken_at = time.monotonic()

@@ -96,7 +96,9 @@ def test_a_threshold_is_set_for_a_patient_by_night_and_taken_back():
 
 def test_for_all_a_rule_is_replaced_and_others_start_from_there():
     done("set", "temperature_high", "--threshold", "38.5")
-    assert "above 38.5, info; version 3" in done("set", "temperature_high", "--severity", "info", "--patient", "1")
+    patient = ("set", "temperature_high", "--severity", "info", "--patient", "1")
+    assert "threshold: nothing said yet for this scope" in refused(*patient)
+    assert "above 39, info; version 3" in done(*patient, "--threshold", "39")
     listed = [line.split() for line in done("list").splitlines() if line.startswith("temperature_high")]
     assert [line[:2] for line in listed] == [["temperature_high", "all"], ["temperature_high", "patient:1"]]
     assert "disabled; version 4" in done("disable", "temperature_high")

@@ -1,5 +1,6 @@
 """Which version of a rule holds for a reading, against the definition in plain Python."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -151,3 +152,21 @@ def test_a_mistake_in_a_declaration_is_found_when_it_is_made(changed: dict[str, 
     changed = {"groups": "time_zone", **changed} if "subjects" in changed else changed
     with pytest.raises(ContractError, match=f"Stream 'glucose_readings': rule_table: {message}"):
         replace(CONTRACT, rule_table=replace(BY_PATIENT, **changed))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"comparison": "equals"},
+        {"threshold": math.nan},
+        {"severity": "loud"},
+        {"hours_from": "99:99", "hours_to": "06:00"},
+        {"hours_from": "22:00"},
+        {"scope": f"patient:{10**19}"},
+        {"scope": "group:"},
+    ],
+)
+def test_a_row_that_no_command_wrote_stops_nothing_and_changes_nothing(odd: dict[str, Any]) -> None:
+    versions = RuleVersions(CONTRACT, BY_PATIENT, frame_of([rule_row("odd_low", 90.0, 2) | odd]))
+    assert [rule.id for rule in versions.rules] == [rule.id for rule in CONTRACT.rules]
+    assert not versions.touched
