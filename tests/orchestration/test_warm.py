@@ -107,7 +107,7 @@ def test_a_terminated_run_is_cancelled(launched):
     assert launched.instance.run_launcher.terminate(run_id)
     launched.wait_for(run_id, STATUS.CANCELED)
     wait_until(lambda: not children_of(server.pid), "the end of the run's process")
-    assert launched.files.runs() == []
+    wait_until(lambda: launched.files.runs() == [], "the removal of what is kept of the run")
     assert not launched.instance.run_launcher.terminate(run_id)
 
 
@@ -137,7 +137,7 @@ def test_a_run_whose_process_is_killed_fails_at_once_and_says_why(launched):
     process_of(launched, run_id).kill()
     launched.wait_for(run_id, STATUS.FAILURE)
     assert any(f"The process of run {run_id} was terminated by signal 9" in each for each in launched.messages(run_id))
-    assert launched.files.runs() == []
+    wait_until(lambda: launched.files.runs() == [], "the removal of what is kept of the run")
 
 
 def test_a_run_whose_process_dies_before_it_reports_fails(launched):
