@@ -21,6 +21,8 @@ from tests.adverse_events.reports import Report, bodies, drug, reaction, report,
 from tests.stream.hubs import MemoryHub, MemoryPublisher
 from tests.stream.scenarios import AT_THE_END, NOON, lake_in, run_session
 
+pytestmark = pytest.mark.slow
+
 STREAM = stream("adverse_events")
 ORIGINAL = list(tables.PatientAdverseEventReport.columns())[:9]
 

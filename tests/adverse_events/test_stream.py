@@ -18,6 +18,8 @@ from tests.adverse_events.reports import Report, bodies, current, report, some_r
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import AT_THE_END, EAGER, NOON, lake_in, run_session
 
+pytestmark = pytest.mark.slow
+
 NOTHING_LOST = b'{"safetyreportid": "1", "patient": {}, "receiptdate": "20260101"}'
 WRITTEN = [output.role for output in CONTRACT.outputs if output.role != "alerts"]
 

@@ -16,6 +16,8 @@ from resources.openfda import ATTEMPTS, OpenFda
 from tests.resources.fda import FakeFda, refuses, report
 from tests.stream.hubs import MemoryPublisher
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY = NOW.date()
 DAILY = refuses(429, "OVER_RATE_LIMIT", "You have used the requests of a day")

@@ -24,6 +24,8 @@ from resources.openfda import (
 from resources.settings import Settings
 from tests.resources.fda import FakeFda, breaks_off, drips, hangs, refuses, report, says
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 10)
 KEY = "a-secret-of-forty-characters"
 OVER = ("OVER_RATE_LIMIT", "You have exceeded your rate limit. Try again later or contact us for assistance")

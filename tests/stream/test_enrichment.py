@@ -34,6 +34,8 @@ from tests.stream.hubs import MemoryHub, MemoryPublisher
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking
 from tests.stream.tables import assert_exact, everything, rows
 
+pytestmark = pytest.mark.slow
+
 ELEVEN = (NOON - timedelta(hours=1)).isoformat()
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 COLUMNS = ["device_model", "age_years", "care_team"]

@@ -30,6 +30,8 @@ from tests.stream.rule_rows import holding
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking
 from tests.stream.tables import assert_exact, everything, rows
 
+pytestmark = pytest.mark.slow
+
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 FIRST = NOON - timedelta(hours=1)
 HOURS = (None, ("22:00", "11:30"), ("11:30", "12:00"))
