@@ -13,6 +13,7 @@ A gold table's log says how much of silver it reflects, all named after the silv
 
 import hashlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -64,7 +65,7 @@ class _Reached(NamedTuple):
 
 
 @dataclass(frozen=True)
-class VersionedGold:
+class VersionedGold(ABC):
     """A gold table that is made of the current versions of a stream's entities.
 
     Attributes:
@@ -97,9 +98,6 @@ class VersionedGold:
             return self.is_pending(lake)
         written_at, rows = gold.written_at(), gold.count()
         return now >= written_at + REST * rows / 1_000_000 and self.is_pending(lake)
-
-    def settle(self, lake: Lake) -> None:
-        """Nothing: what the table reflects is known whatever becomes of silver's log."""
 
     def refresh(self, lake: Lake) -> int:
         """Brings the table up to date.
@@ -168,15 +166,15 @@ class VersionedGold:
             lambda: self.compute(rows).select(names).collect(engine="streaming"),
         )
 
+    @abstractmethod
     def _anew(self, part: "_Part") -> Iterator[pl.DataFrame]:
         """All rows of the table."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _moved(
         self, gold: LakeTable, now: "_Part", before: "_Part", changed: pl.Series
     ) -> tuple[Iterator[pl.DataFrame] | None, str | None]:
         """The rows that replace those of a predicate, given the entities with new rows; None where none is another."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

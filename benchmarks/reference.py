@@ -4,11 +4,9 @@ Both keep the same state. The tables have 100,000 patients and their devices, in
 """
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import polars as pl
@@ -19,6 +17,7 @@ from assets.reference_store import put
 from assets.stream.enrichment import References
 from benchmarks.engine import LARGE, SMALL, Case, Engine
 from benchmarks.report import Figures, say, show
+from benchmarks.turns import by_turns, compared
 from generator.profiles import FIRST_DEVICE_ID
 from resources.lake import Lake
 
@@ -80,31 +79,11 @@ def _rows(reference: Reference, columns: dict[str, object]) -> pl.DataFrame:
 def _measured(case: Case, lake: Lake) -> Figures:
     references = References(CONTRACT, lake)
     references.refresh()
-    taken: dict[str, list[float]] = {"without": [], "with": []}
     with TemporaryDirectory(prefix="bench-") as first, TemporaryDirectory(prefix="bench-") as second:
         engines = {"without": Engine(Path(first)), "with": Engine(Path(second), references)}
-        for number, bodies in enumerate(case.batches()):
-            # Who comes second finds the processor's caches warm: they take turns.
-            for name in sorted(engines, reverse=number % 2 == 0):
-                seconds = _timed(engines[name], bodies)
-                if number >= case.warm:
-                    taken[name].append(seconds)
-                engines[name].forget()
+        taken = by_turns(engines, case)
     figures: Figures = {"case": case.name, "rows": case.rows}
-    for what, of in (("median", median), ("best", min)):
-        without, with_ = (1000 * of(taken[name]) for name in ("without", "with"))
-        figures[what] = {
-            "without_ms": round(without, 2),
-            "with_ms": round(with_, 2),
-            "more_percent": round(100 * (with_ / without - 1), 1),
-        }
-    return figures
-
-
-def _timed(engine: Engine, bodies: Sequence[bytes]) -> float:
-    began = time.perf_counter()
-    engine.process(bodies)
-    return time.perf_counter() - began
+    return figures | compared(taken)
 
 
 def _show(figures: Figures) -> None:

@@ -4,10 +4,8 @@ Both enrich their readings from the same patients and keep the same state.
 """
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import polars as pl
@@ -19,6 +17,7 @@ from assets.reference_store import put, put_rules
 from assets.stream.enrichment import References
 from benchmarks.engine import LARGE, SMALL, Case, Engine
 from benchmarks.report import Figures, say, show
+from benchmarks.turns import by_turns, compared
 from resources.lake import Lake
 
 PATIENT_COUNT = 10_000
@@ -106,33 +105,13 @@ def _refreshed(references: References) -> float:
 
 
 def _measured(case: Case, references: dict[str, References]) -> Figures:
-    taken: dict[str, list[float]] = {name: [] for name in references}
     with TemporaryDirectory(prefix="bench-") as first, TemporaryDirectory(prefix="bench-") as second:
         folders = zip(references, (first, second), strict=True)
         engines = {name: Engine(Path(folder), references[name]) for name, folder in folders}
-        for number, bodies in enumerate(case.batches()):
-            # Who comes second finds the processor's caches warm: they take turns.
-            for name in sorted(engines, reverse=number % 2 == 0):
-                seconds = _timed(engines[name], bodies)
-                if number >= case.warm:
-                    taken[name].append(seconds)
-                engines[name].forget()
+        taken = by_turns(engines, case)
         alerts = {name: engine.alerts for name, engine in engines.items()}
     figures: Figures = {"case": case.name, "rows": case.rows, "alerts": alerts}
-    for what, of in (("median", median), ("best", min)):
-        without, with_ = (1000 * of(taken[name]) for name in ("without", "with"))
-        figures[what] = {
-            "without_ms": round(without, 2),
-            "with_ms": round(with_, 2),
-            "more_percent": round(100 * (with_ / without - 1), 1),
-        }
-    return figures
-
-
-def _timed(engine: Engine, bodies: Sequence[bytes]) -> float:
-    began = time.perf_counter()
-    engine.process(bodies)
-    return time.perf_counter() - began
+    return figures | compared(taken)
 
 
 def _show(figures: Figures) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
+from assets.versioned import VersionedGold
 from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job, gold_job_name
 from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
@@ -84,7 +85,7 @@ def _maintain_gold(context: dg.OpExecutionContext, opened: Lake) -> None:
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
     others = [opened.table(table) for stream in STREAMS for table in (*stream.kept_slots, *stream.published[1:])]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [
-        *((table, partial(gold.settle, opened)) for gold, table in all_gold),
+        *((table, partial(gold.settle, opened)) for gold, table in all_gold if not isinstance(gold, VersionedGold)),
         *((table, table.maintain) for table in (*(table for _, table in all_gold), *others)),
     ]
     failures: dict[str, str] = {}

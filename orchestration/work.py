@@ -197,7 +197,9 @@ def _refresh(gold: DailyGold | DerivedGold | VersionedGold, lake: Lake) -> int |
             return sum(twice(partial(gold.refresh, lake, piece)) for piece in due)
     elif gold.is_pending(lake):
         return twice(partial(gold.refresh, lake))
-    twice(partial(gold.settle, lake))
+    # What gold of versions reflects is known whatever becomes of silver's log.
+    if not isinstance(gold, VersionedGold):
+        twice(partial(gold.settle, lake))
     return None
 
 

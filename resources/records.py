@@ -77,7 +77,8 @@ def _documents(path: Path) -> Iterator[tuple[str, _Document]]:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
                     unpacked.flush()
                     yield f"{path}, {member.filename}", _mapped(unpacked)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    # zipfile raises a RuntimeError for a password, and its NotImplementedError for a compression that it does not know.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise RecordsError(f"{path}: the zip is broken, so nothing was used. {error}. Download it again.") from error
     if not members:
         raise RecordsError(f"{path}: the zip has no member *.json, so nothing was used. Publish another file.")
