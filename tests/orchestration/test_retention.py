@@ -16,6 +16,8 @@ from tests.orchestration.site import Site
 from tests.orchestration.test_status import shown, stream_with
 from tests.stream.scenarios import NOON, hub_with, run_session, ticking, troubled_bodies
 
+pytestmark = pytest.mark.slow
+
 OLD = NOON.date()
 KEEP = "bronze=30,silver=30,quarantine=30,alerts=30"
 

@@ -175,6 +175,7 @@ def bodies_of(publisher: MemoryPublisher) -> list[bytes]:
     return [body for _, body in publisher.published]
 
 
+@pytest.mark.slow
 def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) -> None:
     body = b"[" + b",".join([b"1"] * 20_000) + b"]"
     lake, hub = lake_in(tmp_path), hub_with([body])

@@ -80,6 +80,7 @@ def random_case(seed: int) -> tuple[list[Row], list[Row], list[tuple[int, dateti
     return rows, people, readings
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120)
 @given(seed=st.integers(0, 10**9))
 def test_the_version_that_holds_is_that_of_the_definition(seed: int) -> None:
