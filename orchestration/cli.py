@@ -159,8 +159,9 @@ def drain(
     from resources.signals import DeferredSignals
 
     settings = _settings()
-    chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
-    limits = limits_of(settings)
+    # What people did to alarms comes before the readings of those that have some.
+    of_all = sorted(STREAMS, key=lambda stream: stream.contract.alarms is not None)
+    chosen = [_stream(name) for name in streams] if streams else of_all
     is_complete = True
     with _explained(), DeferredSignals() as signals:
         for stream in chosen:
@@ -169,6 +170,7 @@ def drain(
             def show(totals: Totals, name: str = stream.name, started: float = started) -> None:
                 progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
 
+            limits = limits_of(settings, stream.contract)
             done = work_off(stream, settings, limits, show, lambda: signals.is_noted, progress)
             _show_drained(stream.name, done, time.monotonic() - started)
             is_complete &= not done.totals.expired_events and not done.totals.alerts_withheld

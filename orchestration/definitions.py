@@ -6,7 +6,7 @@ from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
-from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
+from assets.stream.asset import alarms_hub_asset, alerts_hub_asset, hub_asset, stream_assets, table_key
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
@@ -47,6 +47,7 @@ defs = dg.Definitions(
             *(hub_asset(stream.contract) for stream in STREAMS),
             *(stream_assets(stream.contract) for stream in STREAMS),
             alerts_hub_asset(table for stream in STREAMS for table in stream.published),
+            alarms_hub_asset(stream.contract.tables["alarms"] for stream in STREAMS if stream.contract.alarms),
             *(
                 daily_gold_asset(gold, stream.name)
                 if isinstance(gold, DailyGold)

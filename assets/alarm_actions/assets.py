@@ -1,5 +1,7 @@
 """What people do to alarms, in Dagster: a stream like any other. Sessions of other streams read its silver table."""
 
+from datetime import timedelta
+
 import polars as pl
 
 from assets.alarm_actions.contract import STREAM, ActionPayload, AlarmActionAlerts
@@ -22,4 +24,7 @@ CONTRACT = Contract(
     values=("action", "actor", "note", "until"),
     clean=clean,
     alert_payload=_alert_payload,
+    max_silence=timedelta(days=366),
+    # Whoever acknowledges an alarm waits for it.
+    commit_every=timedelta(milliseconds=100),
 )

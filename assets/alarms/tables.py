@@ -1,6 +1,6 @@
 """The table of alarms: one row a transition. Pure declarations; docs/adr/0039 says what each kind of row means."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -141,23 +141,22 @@ def alarms_of(stream: str) -> Table:
     return Table(f"alarms/{stream}", AlarmRows, ("ingest_date", "is_update"))
 
 
-def transitions_of(table: Table) -> View:
-    """The transitions alone."""
-    return View(
-        f"{table.name}_transitions",
-        "One transition of one alarm. Key: alarm_id, index.",
-        [table],
-        f"SELECT * EXCLUDE (is_update) FROM {table.sql_name} WHERE NOT is_update",
-    )
-
-
-def open_alarms_of(table: Table) -> View:
-    """Each open alarm as it stands."""
+def alarm_views(tables: Sequence[Table]) -> list[View]:
+    """What happened to alarms of all streams, and those that are open as they stand."""
+    rows = " UNION ALL ".join(f"SELECT * FROM {table.sql_name}" for table in tables)
     newest = "row_number() OVER (PARTITION BY alarm_id ORDER BY fold DESC, index DESC, is_update DESC) AS nth"
-    return View(
-        f"{table.name}_open",
-        "One alarm that is not cleared, as it stands. Key: alarm_id.",
-        [table],
-        f"SELECT * EXCLUDE (nth, kind, is_update) FROM (SELECT *, {newest} FROM {table.sql_name} "
-        f"WHERE index >= 0) WHERE nth = 1 AND state <> '{CLEARED}'",
-    )
+    return [
+        View(
+            "alarms/transitions",
+            "One transition of one alarm of any stream. Key: alarm_id, index.",
+            tables,
+            f"SELECT * EXCLUDE (is_update) FROM ({rows}) WHERE NOT is_update AND index >= 0",
+        ),
+        View(
+            "alarms/open",
+            "One alarm of any stream that is not over, as it stands. Key: alarm_id.",
+            tables,
+            f"SELECT * EXCLUDE (nth, kind, is_update) FROM (SELECT *, {newest} FROM ({rows}) WHERE index >= 0) "
+            f"WHERE nth = 1 AND state <> '{CLEARED}'",
+        ),
+    ]
