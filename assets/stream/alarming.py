@@ -164,6 +164,8 @@ class Alarming:
                 yield _judged_of(judgement, limits, ages, cause, members, is_accepted=is_accepted)
 
     def _refusals(self, refused: pl.DataFrame) -> Iterator[Refusal]:
+        # Where code of the domain failed on a reading, nobody knows whose it is.
+        refused = refused.drop_nulls(self._contract.entity)
         if self.folded is not None:
             refused = refused.filter(is_beyond(self.folded))
         if refused.is_empty():
