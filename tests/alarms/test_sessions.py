@@ -165,6 +165,15 @@ def acting() -> dict[str, Any]:
     return {"limits": SessionLimits(trigger_s=0.05, commit_interval_s=0, commit_readings=1, idle_timeout_s=1.5)}
 
 
+def test_a_session_that_ends_at_once_folds_the_actions_that_are_there(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW[:4])
+    run_session(lake, hub, clock=until(16))
+    do(lake, action(1, only_id(lake), "acknowledge", BEGIN + 16 * MINUTE), at=BEGIN + 16 * MINUTE)
+    run_session(lake, hub, clock=until(17))
+    assert standing(CONTRACT, lake)["state"].to_list() == ["acknowledged"]
+
+
 def test_a_rebuild_leaves_the_record_of_alarms_as_it_is(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
     send(hub, *LOW)
