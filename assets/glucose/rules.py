@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Alarms, Rule, Window
+from assets.stream.contract import SILENT_MINUTES, Alarms, Rule, Window
 
 WINDOWS = (Window("mean_10_min", column="glucose_mg_dl", length=timedelta(minutes=10)),)
 
@@ -29,7 +29,7 @@ ALARMS = Alarms(
     clear_after=timedelta(minutes=10),
     remind_every={"urgent": timedelta(minutes=15), "warning": timedelta(minutes=60)},
     escalate_after={"urgent": timedelta(minutes=15)},
-    silent_after=timedelta(minutes=30),
+    silence=Rule("glucose_silence", SILENT_MINUTES, "at_least", 30.0, "warning", cause="silence"),
 )
 
 LOCATION_CHARACTERS = 200

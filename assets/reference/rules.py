@@ -16,7 +16,7 @@ import polars as pl
 from assets.bitemporal import VALID_FROM
 from assets.reference.cells import CellError
 from assets.reference.tables import GROUP, PATIENTS
-from assets.stream.contract import Comparison, Contract, Rule, RuleTable, Window, utc
+from assets.stream.contract import SILENT_MINUTES, Comparison, Contract, Rule, RuleTable, Window, utc
 from assets.stream.rulebook import ALL, THING
 from resources.table import Table, View
 
@@ -26,7 +26,8 @@ class RuleRows(dy.Schema):
 
     `scope` is `all`, `group:<name>` or `patient:<id>`. `hours_from` and `hours_to` are local times such as 22:00, the
     latter excluded; they may pass midnight, and null means always. A rule that is not enabled is never broken there.
-    Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` is `level` or `window`.
+    Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` is `level`, `window` or
+    `silence`.
     What ends in `_s`, and `clear_threshold`, is for alarms and has no effect on alerts.
     """
 
@@ -68,7 +69,7 @@ CURRENT_RULES = View(
 
 MAX_ERRORS = 20
 MAX_ID_CHARACTERS = 60
-LEVEL, WINDOW = "level", "window"
+LEVEL, WINDOW, SILENCE = "level", "window", "silence"
 COMPARISONS: tuple[str, ...] = get_args(Comparison)
 DEFINITION = ("stream", "cause", "kind", "column", "comparison")
 """What is said once of a rule."""
@@ -154,7 +155,7 @@ class RuleSet:
         first = self.versions.unique("rule_id", keep="first", maintain_order=True)
         of_table = {row["rule_id"]: row for row in first.iter_rows(named=True)}
         of_contracts = {
-            rule.id: _row_of(contract, rule) for contract in self.contracts.values() for rule in contract.rules
+            rule.id: _row_of(contract, rule) for contract in self.contracts.values() for rule in contract.all_rules
         }
         return of_table | of_contracts
 
@@ -170,7 +171,7 @@ class RuleSet:
         own = [
             _row_of(contract, rule)
             for contract in self.contracts.values()
-            for rule in contract.rules
+            for rule in contract.all_rules
             if (rule.id, ALL, None, None) not in held
         ]
         rows = pl.DataFrame([*own, *held.values()], schema=RULES.schema, orient="row")
@@ -229,7 +230,7 @@ class RuleSet:
 
     def _kind(self, stream: str, column: str) -> str:
         windows = {each.name for each in self.contracts[stream].windows if isinstance(each, Window)}
-        return WINDOW if column in windows else LEVEL
+        return SILENCE if column == SILENT_MINUTES else WINDOW if column in windows else LEVEL
 
     def _wrong(
         self, wanted: Wanted, defined: Mapping[str, dict[str, Any]], before: dict[str, Any] | None
@@ -307,7 +308,7 @@ def _row_of(contract: Contract, rule: Rule) -> dict[str, Any]:
         "rule_id": rule.id,
         "stream": contract.stream,
         "cause": rule.cause or rule.id,
-        "kind": WINDOW if rule.column in windows else LEVEL,
+        "kind": SILENCE if rule.column == SILENT_MINUTES else WINDOW if rule.column in windows else LEVEL,
         "column": rule.column,
         "comparison": rule.comparison,
         "threshold": rule.threshold,

@@ -129,8 +129,7 @@ def _folded(contract: Contract, lake: Lake, readings: pl.DataFrame, transitions:
     references = References(contract, lake)
     references.refresh()
     alerting = Alerting(contract, references)
-    silent_after = None if contract.alarms is None else contract.alarms.silent_after
-    alarming = Alarming(contract, Episodes(contract.stream, silent_after))
+    alarming = Alarming(contract, Episodes(contract.stream))
     actions = transitions.filter(pl.col("kind").is_in(_PEOPLE))
     rows: list[pl.DataFrame] = []
     is_known = readings.clear()

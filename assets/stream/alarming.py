@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assets.alarms.episodes import Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
-from assets.alarms.tables import AlarmRows
+from assets.alarms.tables import SILENCE, AlarmRows
 from assets.stream.alerting import Judgement
 from assets.stream.contract import Contract, Rule
 from assets.stream.limits import Limits
@@ -129,7 +129,7 @@ class Alarming:
         measured_at, received_at = (rows[name].to_physical().to_numpy() for name in ("measured_at", "received_at"))
         ages = received_at - measured_at
         numbers = judgement.numbers
-        if numbers.shape[1]:
+        if judgement.broken.shape[1]:
             max_ages = limits.max_ages
             is_fresh = ages <= (max_ages[0] if (max_ages == max_ages[0]).all() else max_ages[numbers].max(axis=1))
         else:
@@ -152,6 +152,8 @@ class Alarming:
             is_new=is_new,
             causes=[*self._judged(judgement, limits, ages, is_accepted=is_accepted)],
             versions=limits.versions,
+            silences=limits.silences,
+            silence=limits.silence_of(numbers),
         )
 
     def _judged(
@@ -159,6 +161,8 @@ class Alarming:
     ) -> Iterator[Judged]:
         concerned = self.episodes.causes
         for cause, members in _by_cause(judgement.rules).items():
+            if cause == SILENCE:
+                continue
             # Most causes are about nobody.
             if cause in concerned or judgement.broken[:, members].any():
                 yield _judged_of(judgement, limits, ages, cause, members, is_accepted=is_accepted)
@@ -246,7 +250,7 @@ def _newest(events: pl.DataFrame) -> dict[tuple[int, int], int]:
 
 def _joined(parts: Sequence[Readings]) -> Readings:
     """Readings and revisions together; what one of them says nothing of is not evaluated there."""
-    names = [name for name in Readings._fields if name not in ("causes", "versions")]
+    names = [name for name in Readings._fields if name not in ("causes", "versions", "silences")]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     order = np.argsort(arrays["order"], kind="stable")
     arrays = {name: values[order] for name, values in arrays.items()}
@@ -259,6 +263,7 @@ def _joined(parts: Sequence[Readings]) -> Readings:
         **arrays,
         causes=[_joined_cause(cause, found, counts, order) for cause, found in causes.items()],
         versions=parts[0].versions,
+        silences=parts[0].silences,
     )
 
 

@@ -8,8 +8,9 @@ import polars as pl
 import polars_hash as plh
 from numpy.typing import NDArray
 
+from assets.alarms.episodes import Silence
 from assets.stream.cleaning import PLACE
-from assets.stream.contract import Contract, Last, Rule, Score, Window
+from assets.stream.contract import SILENT_MINUTES, Contract, Last, Rule, Score, Window
 from assets.stream.enrichment import References
 from assets.stream.limits import Limits, limits_of
 from assets.stream.rulebook import Told, digest, told_of
@@ -54,7 +55,7 @@ class Alerting:
     def __init__(self, contract: Contract, references: References | None = None) -> None:
         self._contract, self._references = contract, references
         self._columns = contract.tables.alerts.schema.names()
-        self._rules, self._limits = told_of(contract.rules), limits_of(contract, contract.rules)
+        self._rules, self._limits = told_of(contract.rules), limits_of(contract, contract.all_rules)
         compared = {rule.column for rule in contract.rules}
         derived = (_columns(each) for each in (*contract.windows, *contract.scores))
         # What is compared must be in alerts; of the rest they say what they have a column for.
@@ -64,6 +65,20 @@ class Alerting:
     def judged(self, rows: pl.DataFrame, context: pl.DataFrame) -> Judgement:
         """Readings that stand, given earlier readings that their windows may hold."""
         return self.judge(self.derived(rows, context))
+
+    def silences(self, rows: pl.DataFrame) -> list[Silence | None]:
+        """After which time each entity is silent.
+
+        Args:
+            rows: with the entity, `measured_at` and `pulled_at`.
+        """
+        book = None if self._references is None else self._references.rulebook
+        if book is None:
+            limits, numbers = self._limits, np.zeros((rows.height, 0), np.intp)
+        else:
+            told = book.told(rows)
+            limits, numbers = told.limits, told.numbers
+        return [limits.silences[number] for number in limits.silence_of(numbers).tolist()]
 
     def none_of(self, rows: pl.DataFrame) -> Judgement:
         """Readings of a stream without rules."""
@@ -144,6 +159,9 @@ def _columns(derived: Window | Last | Score) -> list[str]:
 def _is_broken(told: Told, number: int, rows: pl.DataFrame) -> pl.Series:
     """Whether each reading breaks a rule in the version that holds for it."""
     rule = told.rules[number]
+    if rule.column == SILENT_MINUTES:
+        # It is about readings that do not come.
+        return pl.Series([False]).new_from_index(0, rows.height)
     if number not in told.touched:
         return rule.is_broken(rows)
     numbers = told.numbers[:, number]

@@ -98,6 +98,12 @@ NUMBERS: tuple[pl.DataType, ...] = (pl.Int64(), pl.Float64())
 """The types that can be averaged and compared with a threshold."""
 
 
+SILENT_MINUTES = "silent_minutes"
+"""What a rule about silence compares: for how long no reading came. No reading has it, so no alert is raised by it."""
+SILENT_WITHIN = (1.0, 7 * 24 * 60.0)
+"""Between how many minutes a threshold of silence must lie."""
+
+
 class ContractError(ValueError):
     """The declaration of a stream contradicts itself."""
 
@@ -235,14 +241,14 @@ class Alarms:
         clear_after: how long all rules of the cause must have been clear.
         remind_every: by severity, after how long an alarm that lasts and that nobody acknowledged is told of again.
         escalate_after: by severity, after how long an alarm that nobody acknowledged goes to the next tier.
-        silent_after: after how long without a reading an entity raises an alarm itself; None for never.
+        silence: the rule about entities of which no reading comes; None for none. It compares `SILENT_MINUTES`.
     """
 
     max_age: timedelta
     clear_after: timedelta
     remind_every: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
     escalate_after: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
-    silent_after: timedelta | None = None
+    silence: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -536,6 +542,11 @@ class Contract:
             return
         if silver.get(self.entity) != pl.Int64():
             raise ContractError(f"Stream '{self.stream}': alarms: the entity {self.entity} is no Int64; declare one.")
+        if (silence := self.alarms.silence) is not None and silence.column != SILENT_MINUTES:
+            raise ContractError(
+                f"Stream '{self.stream}': alarms: the rule {silence.id} about silence compares {silence.column}; "
+                f"compare {SILENT_MINUTES}."
+            )
         directions: dict[str, bool] = {}
         for rule in self.rules:
             if directions.setdefault(rule.about, rule.is_downward) != rule.is_downward:
@@ -550,6 +561,12 @@ class Contract:
                 )
 
     @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules, and the one about silence."""
+        silence = None if self.alarms is None else self.alarms.silence
+        return self.rules if silence is None else (*self.rules, silence)
+
+    @cached_property
     def comparable(self) -> frozenset[str]:
         """The columns that rules may compare: measurements, windows and scores."""
         numbers = _of_types(self.tables.silver.schema | self.derived, NUMBERS)
@@ -557,6 +574,8 @@ class Contract:
 
     def plausible_of(self, column: str) -> tuple[float, float] | None:
         """The lowest and highest value of a column that rules compare; those of a window are its column's."""
+        if column == SILENT_MINUTES:
+            return SILENT_WITHIN
         source = {window.name: window.column for window in self.windows}
         return self.plausible.get(source.get(column, column))
 

@@ -95,7 +95,7 @@ class RuleVersions:
     def __init__(self, contract: Contract, table: RuleTable, versions: pl.DataFrame) -> None:
         self.table = table
         of_stream = _sound(contract, table, versions)
-        self.rules = [*contract.rules, *_only_in_table(contract, of_stream)]
+        self.rules = [*contract.all_rules, *_only_in_table(contract, of_stream)]
         kind = pl.col("scope").str.extract("^([^:]*)")
         place = kind.replace_strict([ALL, GROUP, table.scope], [0, 1, 2], return_dtype=pl.Int64)
         has_hours = pl.col("hours_from").is_not_null()
@@ -103,7 +103,7 @@ class RuleVersions:
         ordered = of_stream.sort(place, has_hours, VALID_FROM, KNOWN_AT, "version")
         self.rows = pl.concat([told_of(self.rules), _told(ordered)])
         of_table = np.zeros(len(self.rules), bool)
-        of_table[: len(contract.rules)] = True
+        of_table[: len(contract.all_rules)] = True
         self.thresholds = self.rows["threshold"].to_numpy()
         self.is_enabled = np.concatenate([of_table, ordered["is_enabled"].to_numpy()])
         self.limits = limits_of(contract, self.rules, ordered)
@@ -401,7 +401,7 @@ def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.D
 
     A row that no command wrote may hold anything; it must not stop the stream.
     """
-    columns = contract.comparable | {rule.column for rule in contract.rules}
+    columns = contract.comparable | {rule.column for rule in contract.all_rules}
     of_stream = versions.filter(
         pl.col("stream") == contract.stream,
         pl.col("column").is_in(sorted(columns)),
@@ -414,7 +414,7 @@ def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.D
         pl.col(_HOURS[0]).is_null() == pl.col(_HOURS[1]).is_null(),
     )
     own = pl.DataFrame(
-        [(rule.id, rule.column, rule.comparison) for rule in contract.rules],
+        [(rule.id, rule.column, rule.comparison) for rule in contract.all_rules],
         schema=dict.fromkeys(_DEFINITION, pl.String()),
         orient="row",
     )
@@ -424,7 +424,7 @@ def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.D
 
 
 def _only_in_table(contract: Contract, of_stream: pl.DataFrame) -> list[Rule]:
-    own = [rule.id for rule in contract.rules]
+    own = [rule.id for rule in contract.all_rules]
     added = of_stream.filter(~pl.col("rule_id").is_in(own)).sort(KNOWN_AT, "version")
     first = added.unique("rule_id", keep="first", maintain_order=True)
     return [

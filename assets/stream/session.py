@@ -360,7 +360,7 @@ class Session:
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
             self._actions.begin(self.store.log)
-        return self.store.open_alarms()
+        return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
         if prepared is None or prepared.remembered is None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Alarms, Last, Rule, Score
+from assets.stream.contract import SILENT_MINUTES, Alarms, Last, Rule, Score
 from assets.vitals import news2
 
 KNOWN_FOR = timedelta(minutes=5)
@@ -89,7 +89,7 @@ ALARMS = Alarms(
     clear_after=timedelta(minutes=2),
     remind_every={"urgent": timedelta(minutes=5), "warning": timedelta(minutes=30)},
     escalate_after={"urgent": timedelta(minutes=5)},
-    silent_after=timedelta(minutes=5),
+    silence=Rule("vitals_silence", SILENT_MINUTES, "at_least", 5.0, "warning", cause="silence"),
 )
 
 _BY_COLUMN = {column: [rule.id for rule in RULES if rule.column == column] for column in (r.column for r in RULES)}
