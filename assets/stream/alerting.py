@@ -1,7 +1,7 @@
 """From readings to alerts: which rules each of them breaks, and how an alert is named."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -9,26 +9,15 @@ import polars_hash as plh
 from numpy.typing import NDArray
 
 from assets.stream.cleaning import PLACE
-from assets.stream.contract import Contract, Last, Rule, Score, Window
+from assets.stream.contract import Contract, Last, Score, Window
 from assets.stream.enrichment import References
+from assets.stream.kinds import evaluated
 from assets.stream.rulebook import Told, digest, told_of
+from assets.stream.spans import Span
 from assets.stream.windows import trailing
 
-
-class _Judged(NamedTuple):
-    """Which rules readings break, and in which version.
-
-    Attributes:
-        rules: all of them.
-        broken: which rules (columns) each reading (row) breaks.
-        numbers: for each of these the row of `told`.
-        told: what an alert says of a version.
-    """
-
-    rules: Sequence[Rule]
-    broken: NDArray[np.bool_]
-    numbers: NDArray[np.intp]
-    told: pl.DataFrame
+Earlier = Callable[[pl.DataFrame, timedelta], pl.DataFrame]
+"""Earlier readings of the entities of some readings, from so long before each of these on; some others among them."""
 
 
 class Alerting:
@@ -48,24 +37,59 @@ class Alerting:
         # What is compared must be in alerts; of the rest they say what they have a column for.
         told = ([name for name in names if name in compared or name in self._columns] for names in derived)
         self._told_together = [names for names in told if names]
+        self._spans_told = [name for name in contract.spans if name in self._columns]
 
-    def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-        """The alerts of readings that stand, given earlier readings that their windows may hold."""
-        return self.broken(self.derived(rows, context))
+    def raised(self, rows: pl.DataFrame, context: pl.DataFrame, earlier: Earlier) -> pl.DataFrame:
+        """The alerts of readings that stand.
 
-    def derived(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-        """Readings with their windows and scores."""
+        Args:
+            rows: the readings.
+            context: earlier readings that means and last values may hold.
+            earlier: finds those that other windows may hold, where rules compare such.
+        """
+        told = self.told(rows)
+        return self.broken(self.derived(rows, context, earlier, told), told)
+
+    def told(self, rows: pl.DataFrame) -> Told:
+        """Which version of each rule holds for readings."""
+        book = None if self._references is None else self._references.rulebook
+        return _of_contract(self._contract, self._rules, rows.height) if book is None else book.told(rows)
+
+    def derived(self, rows: pl.DataFrame, context: pl.DataFrame, earlier: Earlier, told: Told) -> pl.DataFrame:
+        """Readings with their means, last values and scores, and with those other windows that rules compare."""
         contract = self._contract
-        if contract.windows:
-            rows = rows.hstack(trailing(context, rows, contract.windows, contract.entity))
+        if contract.trailing:
+            rows = rows.hstack(trailing(context, rows, contract.trailing, contract.entity))
         for score in contract.scores:
             rows = rows.hstack(score.of(rows))
-        return rows
+        return rows.hstack(self._spans(rows, earlier, told))
 
-    def broken(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _spans(self, rows: pl.DataFrame, earlier: Earlier, told: Told) -> list[pl.Series]:
+        """The other windows, at readings for which a rule holds that compares them, and null elsewhere."""
+        contract = self._contract
+        is_wanted: NDArray[np.bool_] = np.zeros(rows.height, bool)
+        compared = {rule.column for rule in told.rules} & contract.spans.keys()
+        columns = {name: _unknown(name, rows.height) for name in compared}
+        needed: dict[str, Span] = {}
+        for number, rule in enumerate(told.rules):
+            if rule.column in columns and (holds := told.is_enabled[told.numbers[:, number]]).any():
+                needed[rule.column] = contract.spans[rule.column]
+                is_wanted |= holds
+        if not needed:
+            return [*columns.values()]
+        entities = rows[contract.entity]
+        is_of = entities.is_in(entities.filter(pl.Series(is_wanted)).unique().implode())
+        names = [contract.entity, "measured_at", "pulled_at", *{span.column for span in needed.values()}]
+        some = rows[names].filter(is_of)
+        known = earlier(some, contract.reach_of(needed))
+        wanted, spans = pl.Series(is_wanted).filter(is_of), [*needed.values()]
+        for found in evaluated(known, some, wanted, spans, contract.entity, contract.plausible):
+            columns[found.name] = found if is_of.all() else columns[found.name].scatter(is_of.arg_true(), found)
+        return [*columns.values()]
+
+    def broken(self, rows: pl.DataFrame, told: Told) -> pl.DataFrame:
         """The alerts of readings with their windows and scores."""
-        judged = self._judged(rows)
-        return self._breaches(rows, judged, judged.broken, is_revision=False)
+        return self._breaches(rows, told, self._broken(rows, told), is_revision=False)
 
     def revised(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The alerts of readings that contradict the one that stands: none, unless one of them is urgent.
@@ -75,58 +99,69 @@ class Alerting:
         """
         derived = self._contract.derived
         rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in derived.items())
-        judged = self._judged(rows)
+        told = self.told(rows)
         # Rules on the reading's own value; rules on windows and scores are left out.
-        is_of_reading = [not {rule.column, rule.unless} & {*derived} for rule in judged.rules]
-        broken = judged.broken & np.array(is_of_reading, bool)
-        is_urgent = (judged.told["severity"] == "urgent").to_numpy()[judged.numbers]
+        is_of_reading = [not {rule.column, rule.unless} & {*derived} for rule in told.rules]
+        broken = self._broken(rows, told) & np.array(is_of_reading, bool)
+        is_urgent = (told.rows["severity"] == "urgent").to_numpy()[told.numbers]
         broken[~(broken & is_urgent).any(axis=1)] = False
-        return self._breaches(rows, judged, broken, is_revision=True)
+        return self._breaches(rows, told, broken, is_revision=True)
 
-    def _judged(self, rows: pl.DataFrame) -> "_Judged":
-        book = None if self._references is None else self._references.rulebook
-        if book is None:
-            rules = self._contract.rules
-            broken = np.column_stack([rule.is_broken(rows) for rule in rules])
-            return _Judged(rules, broken, np.broadcast_to(np.arange(len(rules)), broken.shape), self._rules)
-        told = book.told(rows)
-        broken = np.column_stack([_is_broken(told, number, rows) for number in range(len(told.rules))])
-        return _Judged(told.rules, broken, told.numbers, told.rows)
+    def _broken(self, rows: pl.DataFrame, told: Told) -> NDArray[np.bool_]:
+        """Which rules (columns) each reading (row) breaks."""
+        return np.column_stack([self._is_broken(told, number, rows) for number in range(len(told.rules))])
+
+    def _is_broken(self, told: Told, number: int, rows: pl.DataFrame) -> pl.Series:
+        """Whether each reading breaks a rule in the version that holds for it."""
+        rule = told.rules[number]
+        present = self._contract.present_of(rule.column)
+        if number not in told.touched:
+            return rule.is_broken(rows, present=present)
+        numbers = told.numbers[:, number]
+        is_enabled = pl.Series(told.is_enabled[numbers])
+        return rule.is_broken(rows, pl.Series(told.thresholds[numbers]), present) & is_enabled
 
     def _breaches(
-        self, rows: pl.DataFrame, judged: "_Judged", broken: NDArray[np.bool_], *, is_revision: bool
+        self, rows: pl.DataFrame, told: Told, broken: NDArray[np.bool_], *, is_revision: bool
     ) -> pl.DataFrame:
         """One row for each broken rule, in the order of readings, then rules."""
         contract = self._contract
         found = np.flatnonzero(broken)
-        at, numbers = pl.Series(found // len(judged.rules)), pl.Series(judged.numbers.reshape(-1)[found])
+        at, numbers = pl.Series(found // len(told.rules)), pl.Series(told.numbers.reshape(-1)[found])
         names = [name for name in (*PLACE[:1], *self._columns) if name in rows.columns]
-        alerts = rows[names][at].hstack(judged.told[numbers])
+        alerts = rows[names][at].hstack(told.rows[numbers])
         revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
-        alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._told(alerts))
+        # Windows that no rule compares are not computed.
+        unknown = [_unknown(name, alerts.height) for name in self._spans_told if name not in names]
+        alerts = alerts.hstack([_alert_ids(alerts, contract.entity), revision, *unknown])
+        alerts = alerts.with_columns(*self._derived_of(alerts))
         return alerts[[PLACE[0], *self._columns]]
 
-    def _told(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
-        """What is derived, where it broke the rule: an alert says no other mean, last value or score."""
+    def _derived_of(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
+        """What is derived, where it broke the rule: an alert says no other window or score."""
         for names in self._told_together:
+            if names[0] not in alerts.columns:
+                continue
             is_other = alerts["column"] != names[0] if len(names) == 1 else ~alerts["column"].is_in(names)
             for name in names:
                 yield alerts[name].set(is_other, None)
 
 
-def _columns(derived: Window | Last | Score) -> list[str]:
+def _columns(derived: Window | Last | Span | Score) -> list[str]:
     if isinstance(derived, Score):
         return [*derived.columns]
     return [derived.name, derived.age_name] if isinstance(derived, Last) else [derived.name]
 
 
-def _is_broken(told: Told, number: int, rows: pl.DataFrame) -> pl.Series:
-    """Whether each reading breaks a rule in the version that holds for it."""
-    rule = told.rules[number]
-    if number not in told.touched:
-        return rule.is_broken(rows)
-    numbers = told.numbers[:, number]
-    return rule.is_broken(rows, pl.Series(told.thresholds[numbers])) & pl.Series(told.is_enabled[numbers])
+def _unknown(name: str, count: int) -> pl.Series:
+    return pl.Series(name, [None], pl.Float64).new_from_index(0, count)
+
+
+def _of_contract(contract: Contract, rows: pl.DataFrame, count: int) -> Told:
+    """The rules of the contract, which hold for all readings where rules are no data."""
+    rules = contract.rules
+    numbers = np.broadcast_to(np.arange(len(rules)), (count, len(rules)))
+    return Told(rules, rows, numbers, rows["threshold"].to_numpy(), np.ones(len(rules), bool), frozenset())
 
 
 def _alert_ids(alerts: pl.DataFrame, entity: str) -> pl.Series:

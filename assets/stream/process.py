@@ -156,7 +156,7 @@ class Processor:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
         late = self.known.may_repeat(rows)
         # Looked up once: what windows need contains what repeats need.
-        has_windows = self._contract.windows and self._contract.rules
+        has_windows = self._contract.trailing and self._contract.rules
         context = self.known.context_of(rows if has_windows else late, self._contract.reach)
         if late.is_empty():
             return context, context.clear()
@@ -204,7 +204,7 @@ class Processor:
         contract = self._contract
         if not contract.rules or first.height + conflicting.height == 0:
             return pl.DataFrame(schema=self._schemas["alerts"])
-        raised = self._alerting.raised(first, context)
+        raised = self._alerting.raised(first, context, self.known.context_of)
         if conflicting.height:
             raised = pl.concat([raised, self._alerting.revised(conflicting)]).sort(PLACE, maintain_order=True)
         alerts = self._conform("alerts", raised)
