@@ -50,9 +50,9 @@ class GlucoseReadings(dy.Schema):
 class GlucoseAlerts(dy.Schema):
     """One rule broken by one reading or by the window that ends at it. Key: alert_id.
 
-    `mean_10_min` and what follows `care_team` is there where the rule compares it: the slope in mg/dL per minute, and in
-    mg/dL the highest or lowest value for at least so long, the third lowest or highest of the last four values, and
-    the value expected in so many minutes.
+    `mean_10_min` and what follows `care_team` are there where the rule compares them: the slope in mg/dL per minute,
+    and in mg/dL the highest or lowest value for at least so long, the third lowest or highest of the last four
+    values, and the value expected in so many minutes.
     """
 
     alert_id = dy.String(nullable=False)

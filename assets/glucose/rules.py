@@ -40,13 +40,15 @@ LOCATION_CHARACTERS = 200
 
 
 def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
-    """The JSON fields of published alerts: all that a message to a person needs."""
+    """The JSON fields of published alerts: all that a message to a person needs. `value` is what broke the rule."""
+    told = [span.name for span in SPANS if alerts[span.name].null_count() < alerts.height]
     return alerts.select(
         "alert_id",
         "rule",
         "severity",
         "patient_id",
         glucose_level="glucose_mg_dl",
+        value=pl.coalesce(*told, "mean_10_min", "glucose_mg_dl"),
         mean_10_min="mean_10_min",
         threshold="threshold",
         timestamp="measured_at",

@@ -32,10 +32,10 @@ DECIMALS = 6
 """A perfect line of decimal values has the slope that a person would write, not the next binary fraction."""
 FURTHEST_APART = 3 * STEP
 """Between readings further apart an autoregression takes no value."""
-FEWEST_EQUATIONS = 6
-"""From how many triples of values an autoregression is fitted at least."""
-FORGETTING = 0.8
-"""How much less an equation weighs than the one a step later."""
+FEWEST_PAIRS = 5
+"""Of how many pairs of changes an autoregression is made at least."""
+FORGETTING = 0.9
+"""How much less a pair of changes weighs than the one a step later."""
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
@@ -251,12 +251,29 @@ def _nth(readings: _Readings, stretch: _Stretch, span: Nth) -> _Floats:
 
 
 def _autoregression(readings: _Readings, stretch: _Stretch, span: Forecast) -> _Floats:
-    """Fits y(t) = a y(t - 5 min) + b y(t - 10 min) + c to each span, and carries it on to the horizon.
+    """Fits y(t) = (1 + r) y(t - 5 min) - r y(t - 10 min) to each span, and carries it on to the horizon.
 
-    TODO
+    The two coefficients add up to 1, so that a level that does not change stays: the changes d are a first-order
+    autoregression, d(t) = r d(t - 5 min). r is Burg's estimate, the sum of 2 d(t) d(t - 5 min) over that of
+    d(t)^2 + d(t - 5 min)^2, which is never beyond 1 of either sign, so that a change does not grow (J. P. Burg, Maximum
+    entropy spectral analysis, Stanford 1975). Later pairs weigh more, by a forgetting factor, as in Sparacino et al.
+    2007 (doi:10.1109/TBME.2006.889774).
     """
-    newest_first = _on_grid(readings, stretch, span.length)
-    ...
+    grid = _on_grid(readings, stretch, span.length)
+    changes = grid[:-1] - grid[1:]
+    products, squares, pairs = (np.zeros(len(stretch.at)) for _ in range(3))
+    # One after the other, so that the number of spans does not decide in which order NumPy adds.
+    for number, (later, earlier) in enumerate(pairwise(changes)):
+        is_pair, weight = np.isfinite(later + earlier), FORGETTING**number
+        products += np.where(is_pair, 2 * weight * later * earlier, 0)
+        squares += np.where(is_pair, weight * (later * later + earlier * earlier), 0)
+        pairs += is_pair
+    share = np.divide(products, squares, out=np.zeros(len(products)), where=squares > 0)
+    value, change = grid[0], changes[0]
+    for _ in range(span.horizon // STEP):
+        change = share * change
+        value = value + change
+    return np.where(pairs >= FEWEST_PAIRS, value, np.nan)
 
 
 def _on_grid(readings: _Readings, stretch: _Stretch, length: timedelta) -> _Floats:

@@ -89,6 +89,7 @@ def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("rule").is_in(rules)).then(pl.col(column).cast(pl.Float64))
         for column, rules in _BY_COLUMN.items()
     )
+    value = pl.coalesce(*(span.name for span in SPANS), value)
     parameters = (
         pl.struct(value=f"news2_{name}", points=f"news2_{name}_points", age_s=f"news2_{name}_age_s").alias(name)
         for name in news2.PARAMETERS

@@ -3,6 +3,7 @@
 It shares no code with `assets.stream.kinds` but the declarations.
 """
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -116,4 +117,18 @@ def _autoregression(span: Forecast, now: datetime, known: Known) -> Fraction | N
                 (wanted - before) // timedelta(microseconds=1), (after - before) // timedelta(microseconds=1)
             )
             grid.append(lowest[before] + (lowest[after] - lowest[before]) * share)
-    raise NotImplementedError
+    changes = [
+        None if later is None or earlier is None else later - earlier for later, earlier in itertools.pairwise(grid)
+    ]
+    # Of each pair: its age in steps, the later change and the earlier one.
+    pairs = [
+        (age, later, earlier)
+        for age, (later, earlier) in enumerate(itertools.pairwise(changes))
+        if later is not None and earlier is not None
+    ]
+    if len(pairs) < 5 or grid[0] is None or changes[0] is None:
+        return None
+    weight = Fraction(9, 10)
+    squares = sum(weight**age * (later**2 + earlier**2) for age, later, earlier in pairs)
+    share = 2 * sum(weight**age * later * earlier for age, later, earlier in pairs) / squares if squares else 0
+    return grid[0] + changes[0] * sum(share**step for step in range(1, span.horizon // FIVE_MINUTES + 1))
