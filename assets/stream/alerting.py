@@ -131,16 +131,15 @@ class Alerting:
         names = [name for name in (*PLACE[:1], *self._columns) if name in rows.columns]
         alerts = rows[names][at].hstack(told.rows[numbers])
         revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
+        alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._derived_of(alerts))
         # Windows that no rule compares are not computed.
         unknown = [_unknown(name, alerts.height) for name in self._spans_told if name not in names]
-        alerts = alerts.hstack([_alert_ids(alerts, contract.entity), revision, *unknown])
-        alerts = alerts.with_columns(*self._derived_of(alerts))
-        return alerts[[PLACE[0], *self._columns]]
+        return alerts.hstack(unknown)[[PLACE[0], *self._columns]]
 
     def _derived_of(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
         """What is derived, where it broke the rule: an alert says no other window or score."""
         for names in self._told_together:
-            if names[0] not in alerts.columns:
+            if names[0] in self._spans_told and names[0] not in alerts.columns:
                 continue
             is_other = alerts["column"] != names[0] if len(names) == 1 else ~alerts["column"].is_in(names)
             for name in names:

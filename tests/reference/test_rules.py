@@ -218,7 +218,7 @@ def test_rules_of_every_kind_are_loaded_and_told_in_words():
     ]
     assert "falls_fast (all): below -3, warning; version 2" in done("set", "falls_fast", "--threshold", "-3")
     [listed] = [line for line in done("list").splitlines() if line.startswith("falls_fast")]
-    assert listed.split()[:6] == ["falls_fast", "all", "-", "rate", "glucose_rate_15_min", "below"]
+    assert listed.split()[:6] == ["falls_fast", "all", "NULL", "rate", "glucose_rate_15_min", "below"]
     words = {
         "falls_fast": "the change of glucose_mg_dl per minute, by least squares over 15 min",
         "stays_low": "the highest glucose_mg_dl of the last 15 min or a little more",
