@@ -37,6 +37,7 @@ class Alerting:
         # What is compared must be in alerts; of the rest they say what they have a column for.
         told = ([name for name in names if name in compared or name in self._columns] for names in derived)
         self._told_together = [names for names in told if names]
+        self._unknown = {name: pl.Series(name, [None], pl.Float64) for name in contract.spans}
         self._spans_told = [name for name in contract.spans if name in self._columns]
 
     def raised(self, rows: pl.DataFrame, context: pl.DataFrame, earlier: Earlier) -> pl.DataFrame:
@@ -69,7 +70,7 @@ class Alerting:
         contract = self._contract
         is_wanted: NDArray[np.bool_] = np.zeros(rows.height, bool)
         compared = {rule.column for rule in told.rules} & contract.spans.keys()
-        columns = {name: _unknown(name, rows.height) for name in compared}
+        columns = {name: self._unknown[name].new_from_index(0, rows.height) for name in compared}
         needed: dict[str, Span] = {}
         for number, rule in enumerate(told.rules):
             if rule.column in columns and (holds := told.is_enabled[told.numbers[:, number]]).any():
@@ -133,7 +134,8 @@ class Alerting:
         revision = pl.Series("is_revision", [is_revision], pl.Boolean).new_from_index(0, alerts.height)
         alerts = alerts.with_columns(_alert_ids(alerts, contract.entity), revision, *self._derived_of(alerts))
         # Windows that no rule compares are not computed.
-        unknown = [_unknown(name, alerts.height) for name in self._spans_told if name not in names]
+        others = [self._unknown[name] for name in self._spans_told if name not in names]
+        unknown = [each.new_from_index(0, alerts.height) for each in others]
         return alerts.hstack(unknown)[[PLACE[0], *self._columns]]
 
     def _derived_of(self, alerts: pl.DataFrame) -> Iterator[pl.Series]:
@@ -150,10 +152,6 @@ def _columns(derived: Window | Last | Span | Score) -> list[str]:
     if isinstance(derived, Score):
         return [*derived.columns]
     return [derived.name, derived.age_name] if isinstance(derived, Last) else [derived.name]
-
-
-def _unknown(name: str, count: int) -> pl.Series:
-    return pl.Series(name, [None], pl.Float64).new_from_index(0, count)
 
 
 def _of_contract(contract: Contract, rows: pl.DataFrame, count: int) -> Told:

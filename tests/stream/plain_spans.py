@@ -69,9 +69,10 @@ def _line(now: datetime, known: Known, length: timedelta, at_least: int) -> tupl
         return None
     count = len(known)
     points = [(_minutes(at - now), value) for at, value in known]
-    mean_x, mean_y = (Fraction(sum(each[axis] for each in points), count) for axis in (0, 1))
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
-    return mean_y - slope * mean_x, Fraction(slope)
+    mean_x, mean_y = (sum((each[axis] for each in points), Fraction(0)) / count for axis in (0, 1))
+    product = sum(((x - mean_x) * (y - mean_y) for x, y in points), Fraction(0))
+    slope = product / sum(((x - mean_x) ** 2 for x, _ in points), Fraction(0))
+    return mean_y - slope * mean_x, slope
 
 
 def _sustained(span: Sustained, now: datetime, known: Known) -> Fraction | None:
@@ -129,6 +130,8 @@ def _autoregression(span: Forecast, now: datetime, known: Known) -> Fraction | N
     if len(pairs) < 5 or grid[0] is None or changes[0] is None:
         return None
     weight = Fraction(9, 10)
-    squares = sum(weight**age * (later**2 + earlier**2) for age, later, earlier in pairs)
-    share = 2 * sum(weight**age * later * earlier for age, later, earlier in pairs) / squares if squares else 0
-    return grid[0] + changes[0] * sum(share**step for step in range(1, span.horizon // FIVE_MINUTES + 1))
+    squares = sum((weight**age * (later**2 + earlier**2) for age, later, earlier in pairs), Fraction(0))
+    products = sum((weight**age * later * earlier for age, later, earlier in pairs), Fraction(0))
+    persists = 2 * products / squares if squares else Fraction(0)
+    steps = range(1, span.horizon // FIVE_MINUTES + 1)
+    return grid[0] + changes[0] * sum((persists**step for step in steps), Fraction(0))

@@ -92,6 +92,7 @@ values = st.one_of(
 some_readings = st.lists(st.tuples(st.integers(1, 2), instants, values, st.integers(0, 4)), min_size=1, max_size=45)
 
 
+@pytest.mark.slow
 @given(some_readings)
 @settings(deadline=None, max_examples=150)
 def test_columns_are_those_of_all_readings_known_when_a_reading_was_evaluated(readings: list[Given]) -> None:
@@ -119,6 +120,7 @@ def test_columns_of_a_day_are_those_of_a_plain_evaluation(seed: int) -> None:
     assert_alike(a_day(seed))
 
 
+@pytest.mark.slow
 def test_columns_of_readings_of_each_second_are_those_of_a_plain_evaluation() -> None:
     spans = [
         Rate("rate", "value", MINUTE),
@@ -129,6 +131,7 @@ def test_columns_of_readings_of_each_second_are_those_of_a_plain_evaluation() ->
     assert_alike([(1, second * SECOND, 97.0 - random.random(), 1 + second // 50) for second in range(200)], spans)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, max_examples=60)
 def test_the_order_of_arrival_and_the_cuts_do_not_change_a_column_by_a_bit(data: st.DataObject) -> None:
