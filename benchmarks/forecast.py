@@ -48,8 +48,10 @@ def run(*, quick: bool = False) -> Figures:
 def _readings(seed: int, *, patients: int, days: int) -> pl.DataFrame:
     """Readings with their forecasts, and the value that came a horizon later, sorted by patient and time."""
     count = patients * days * (timedelta(days=1) // SPACING)
-    shares = {"repeats": 0.0, "late": 0.0, "variations": 0.0}
-    events = islice(glucose_events(start=START, spacing=SPACING, patients=patients, seed=seed, **shares), count)
+    endless = glucose_events(
+        start=START, spacing=SPACING, patients=patients, seed=seed, repeats=0.0, late=0.0, variations=0.0
+    )
+    events = islice(endless, count)
     decoded = Decoder(CONTRACT.payload).decode([event.body for event in events]).readings
     rows = decoded.select("patient_id", glucose_mg_dl="glucose_level").hstack(
         [instants(decoded, "timestamp").alias("measured_at")]

@@ -5,7 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from assets.stream.contract import Last, Rule, Score
-from assets.stream.spans import Nth, Rate, Sustained
+from assets.stream.spans import Nth, Rate, Span, Sustained
 from assets.vitals import news2
 
 KNOWN_FOR = timedelta(minutes=5)
@@ -22,7 +22,7 @@ _LAST = tuple(
     Last(_known(column), column, KNOWN_FOR, "highest" if column in HIGHER_IS_WORSE else "lowest")
     for column in news2.PARAMETERS
 )
-SPANS = (
+SPANS: tuple[Span, ...] = (
     # Most low saturations of a monitor are over within seconds: Görges et al. 2009, doi:10.1213/ane.0b013e31819bdfbb.
     Sustained("spo2_sustained_low_1_min", "spo2_percent", timedelta(minutes=1), timedelta(minutes=2)),
     Sustained("heart_rate_sustained_high_3_min", "heart_rate_bpm", timedelta(minutes=3), timedelta(minutes=2), "above"),

@@ -38,7 +38,13 @@ def frame_of(readings: Sequence[Given]) -> pl.DataFrame:
         (patient, START + timedelta(microseconds=us), value, START + timedelta(seconds=batch), batch)
         for patient, us, value, batch in readings
     ]
-    schema = {"patient": pl.Int64, "measured_at": UTC_US, "value": pl.Float64, "pulled_at": UTC_US, "batch": pl.Int64}
+    schema: dict[str, Any] = {
+        "patient": pl.Int64,
+        "measured_at": UTC_US,
+        "value": pl.Float64,
+        "pulled_at": UTC_US,
+        "batch": pl.Int64,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -122,7 +128,7 @@ def test_columns_of_a_day_are_those_of_a_plain_evaluation(seed: int) -> None:
 
 @pytest.mark.slow
 def test_columns_of_readings_of_each_second_are_those_of_a_plain_evaluation() -> None:
-    spans = [
+    spans: list[Span] = [
         Rate("rate", "value", MINUTE),
         Sustained("low", "value", MINUTE, gap=MINUTE),
         Nth("nth", "value", 3, 5, MINUTE),
