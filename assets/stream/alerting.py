@@ -67,26 +67,35 @@ class Alerting:
 
     def _spans(self, rows: pl.DataFrame, earlier: Earlier, told: Told) -> list[pl.Series]:
         """The other windows, at readings for which a rule holds that compares them, and null elsewhere."""
-        contract = self._contract
-        is_wanted: NDArray[np.bool_] = np.zeros(rows.height, bool)
-        compared = {rule.column for rule in told.rules} & contract.spans.keys()
-        columns = {name: self._unknown[name].new_from_index(0, rows.height) for name in compared}
-        needed: dict[str, Span] = {}
+        wanted: dict[str, NDArray[np.bool_]] = {}
         for number, rule in enumerate(told.rules):
-            if rule.column in columns and (holds := told.is_enabled[told.numbers[:, number]]).any():
-                needed[rule.column] = contract.spans[rule.column]
-                is_wanted |= holds
-        if not needed:
-            return [*columns.values()]
-        entities = rows[contract.entity]
-        is_of = entities.is_in(entities.filter(pl.Series(is_wanted)).unique().implode())
-        names = [contract.entity, "measured_at", "pulled_at", *{span.column for span in needed.values()}]
-        some = rows[names].filter(is_of)
-        known = earlier(some, contract.reach_of(needed))
-        wanted, spans = pl.Series(is_wanted).filter(is_of), [*needed.values()]
-        for found in evaluated(known, some, wanted, spans, contract.entity, contract.plausible):
-            columns[found.name] = found if is_of.all() else columns[found.name].scatter(is_of.arg_true(), found)
+            if rule.column in self._contract.spans:
+                holds = told.is_enabled[told.numbers[:, number]]
+                wanted[rule.column] = wanted[rule.column] | holds if rule.column in wanted else holds
+        columns = {name: self._unknown[name].new_from_index(0, rows.height) for name in wanted}
+        # What the same readings need is computed together: they are looked for and sorted once.
+        together: dict[bytes, list[Span]] = {}
+        for name, holds in wanted.items():
+            if holds.any():
+                together.setdefault(holds.tobytes(), []).append(self._contract.spans[name])
+        for holds_of, spans in together.items():
+            is_wanted = pl.Series(np.frombuffer(holds_of, bool))
+            columns |= {each.name: each for each in self._evaluated(rows, is_wanted, spans, earlier)}
         return [*columns.values()]
+
+    def _evaluated(
+        self, rows: pl.DataFrame, is_wanted: pl.Series, spans: list[Span], earlier: Earlier
+    ) -> Iterator[pl.Series]:
+        """Some of these windows at some readings, from what is known of the entities of those readings."""
+        contract = self._contract
+        entities = rows[contract.entity]
+        is_of = entities.is_in(entities.filter(is_wanted).unique().implode())
+        names = [contract.entity, "measured_at", "pulled_at", *{span.column for span in spans}]
+        some = rows[names].filter(is_of)
+        known = earlier(some, contract.reach_of([span.name for span in spans]))
+        wanted, at = is_wanted.filter(is_of), is_of.arg_true()
+        for found in evaluated(known, some, wanted, spans, contract.entity, contract.plausible):
+            yield self._unknown[found.name].new_from_index(0, rows.height).scatter(at, found)
 
     def broken(self, rows: pl.DataFrame, told: Told) -> pl.DataFrame:
         """The alerts of readings with their windows and scores."""

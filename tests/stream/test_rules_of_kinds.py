@@ -75,7 +75,7 @@ def plainly(contract: Contract, silver: Sequence[dict[str, Any]], batch_of: dict
             ]
             own = Reading(row["measured_at"], row[span.column])
             value, is_beyond = plain(span, own, known, contract.plausible[span.column]), COMPARE[rule.comparison]
-            if value is None or not is_beyond(value, rule.threshold):
+            if value is None or own.value is None or not is_beyond(value, rule.threshold):
                 continue
             if not (isinstance(span, Forecast) and is_beyond(own.value, rule.threshold)):
                 found[row["patient_id"], row["measured_at"], rule.id].add(value)
