@@ -123,18 +123,20 @@ class StreamStore:
         """Sequence numbers of the hub that the stream is read from now, as offsets."""
         return {HubPartition(self.log.epoch, number): last for number, last in partitions.items()}
 
-    def remembered(self) -> "Remembered":
-        """What a session must know of what the tables hold, as far as silver has come by the log that was read last."""
-        reached = self.offsets("silver")
-        known = Known(
-            self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"), ~is_beyond(reached)
-        )
+    def remembered(self, reach: timedelta = timedelta(0)) -> "Remembered":
+        """What a session must know of what the tables hold, as far as silver has come by the log that was read last.
+
+        Args:
+            reach: how far back from a reading its windows are likely to look.
+        """
+        reached, newest = self.offsets("silver"), self.silver.newest("measured_at")
+        known = Known(self.contract, self.silver.scan, self.alerts.scan, newest, ~is_beyond(reached), reach)
         return Remembered(known, reached, self.log.replacements)
 
-    def refreshed(self, before: "Remembered") -> "Remembered":
+    def refreshed(self, before: "Remembered", reach: timedelta = timedelta(0)) -> "Remembered":
         """The same with what another session has committed since; read anew where rows were replaced."""
         if self.log.replacements != before.replacements:
-            return self.remembered()
+            return self.remembered(reach)
         reached = self.offsets("silver")
         if reached != before.reached:
             is_new = between(before.reached, reached)

@@ -132,7 +132,9 @@ def test_what_a_rule_compares_never_changes() -> None:
     other_stream = rule_row("glucose_low", 80.0, 3, stream="vitals")
     unknown_column = rule_row("colour_low", 80.0, 4, column="colour")
     a_key = rule_row("patient_low", 80.0, 4, column="patient_id")
-    assert RuleVersions(CONTRACT, BY_PATIENT, frame_of([other_column, other_stream, unknown_column, a_key])).is_empty
+    other_side = rule_row("often_low", 70.0, 1, column="glucose_low_3_of_4", comparison="above")
+    refused = [other_column, other_stream, unknown_column, a_key, other_side]
+    assert RuleVersions(CONTRACT, BY_PATIENT, frame_of(refused)).is_empty
     mine = [rule_row("mine", 1.0, 5), rule_row("mine", 2.0, 6, comparison="below", known_at=NOON)]
     versions = RuleVersions(CONTRACT, BY_PATIENT, frame_of(mine))
     assert versions.rules[len(CONTRACT.all_rules) :] == [
