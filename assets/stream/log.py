@@ -26,9 +26,13 @@ from resources.lake import Lake, LakeTable
 OFFSET, EXPIRED = "", "expired/"
 PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "others_to/"
 """Marks of alerts; `assets.stream.waiting` says what they mean."""
-ACTIONS = "actions/"
-"""How far what people did to alarms is folded, by partition of its hub."""
-KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
+ACTIONS, SILENT = "actions/", "silent/"
+"""Marks of alarms: how far what people did is folded, by partition of its hub, and the last silence that was raised."""
+KINDS = {
+    "bronze": (OFFSET, EXPIRED),
+    "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO),
+    "alarms": (OFFSET, SILENT),
+}
 """The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
 COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (

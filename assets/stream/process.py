@@ -231,6 +231,7 @@ class Processor:
         self, first: pl.DataFrame, conflicting: pl.DataFrame, context: pl.DataFrame
     ) -> tuple[Judgement, Judgement | None]:
         """Which rules readings that stand break, and which of those that contradict one are urgent."""
+        self._alerting.begin()
         if not self._contract.rules:
             return self._alerting.judge(first, self._alerting.told(first)), None
         accepted = self._alerting.judged(first, context, self.known.context_of)

@@ -55,6 +55,8 @@ OPEN_S, HAND_OVER_S = 15.0, 8.0
 """How long a successor waits for its connections, and a session whose connections were taken for its successor."""
 THEFTS_APART_S = 60.0
 """A session whose connections are taken again and again by another one, and no successor, ends."""
+QUIET_S = 1.0
+"""After so long without an event a partition counts as quiet, and its deadlines pass by the clock."""
 ALARMS_WAIT_US = 1_000_000
 """How much later than its instant a deadline is passed: what the hub took before may still be on its way."""
 MAINTAIN_EVERY_S = 120.0
@@ -217,6 +219,7 @@ class Session:
         self._actions = Actions(contract, lake)
         self._is_commit_wanted = False
         self._ticked_at = -math.inf
+        self._heard_at: dict[int, float] = {}
         self._totals = Totals()
         self._committed_at = self._maintained_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
@@ -358,9 +361,7 @@ class Session:
         """The open alarms, and what is to be published of them and folded into them."""
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
-            self._actions.begin(self.store.log)
-            # Only now: what is folded already must be known.
-            stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
+            stack.enter_context(self._actions.looked_for(self.store.log, self._observer.reference_failed))
         return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
@@ -455,7 +456,7 @@ class Session:
                 idle_since = time.monotonic()
                 pipeline.add(self._micro_batch(pulled, now))
             is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
-            self._fold_when_due(pipeline, now, is_at_end=is_at_end)
+            self._fold_when_due(pipeline, now, [each.partition for each in pulled])
             self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
             self._maintain_when_due(pipeline, now.date())
             elapsed = time.monotonic() - started
@@ -464,28 +465,39 @@ class Session:
             if pipeline.failure is not None and not was_failing:
                 break
             if is_at_end and self._is_done(idle_since, silence, can_send=pipeline.failure is None):
-                self._tick(pipeline, self._now())
+                self._tick(pipeline, self._now(), self._ahead())
                 break
             receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
         return False
 
-    def _fold_when_due(self, pipeline: Pipeline, now: datetime, *, is_at_end: bool) -> None:
-        """Hands on what people did, and deadlines that pass while the hub has nothing more."""
+    def _fold_when_due(self, pipeline: Pipeline, now: datetime, pulled: Sequence[int]) -> None:
+        """Hands on what people did, and deadlines that pass in partitions that have nothing more."""
+        self._heard_at |= dict.fromkeys(pulled, time.monotonic())
         if pipeline.failure is not None or self._alarm_outlet is None:
             return
         at = _epoch_us(max(now, self._last_pulled_at))
         for learned in self._actions.take():
             pipeline.fold(partial(_act, learned, at))
-            self._is_commit_wanted = True
-        deadline = pipeline.next_deadline
-        is_due = deadline is not None and deadline <= at - ALARMS_WAIT_US
-        if is_at_end and is_due and time.monotonic() - self._ticked_at > 1.0:
+            self._is_commit_wanted |= bool(learned.actions)
+        deadline, since = pipeline.next_deadline, time.monotonic() - QUIET_S
+        if deadline is not None and deadline <= _epoch_us(now) - ALARMS_WAIT_US and self._ticked_at < since:
             self._ticked_at = time.monotonic()
-            self._tick(pipeline, now)
+            # What a busy partition brings passes its deadlines.
+            busy = {partition for partition, heard_at in self._heard_at.items() if heard_at > since}
+            self._tick(pipeline, now, busy | self._ahead())
 
-    def _tick(self, pipeline: Pipeline, now: datetime) -> None:
+    def _ahead(self) -> set[int]:
+        """The partitions that are known to hold more than was pulled: their deadlines wait for it."""
+        return {
+            partition
+            for partition, tail in self._tails.items()
+            if tail.first <= tail.last and self._pulled.get(partition, -1) < tail.last
+        }
+
+    def _tick(self, pipeline: Pipeline, now: datetime, busy: set[int]) -> None:
         if pipeline.failure is None and self._alarm_outlet is not None:
-            pipeline.fold(partial(_tick, _epoch_us(max(now, self._last_pulled_at)) - ALARMS_WAIT_US))
+            of_hub = frozenset((self.store.log.epoch, partition) for partition in busy)
+            pipeline.fold(partial(_tick, _epoch_us(now) - ALARMS_WAIT_US, of_hub))
 
     def _is_succeeded(self) -> bool:
         """Whether the session that took the hub's links is ready; it holds its lock when all of them are open."""
@@ -614,6 +626,8 @@ class Session:
     def _withheld(self) -> str | None:
         if self._outlet.failure is not None:
             return str(self._outlet.failure)
+        if self._alarm_outlet is not None and self._alarm_outlet.waits:
+            return str(self._alarm_outlet.failure or "What happened to alarms is still being sent.")
         return "Alerts of an outage are still being sent." if self.store.waiting else None
 
     def _is_done(self, idle_since: float, silence: "_Silence", *, can_send: bool) -> bool:
@@ -637,11 +651,11 @@ class Session:
 
 
 def _act(learned: Learned, now: int, alarming: Alarming) -> Folded:
-    return alarming.act(learned.actions, now, learned.reached)
+    return alarming.act(learned.actions, now, learned.reached, learned.before)
 
 
-def _tick(until: int, alarming: Alarming) -> Folded:
-    return alarming.tick(until)
+def _tick(until: int, busy: frozenset[tuple[int, int]], alarming: Alarming) -> Folded:
+    return alarming.tick(until, busy)
 
 
 def _epoch_us(instant: datetime) -> int:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import NEVER, Episodes, Place, Seen
+from assets.alarms.episodes import ANY, NEVER, Episodes, Place, Seen
+from assets.alarms.tables import WATCHED_FOR
 from assets.day import slot
-from assets.stream.alarming import NO_ROWS, Alarming, Folded
+from assets.stream.alarming import NO_ROWS, Alarming, Folded, measurements
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Alarms, Contract, Output
@@ -27,6 +28,7 @@ from assets.stream.log import (
     EXPIRED,
     FOLDS,
     REPLAY,
+    SILENT,
     SNAPSHOT,
     TOLD,
     HubPartition,
@@ -199,12 +201,18 @@ class StreamStore:
         rows = pl.concat([each.rows for each in new]) if new else NO_ROWS
         snapshots = [each.snapshot for each in new if each.snapshot is not None]
         actions = {at: last for each in new for at, last in each.actions.items()}
+        silent = {at: last for each in new for at, last in each.silent.items()}
+        for each in new:
+            # What the reader of actions knows of this log; whoever reads it anew does not ask for it.
+            known = log.numbered(ACTIONS, dict(each.actions_before))
+            log.note("alarms", {app_id: last for app_id, last in known.items() if app_id not in log.of("alarms")})
         if rows.is_empty() and not snapshots and not actions:
             return
         steps = {FOLDS: max(stored, *(each.fold for each in new))}
         steps |= {SNAPSHOT: snapshots[-1]} if snapshots else {}
         steps |= {TOLD: max(log.step(TOLD), min(delivery().told, steps[FOLDS]))}
         marks = {log.id(name): step for name, step in steps.items()} | log.numbered(ACTIONS, actions)
+        marks |= log.reaching("alarms", silent, SILENT)
         marks |= log.reaching("alarms", reached) | log.next_commit("alarms")
         self.alarms.append(_newest_updates(rows), transactions=marks, expected=log.of("alarms"))
         log.note("alarms", marks)
@@ -237,32 +245,39 @@ class StreamStore:
         newest = self.silver.newest("received_at")
         if newest is None:
             return
-        received = pl.col("received_at")
-        contract, longest = self.contract, alarms.max_age
-        if alarms.silence is not None:
-            longest = max(longest, timedelta(minutes=alarms.silence.threshold))
-        is_fresh = received - pl.col("measured_at") <= alarms.max_age
+        contract, received = self.contract, pl.col("received_at")
+        alerting = Alerting(contract, references)
+        limits = alerting.limits
+        longest = max((each.after for each in limits.silences if each is not None), default=0)
+        reach = min(timedelta(microseconds=longest), WATCHED_FOR) + SEEN_BEFORE
+        max_age = timedelta(microseconds=int(limits.max_ages.max())) if contract.rules else alarms.max_age
+        is_fresh = received - pl.col("measured_at") <= max_age
         order = ["received_at", "partition", "sequence_number", "event_index"]
         place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
         fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
         of_place = zip(Place._fields, fresh, place, strict=True)
+        time, measured = pl.min_horizontal("measured_at", "received_at"), measurements(contract)
+        has_value = {ANY: is_fresh} | {name: is_fresh & pl.col(name).is_not_null() for name in measured}
         seen = (
             self.silver.scan()
-            .filter(received > newest - longest - SEEN_BEFORE, ~is_beyond(self.offsets("silver")))
+            .filter(received > newest - reach, ~is_beyond(self.offsets("silver")))
             .group_by(contract.entity)
             .agg(
-                pl.min_horizontal("measured_at", "received_at").filter(is_fresh).max().to_physical().alias("newest"),
                 pl.coalesce(received.filter(is_fresh).max(), received.min()),
                 *(pl.coalesce(last, each.first()).alias(name) for name, last, each in of_place),
+                *(time.filter(has).max().to_physical().alias(f"newest of {name}") for name, has in has_value.items()),
             )
             .collect()
         )
-        held = Alerting(contract, references).silences(
-            seen.with_columns(measured_at="received_at", pulled_at="received_at")
-        )
-        rows = seen.with_columns(pl.col("received_at").to_physical()).iter_rows()
-        for (entity, newest_at, received_at, *numbers), silence in zip(rows, held, strict=True):
-            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers), silence)
+        held = alerting.silences(seen.with_columns(measured_at="received_at", pulled_at="received_at"))
+        told = self.log.marks("alarms", SILENT)
+        rows = seen.with_columns(received.to_physical()).iter_rows()
+        for (entity, received_at, *numbers), silence in zip(rows, held, strict=True):
+            at, times = Place(*numbers[: len(Place._fields)]), numbers[len(Place._fields) :]
+            until = told.get(HubPartition(at.hub_epoch, at.partition), NEVER)
+            is_told = silence is not None and received_at + silence.after <= until
+            known = {name: each for name, each in zip(has_value, times, strict=True) if each is not None}
+            yield Seen(entity, known, received_at, at, silence, is_told)
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
