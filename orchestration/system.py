@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from assets.adverse_events import assets as adverse_events
 from assets.archived import RETENTION
+from assets.clinical.assets import clinical_tables
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
@@ -121,7 +122,7 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION]
+    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION, *clinical_tables()]
 
 
 def views() -> list[View]:
