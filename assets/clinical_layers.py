@@ -74,7 +74,8 @@ class Silver:
 
     def is_due(self) -> bool:
         """Whether bronze, or the table beside it, has rows that silver does not know."""
-        return any(newest(table) > self._marks().get(mark, 0) for mark, table in self._sources())
+        known = self._marks()
+        return any(newest(table) > known.get(mark, 0) for mark, table in self._sources())
 
     def refresh(self) -> Refreshed:
         """Brings silver and quarantine up to date.
@@ -85,15 +86,14 @@ class Silver:
         self._silver.ensure()
         self.lake.table(self.batch.quarantine).ensure()
         known, reached = self._marks(), {mark: newest(table) for mark, table in self._sources()}
-        dates = changed(self._bronze, "load_date", known.get(self._mark(self._bronze), 0))
+        since = known.get(mark_of(self._bronze), 0)
         self._revision = max(newest(self._silver), known.get(REVISION, 0))
         touched, done = set[date](), Refreshed()
-        for day in sorted(dates):
-            done = self._load_date(day, touched, done)
+        for day in sorted(changed(self._bronze, "load_date", since)):
+            done = self._load_date(day, since, touched, done)
         if self.batch.enrich:
             # Each date once more: by now all rows are there from which its columns follow.
-            touched |= self._dependent(touched, known)
-            self._write_dates(touched, None)
+            touched |= self._write_dates(self._dependent(touched, known), None)
         self.on_step("marks")
         marks = {**reached, REVISION: self._revision}
         if {name: value for name, value in marks.items() if name != REVISION} != {
@@ -105,28 +105,31 @@ class Silver:
             self._silver.maintain(None)
         return Refreshed(done.read, done.quarantined, done.good, len(touched), self._silver.count())
 
-    def _load_date(self, day: date, touched: set[date], done: Refreshed) -> Refreshed:
-        """Reads the rows of a load date: bad ones replace the date's quarantine, good ones go into silver."""
-        bad = list[pl.DataFrame]()
+    def _load_date(self, day: date, since: int, touched: set[date], done: Refreshed) -> Refreshed:
+        """Reads what is new of a load date: bad rows go to its quarantine, good ones into silver."""
+        bad, loads = list[pl.DataFrame](), set[int]()
         read = good_rows = 0
-        for rows in self._pieces(day):
+        for rows in self._pieces(day, since):
+            loads |= set(rows["load_number"])
             parsed = self.batch.read(rows)
             is_bad = parsed["reason"].is_not_null()
             bad.append(self._quarantine(rows.filter(is_bad), parsed["reason"].filter(is_bad)))
             good = self._columns(parsed.filter(~is_bad))
             read, good_rows = read + rows.height, good_rows + good.height
             if good.height:
-                touched |= self._merge(good)
+                touched.update(self._merge(good))
         found = pl.concat(bad) if bad else pl.DataFrame(schema=self.batch.quarantine.schema)
         quarantine = self.lake.table(self.batch.quarantine)
-        if found.height or day in quarantine.dates("load_date"):
+        stored = quarantine.scan().filter(pl.col("load_date") == day).collect()
+        others = stored.filter(~pl.col("load_number").is_in(sorted(loads)))
+        if found.height or others.height != stored.height:
             self.on_step("quarantine")
-            quarantine.replace([found], f"load_date = '{day}'")
+            quarantine.replace([others, found], f"load_date = '{day}'")
         return Refreshed(done.read + read, done.quarantined + found.height, done.good + good_rows)
 
-    def _pieces(self, day: date) -> Iterator[pl.DataFrame]:
-        """The rows of a load date, some loads at a time."""
-        rows = self._bronze.scan().filter(pl.col("load_date") == day)
+    def _pieces(self, day: date, since: int) -> Iterator[pl.DataFrame]:
+        """The rows of a load date with a greater revision, some loads at a time."""
+        rows = self._bronze.scan().filter(pl.col("load_date") == day, pl.col(REVISION) > since)
         counts = rows.group_by("load_number").len().sort("load_number").collect(engine="streaming")
         group = (pl.col("len").cum_sum() - pl.col("len")) // MAX_ROWS
         bounds = counts.group_by(group.alias("group"), maintain_order=True).agg(
@@ -161,8 +164,7 @@ class Silver:
             return set()
         days = set(good["event_date"])
         if self.batch.date_is_of_key:
-            self._write_dates(days, good)
-            return days
+            return self._write_dates(days, good)
         # A row may have had another date before, where it must not stay.
         keys = good.select(self.batch.key).unique()
         old = self._silver.scan().select(*self.batch.key, "event_date")
@@ -170,12 +172,16 @@ class Silver:
         self._replace(days, latest(pl.concat([self._of(days), good]), self.batch.key))
         return days
 
-    def _write_dates(self, days: Collection[date], good: pl.DataFrame | None) -> None:
-        """Writes dates again, with rows that are new, and with what follows from rows around them."""
-        enrich, beside = self.batch.enrich, None
+    def _write_dates(self, days: Collection[date], good: pl.DataFrame | None) -> set[date]:
+        """Writes dates again, with rows that are new, and with what follows from rows around them.
+
+        Returns:
+            The dates that have other rows now. The others were not written.
+        """
+        enrich, written = self.batch.enrich, set[date]()
         for span in spans(days):
             first = span[0] - (enrich.days - 1) * _ONE_DAY if enrich else span[0]
-            rows = self._between(first, span[-1])
+            stored = rows = self._between(first, span[-1])
             if good is not None:
                 rows = pl.concat([rows, good.filter(pl.col("event_date").is_in(span))])
             rows = latest(rows, self.batch.key)
@@ -185,7 +191,11 @@ class Silver:
                 rows = enrich.add(rows.drop(enrich.columns), beside).select(self.batch.silver.schema.names())
                 if rows.height != before:
                     raise AssertionError(f"{self.batch.name}: enrichment made {rows.height} rows of {before}")
-            self._replace(span, rows.filter(pl.col("event_date").is_in(span)))
+            differing = [day for day in span if not _same(stored, rows, day)]
+            if differing:
+                self._replace(differing, rows.filter(pl.col("event_date").is_in(differing)))
+            written |= {*differing}
+        return written
 
     def _replace(self, days: Collection[date] | None, rows: pl.DataFrame) -> None:
         """Replaces rows, of some dates or all, in one commit with a revision of its own.
@@ -204,7 +214,7 @@ class Silver:
             return set()
         dates = set(self._silver.dates("event_date"))
         beside = self.lake.table(self.beside.silver)
-        told = changed(beside, "event_date", known.get(self._mark(beside), 0))
+        told = changed(beside, "event_date", known.get(mark_of(beside), 0))
         wanted = {day + after * _ONE_DAY for day in told for after in range(enrich.beside_days)}
         wanted |= {day + after * _ONE_DAY for day in touched for after in range(enrich.days)}
         return (wanted | touched) & dates
@@ -223,10 +233,7 @@ class Silver:
 
     def _sources(self) -> list[tuple[str, LakeTable]]:
         tables = [self._bronze, *([self.lake.table(self.beside.silver)] if self.beside else [])]
-        return [(self._mark(table), table) for table in tables if table.exists()]
-
-    def _mark(self, table: LakeTable) -> str:
-        return mark_of(table)
+        return [(mark_of(table), table) for table in tables if table.exists()]
 
     def _marks(self) -> dict[str, int]:
         return self._silver.transactions([REVISION, *(mark for mark, _ in self._sources())])
@@ -354,6 +361,13 @@ def spans(days: Collection[date]) -> Iterator[list[date]]:
         group.append(day)
     if group:
         yield group
+
+
+def _same(stored: pl.DataFrame, made: pl.DataFrame, day: date) -> bool:
+    """Whether the rows of a date are those that are stored; both have one order of keys."""
+    of_day = pl.col("event_date") == day
+    before, now = (frame.filter(of_day).drop(REVISION) for frame in (stored, made))
+    return before.height == now.height and before.sort(pl.all()).equals(now.sort(pl.all()))
 
 
 def _of_dates(days: Collection[date]) -> str:

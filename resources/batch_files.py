@@ -9,6 +9,8 @@ On a disk a file counts as changed when its inode did, so that one that was move
 
 import hashlib
 import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -79,6 +81,7 @@ class FolderSource:
     ) -> None:
         self._name, self._url, self._setting, self._options = name, url, setting, dict(options or {})
         self._copies, self._piece_files = copies, piece_files
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
     def pull(self, since: bytes | None) -> Iterator[Pulled]:
         """See `BatchSource.pull`. A file that cannot be read is a row that says why; it stops no other."""
@@ -190,11 +193,15 @@ def _read(store: Any, path: str) -> tuple[str, bytes]:
 
 def _dicom(header: bytes) -> dict[str, Any]:
     """Some fields of a DICOM header; one that cannot be parsed is a problem of the file alone."""
-    try:
-        found = pydicom.dcmread(io.BytesIO(header), stop_before_pixels=True, specific_tags=[*DICOM_FIELDS.values()])
-        return {column: _plain(found.get(field)) for column, field in DICOM_FIELDS.items()}
-    except (InvalidDicomError, ValueError, TypeError, AttributeError, KeyError, EOFError, OSError, NotImplementedError):
-        return {"problem": "damaged DICOM header"}
+    with warnings.catch_warnings():
+        # It warns of much that scanners write; its texts may hold values.
+        warnings.simplefilter("ignore")
+        try:
+            read = pydicom.dcmread(io.BytesIO(header), stop_before_pixels=True, specific_tags=[*DICOM_FIELDS.values()])
+            found = {column: _plain(read.get(field)) for column, field in DICOM_FIELDS.items()}
+        except (InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError):
+            found = {}
+    return found if any(found.values()) else {"problem": "damaged DICOM header"}
 
 
 def _plain(value: Any) -> Any:

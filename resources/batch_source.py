@@ -164,7 +164,7 @@ def _utc(value: datetime) -> datetime:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str, decimal_format="number").decode()
+    return msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def digest(values: Iterable[Any]) -> str:

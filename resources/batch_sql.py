@@ -30,7 +30,7 @@ CONNECT_S, ANSWER_S = 15, 300
 TIMEOUTS: dict[str, Mapping[str, Any]] = {
     "sqlite": {"timeout": CONNECT_S},
     "pymysql": {"connect_timeout": CONNECT_S, "read_timeout": ANSWER_S, "write_timeout": CONNECT_S},
-    "mssqlpython": {"timeout": ANSWER_S, "login_timeout": CONNECT_S},
+    "pymssql": {"timeout": ANSWER_S, "login_timeout": CONNECT_S},
 }
 
 
@@ -92,13 +92,21 @@ class SqlSource:
                 url = sa.URL.create("sqlite", database=f"file:{quote(url.database)}", query=query)
             driver = "sqlite" if url.get_backend_name() == "sqlite" else url.get_driver_name()
             return sa.create_engine(url, poolclass=sa.NullPool, connect_args=dict(TIMEOUTS.get(driver, {})))
-        except (SQLAlchemyError, NoSuchModuleError, ImportError, ValueError) as error:
+        except ImportError as error:
+            raise BatchSourceError(
+                self._name,
+                "opening the database",
+                f"its driver is not installed ({error})",
+                f"Name one that is in {self._setting}: pymysql for MySQL, pymssql for SQL Server and Azure SQL; or "
+                "install it into .venv.",
+            ) from None
+        except (SQLAlchemyError, NoSuchModuleError, ValueError) as error:
             raise BatchSourceError(
                 self._name,
                 "opening the database",
                 f"{type(error).__name__}: the URL cannot be used",
                 f"Set {self._setting} to a URL of SQLAlchemy, such as sqlite:////folder/ehr.sqlite, "
-                "mysql+pymysql://USER:PASSWORD@HOST/DATABASE or mssql+mssqlpython://USER:PASSWORD@HOST/DATABASE.",
+                "mysql+pymysql://USER:PASSWORD@HOST/DATABASE or mssql+pymssql://USER:PASSWORD@HOST/DATABASE.",
             ) from None
 
     def _statement(self, start: Any, engine: sa.Engine) -> sa.Select[Any]:

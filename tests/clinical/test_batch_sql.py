@@ -68,7 +68,7 @@ def test_a_table_that_is_not_there_is_named_without_the_password(server):
     server.database.execute("DROP TABLE dbo.EHR")
     with pytest.raises(BatchSourceError) as failed:
         pull(source(server.url))
-    assert "table EHR of mssql+mssqlpython://sa:***@127.0.0.1" in str(failed.value)
+    assert "table EHR of mssql+pymssql://sa:***@127.0.0.1" in str(failed.value)
     assert "secret-word" not in str(failed.value)
 
 
@@ -81,7 +81,12 @@ def test_a_server_that_is_silent_ends_the_wait(monkeypatch):
     assert "secret-word" not in str(failed.value)
 
 
-@pytest.mark.parametrize("url", ["no url", "oracle://x/y", "mssql+nodriver://x/y"])
+def test_a_driver_that_is_not_there_is_named():
+    with pytest.raises(BatchSourceError, match=r"driver is not installed .*oracledb.*pymssql for SQL Server"):
+        pull(source("oracle://x/y"))
+
+
+@pytest.mark.parametrize("url", ["no url", "mssql+nodriver://x/y"])
 def test_a_url_that_is_none_is_named(url):
     with pytest.raises(BatchSourceError, match="Set PULSELAKE_EHR_URL to a URL of SQLAlchemy"):
         pull(source(url))

@@ -71,9 +71,7 @@ class TdsServer:
 
     @property
     def url(self) -> str:
-        return (
-            f"mssql+mssqlpython://sa:secret-word@127.0.0.1:{self.port}/hospital?Encrypt=no&TrustServerCertificate=yes"
-        )
+        return f"mssql+pymssql://sa:secret-word@127.0.0.1:{self.port}/hospital?tds_version=7.4&encryption=off"
 
     def __enter__(self) -> Self:
         self._thread.start()
