@@ -71,10 +71,17 @@ def clinical_schedule() -> dg.ScheduleDefinition:
         description="Starts a run for each clinical source that is set, or that `pulselake hospital` made.",
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        settings, today = Settings(), datetime.now(UTC).date().isoformat()
+        settings, tick = Settings(), context.scheduled_execution_time
+        today = datetime.now(UTC).date().isoformat()
         sources = [each for each in SOURCES if is_set_up(settings, each.setting)]
         for each in sources:
-            yield dg.RunRequest(partition_key=today, asset_selection=keys_of(each), tags={SOURCE_TAG: each.name})
+            # Of one tick each source is loaded once, however often the tick is evaluated.
+            yield dg.RunRequest(
+                run_key=f"{each.name} {tick:%Y-%m-%dT%H:%M}",
+                partition_key=today,
+                asset_selection=keys_of(each),
+                tags={SOURCE_TAG: each.name},
+            )
         if not sources:
             yield dg.SkipReason(
                 "No clinical source is set. Set PULSELAKE_EHR_URL and the others, or run `pulselake hospital`."

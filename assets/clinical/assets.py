@@ -200,13 +200,18 @@ def repeated_keys(lake: Lake, batch: Batch) -> int:
 def _gold(derived: Derived) -> dg.AssetsDefinition:
     key = table_key(derived.table.name)
 
-    @dg.asset(
-        key=key,
-        deps=[table_key(each.silver.name) for each in derived.sources],
-        description=derived.table.description,
-        group_name=GROUP,
-        kinds={"deltalake", "polars", "gold"},
-        tags=_tags(derived.phi),
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[table_key(each.silver.name) for each in derived.sources],
+                description=derived.table.description,
+                group_name=GROUP,
+                kinds={"deltalake", "polars", "gold"},
+                tags=_tags(derived.phi),
+            )
+        ],
         partitions_def=EVENT_DATES if derived.is_by_date else None,
         backfill_policy=dg.BackfillPolicy.single_run() if derived.is_by_date else None,
         pool=key.to_python_identifier(),

@@ -20,8 +20,6 @@ from tests.orchestration.site import Site, today
 
 pytestmark = pytest.mark.service
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def hospital(offline: Site) -> Iterator[Path]:
@@ -140,7 +138,8 @@ def test_the_schedule_starts_a_run_for_each_source_that_is_set_up(offline):
     schedule = defs.get_repository_def().get_schedule_def("clinical_schedule")
 
     def evaluate():
-        with dg.build_schedule_context(instance=offline.instance) as context:
+        now = datetime.now(UTC)
+        with dg.build_schedule_context(instance=offline.instance, scheduled_execution_time=now) as context:
             return schedule.evaluate_tick(context)
 
     assert "pulselake hospital" in evaluate().skip_message
