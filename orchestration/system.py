@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from assets.adverse_events import assets as adverse_events
 from assets.archived import RETENTION
 from assets.clinical.assets import clinical_tables
+from assets.clinical.sources import LOADS
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
@@ -129,7 +130,7 @@ def views() -> list[View]:
     """A view for each layer over the tables of all streams, those that streams declare, and reference data of now."""
     of_streams = [view for each in STREAMS for view in each.views]
     of_reference = [*(each.current for each in REFERENCES), CURRENT_RULES]
-    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_reference]
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_reference, LOADS]
 
 
 def open_lake(settings: Settings) -> Lake:

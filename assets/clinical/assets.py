@@ -44,8 +44,8 @@ def source_key(batch: Batch) -> dg.AssetKey:
 
 
 def clinical_tables() -> list[Table]:
-    """All tables of the clinical sources, but for those that hold cursors."""
-    of_sources = [table for each in SOURCES for table in (each.bronze, each.silver, each.quarantine)]
+    """All tables of the clinical sources."""
+    of_sources = [table for each in SOURCES for table in (each.bronze, each.silver, each.quarantine, each.state)]
     return [*of_sources, QUARANTINED_LOADS, *(each.table for each in GOLD)]
 
 
@@ -56,6 +56,14 @@ def clinical_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
         *(_bronze(each) for each in SOURCES),
         *(_silver(each) for each in SOURCES),
         *(_gold(each) for each in GOLD),
+        dg.AssetSpec(
+            table_key(QUARANTINED_LOADS.name),
+            deps=[landing_key(each) for each in SOURCES],
+            description=QUARANTINED_LOADS.description,
+            group_name=GROUP,
+            kinds={"deltalake", "quarantine"},
+            tags=_tags(True),
+        ),
     ]
 
 

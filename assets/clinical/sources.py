@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from assets.clinical import gold, silver, tables
-from assets.clinical.contract import Batch, Enrichment
+from assets.clinical.contract import QUARANTINED_LOADS, Batch, Enrichment
 from resources.batch_source import Documents, Items, RestPath, SqlTable
-from resources.table import Table
+from resources.table import Table, View
 
 TEXT, WHOLE, NUMBER, FLAG = pl.String(), pl.Int64(), pl.Float64(), pl.Boolean()
 
@@ -168,4 +168,36 @@ GOLD = (
     Derived(tables.TRIAL_SUMMARY, (TRIALS, TRIAL_LOGS), gold.trial_summary, phi=False),
     Derived(tables.DOCUMENT_INDEX, (DOCUMENTS,), gold.document_index),
     Derived(tables.DEVICE_PERFORMANCE, (DEVICE_EVENTS, TELEMETRY), gold.device_performance, phi=False),
+)
+
+
+def _loads_of(batch: Batch) -> str:
+    """The loads of a source that bronze has. One that was killed is followed by none."""
+    state, quarantine = batch.state.sql_name, batch.quarantine.sql_name
+    return f"""
+        SELECT
+            '{batch.name}' AS source, load_id, load_date, loaded_at, landed_as, "rows" AS row_count,
+            coalesce(quarantined, 0) AS quarantined_count, reasons, false AS is_rejected
+        FROM {state} AS loads
+        LEFT JOIN (
+            SELECT load_number, count(*) AS quarantined, string_agg(DISTINCT reason, '; ' ORDER BY reason) AS reasons
+            FROM {quarantine} GROUP BY load_number
+        ) AS bad ON bad.load_number = loads.run_number
+        WHERE load_id IS NOT NULL AND (
+            run_number IN (SELECT follows FROM {state}) OR run_number = (SELECT max(run_number) FROM {state})
+        )
+    """
+
+
+LOADS = View(
+    "audit/clinical_loads",
+    "A load of a clinical source: what was landed, how many of its rows are quarantined and why, and whether it was "
+    "rejected as a whole. The newest load of a source may still be on its way into bronze.",
+    [*(table for each in SOURCES for table in (each.state, each.quarantine)), QUARANTINED_LOADS],
+    " UNION ALL ".join(map(_loads_of, SOURCES))
+    + f"""
+        UNION ALL
+        SELECT source, load_id, load_date, loaded_at, landed_as, "rows", "rows", reason, true
+        FROM {QUARANTINED_LOADS.sql_name}
+    """,
 )

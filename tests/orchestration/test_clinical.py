@@ -18,6 +18,7 @@ from resources.batch_sources import EHR_FILE
 from resources.settings import Settings
 from tests.orchestration.site import Site, today
 
+ASSETS = [key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()]
 pytestmark = pytest.mark.service
 
 
@@ -77,6 +78,11 @@ def test_a_hospital_goes_through_all_layers(offline, hospital):
     joined = rows(offline, "silver/ehr")
     assert not joined.select("patient_id", "measured_at").is_duplicated().any()
     assert joined["telemetry_at"].drop_nulls().len() > joined.height / 2
+    reports = [name for name in ASSETS if name.startswith("gold/report_clinical_")]
+    assert offline.run("reports", only=reports).success
+    assert all(rows(offline, name).height for name in reports)
+    loads = rows(offline, "gold/report_clinical_loads")
+    assert loads.filter(source="ehr")["row_count"].sum() == in_ehr
     # What one run says to Dagster is counts and names of columns.
     events = "".join(
         event.to_json() if hasattr(event, "to_json") else str(event) for event in results["ehr"].all_events
@@ -135,11 +141,14 @@ def test_a_new_column_is_reported_by_a_check_and_kept(offline, hospital):
 
 
 def test_the_schedule_starts_a_run_for_each_source_that_is_set_up(offline):
-    schedule = defs.get_repository_def().get_schedule_def("clinical_schedule")
+    repository = defs.get_repository_def()
+    schedule = repository.get_schedule_def("clinical_schedule")
 
     def evaluate():
         now = datetime.now(UTC)
-        with dg.build_schedule_context(instance=offline.instance, scheduled_execution_time=now) as context:
+        with dg.build_schedule_context(
+            instance=offline.instance, scheduled_execution_time=now, repository_def=repository
+        ) as context:
             return schedule.evaluate_tick(context)
 
     assert "pulselake hospital" in evaluate().skip_message
