@@ -167,8 +167,9 @@ class Silver:
             return self._write_dates(days, good)
         # A row may have had another date before, where it must not stay.
         keys = good.select(self.batch.key).unique()
-        old = self._silver.scan().select(*self.batch.key, "event_date")
-        days |= set(old.join(keys.lazy(), on=self.batch.key, how="semi").collect(engine="streaming")["event_date"])
+        stored = self._silver.scan().select(*self.batch.key, "event_date")
+        before = stored.join(keys.lazy(), on=self.batch.key, how="semi").collect(engine="streaming")
+        days |= set(before["event_date"])
         self._replace(days, latest(pl.concat([self._of(days), good]), self.batch.key))
         return days
 

@@ -10,10 +10,11 @@ At the start bronze's log says which run it holds; that run's row of the state h
 before its commit to bronze left a file and a row of the state that nothing refers to, and its rows are pulled again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import NamedTuple
 from uuid import uuid4
 
 import polars as pl
@@ -62,6 +63,19 @@ class Loaded:
     undeclared: tuple[str, ...] = ()
 
 
+class _Announced(NamedTuple):
+    """A row of the state."""
+
+    run_number: int
+    follows: int | None
+    load_id: str | None
+    landed_as: str | None
+    rows: int
+    cursor: bytes | None
+    loaded_at: datetime
+    load_date: date
+
+
 @dataclass
 class Loader:
     """Loads one source, for one process at a time; a second one is refused by Delta.
@@ -106,16 +120,16 @@ class Loader:
             LandingError: one cannot be read.
         """
         run = self._run()
-        announced = [row for row in self._chain(run) if row["load_date"] == day and row["landed_as"]]
+        announced = [row for row in self._chain(run) if row.load_date == day and row.landed_as]
         if not announced or run is None:
             return self._with_undeclared(Loaded())
         undeclared = self._undeclared()
-        made = list[tuple[Mapping[str, object], Conformed]]()
+        made = list[tuple[_Announced, Conformed]]()
         for row in announced:
-            conformed = conform(self.batch, self._landing.read(row["landed_as"]), undeclared)
+            conformed = conform(self.batch, self._landing.read(row.landed_as or ""), undeclared)
             if conformed.wrong:
-                raise LoadError(self._refusal(conformed, row["landed_as"], "bronze keeps the rows of this date"))
-            undeclared |= conformed.added
+                raise LoadError(self._refusal(conformed, row.landed_as or "", "bronze keeps the rows of this date"))
+            undeclared.update(conformed.added)
             made.append((row, conformed))
         number = self._next_number()
         table = bronze_table(self.batch, undeclared)
@@ -146,7 +160,7 @@ class Loader:
         self.on_step("state")
         announced = self._announce(number, run, load_id, path, rows.height, cursor, now)
         added = conformed.added if conformed else {}
-        table = bronze_table(self.batch, undeclared | added)
+        table = bronze_table(self.batch, {**undeclared, **added})
         bronze = self.lake.table(table).ensure()
         new = pl.DataFrame(schema=table.schema)
         if conformed:
@@ -162,15 +176,15 @@ class Loader:
             (*done.added, *added),
         ), number
 
-    def _rows(self, conformed: pl.DataFrame, announced: Mapping[str, object], revision: int) -> pl.DataFrame:
+    def _rows(self, conformed: pl.DataFrame, announced: _Announced, revision: int) -> pl.DataFrame:
         """Rows with what is known of their load."""
-        at = pl.lit(announced["loaded_at"], pl.Datetime("us", "UTC"))
+        at = pl.lit(announced.loaded_at, pl.Datetime("us", "UTC"))
         return conformed.with_columns(
-            load_id=pl.lit(announced["load_id"], pl.String),
-            load_number=pl.lit(announced["run_number"], pl.Int64),
+            load_id=pl.lit(announced.load_id, pl.String),
+            load_number=pl.lit(announced.run_number, pl.Int64),
             row_number=pl.int_range(pl.len(), dtype=pl.Int64),
             loaded_at=at,
-            load_date=pl.lit(announced["load_date"], pl.Date),
+            load_date=pl.lit(announced.load_date, pl.Date),
             revision=pl.lit(revision, pl.Int64),
         )
 
@@ -183,20 +197,11 @@ class Loader:
         rows: int,
         cursor: bytes | None,
         now: datetime | None = None,
-    ) -> Mapping[str, object]:
+    ) -> _Announced:
         now = now or self.clock()
-        row = {
-            "run_number": number,
-            "follows": follows,
-            "load_id": load_id,
-            "landed_as": path,
-            "rows": rows,
-            "cursor": cursor,
-            "loaded_at": now,
-            "load_date": now.date(),
-        }
+        row = _Announced(number, follows, load_id, path, rows, cursor, now, now.date())
         state = self.lake.table(self.batch.state).ensure()
-        state.append(pl.DataFrame([row], schema=self.batch.state.schema), transactions={})
+        state.append(pl.DataFrame([row._asdict()], schema=self.batch.state.schema), transactions={})
         return row
 
     def _quarantined(self, conformed: Conformed, load_id: str, path: str, rows: int, now: datetime) -> LoadError:
@@ -225,9 +230,9 @@ class Loader:
         """The run that bronze holds; None for a source that was never loaded."""
         return self.lake.table(self.batch.bronze).transactions([RUN]).get(RUN)
 
-    def _states(self) -> dict[int, dict[str, object]]:
+    def _states(self) -> dict[int, _Announced]:
         rows = self.lake.table(self.batch.state).scan().collect()
-        return {row["run_number"]: row for row in rows.iter_rows(named=True)}
+        return {row["run_number"]: _Announced(**row) for row in rows.iter_rows(named=True)}
 
     def _cursor(self, run: int | None) -> bytes | None:
         if run is None:
@@ -242,13 +247,12 @@ class Loader:
         cursor: bytes | None = found["cursor"].item()
         return cursor
 
-    def _chain(self, run: int | None) -> list[dict[str, object]]:
+    def _chain(self, run: int | None) -> list[_Announced]:
         """The runs that bronze holds, the oldest first."""
-        states, chain = self._states(), list[dict[str, object]]()
+        states, chain = self._states(), list[_Announced]()
         while run is not None and (row := states.get(run)):
             chain.append(row)
-            follows = row["follows"]
-            run = follows if isinstance(follows, int) else None
+            run = row.follows
         return chain[::-1]
 
     def _next_number(self) -> int:

@@ -6,6 +6,7 @@ files. Silver and gold then follow, for just the dates that changed.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -119,11 +120,7 @@ def _bronze(batch: Batch) -> dg.AssetsDefinition:
         loader, done = Loader(opened, batch, lambda: datetime.now(UTC)), Loaded()
         for day in map(date.fromisoformat, context.partition_keys):
             with noted(settings.metrics, "clinical", part=batch.bronze.name) as note:
-                if day == now.date():
-                    source = batch_source(settings, batch.name, batch.setting, batch.place, opened)
-                    done = _explained(lambda source=source: loader.load(source))
-                else:
-                    done = _explained(lambda day=day: loader.rebuild(day))
+                done = _explained(partial(_loaded, loader, settings, day, is_today=day == now.date()))
                 note.rows = done.rows
         metadata = {"loads": done.loads, "rows": done.rows, "rows_with_defects": done.defects}
         if done.added:
@@ -234,6 +231,14 @@ def _gold(derived: Derived) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata={"rows": note.rows})
 
     return gold
+
+
+def _loaded(loader: Loader, settings: Settings, day: date, *, is_today: bool) -> Loaded:
+    """Pulls what is new, or makes the rows of an earlier date again."""
+    if not is_today:
+        return loader.rebuild(day)
+    batch = loader.batch
+    return loader.load(batch_source(settings, batch.name, batch.setting, batch.place, loader.lake))
 
 
 def _explained(load: Callable[[], Loaded]) -> Loaded:

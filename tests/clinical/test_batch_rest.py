@@ -25,7 +25,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 class Asked:
     """A source whose pauses are only noted."""
 
-    def __init__(self, api: Api, **options: Any) -> None:
+    def __init__(self, api: Api) -> None:
         self.waits: list[float] = []
         assert isinstance(TELEMETRY.place, RestPath)
         self.source = RestSource(
@@ -34,7 +34,10 @@ class Asked:
             "PULSELAKE_TELEMETRY_URL",
             TELEMETRY.place,
             SecretStr(SECRET),
-            **{"limit": 3, "timeouts": (1.0, 0.3, 0.5), "sleep": self.waits.append, "clock": lambda: NOON} | options,
+            limit=3,
+            timeouts=(1.0, 0.3, 0.5),
+            sleep=self.waits.append,
+            clock=lambda: NOON,
         )
 
     def pull(self, since: bytes | None = None) -> tuple[list[int], bytes | None]:

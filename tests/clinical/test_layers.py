@@ -15,6 +15,9 @@ from resources.batch_sql import SqlSource
 from resources.lake import Lake
 from tests.clinical.hospital import NOON, Database, loader, of, reading, silver
 
+# Each makes several tables of a lake, so all of them together take longer than a quick check may.
+pytestmark = pytest.mark.slow
+
 BY_NAME = {each.table.name.removeprefix("gold/"): each for each in GOLD}
 
 

@@ -200,11 +200,8 @@ class _Handler(socketserver.BaseRequestHandler):
             return _handle() + ended
         if number not in (EXECUTE_SQL, EXECUTE, PREPARE_AND_EXECUTE):
             return ended
-        statement, arguments = {
-            EXECUTE_SQL: lambda: (given[0][1], given[2:]),
-            EXECUTE: lambda: (self._prepared, given[1:]),
-            PREPARE_AND_EXECUTE: lambda: (self._prepared, given[3:]),
-        }[number]()
+        statement = given[0][1] if number == EXECUTE_SQL else self._prepared
+        arguments = given[{EXECUTE_SQL: 2, EXECUTE: 1, PREPARE_AND_EXECUTE: 3}[number] :]
         names, values = [name for name, _ in arguments], list[Any]()
 
         def place(found: re.Match[str]) -> str:
