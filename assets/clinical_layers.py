@@ -192,7 +192,8 @@ class Silver:
                 rows = enrich.add(rows.drop(enrich.columns), beside).select(self.batch.silver.schema.names())
                 if rows.height != before:
                     raise AssertionError(f"{self.batch.name}: enrichment made {rows.height} rows of {before}")
-            differing = [day for day in span if not _same(stored, rows, day)]
+            old, new = _by_date(stored), _by_date(rows)
+            differing = [day for day in span if not _same(old.get(day), new.get(day))]
             if differing:
                 self._replace(differing, rows.filter(pl.col("event_date").is_in(differing)))
             written |= {*differing}
@@ -364,11 +365,16 @@ def spans(days: Collection[date]) -> Iterator[list[date]]:
         yield group
 
 
-def _same(stored: pl.DataFrame, made: pl.DataFrame, day: date) -> bool:
-    """Whether the rows of a date are those that are stored; both have one order of keys."""
-    of_day = pl.col("event_date") == day
-    before, now = (frame.filter(of_day).drop(REVISION) for frame in (stored, made))
-    return before.height == now.height and before.sort(pl.all()).equals(now.sort(pl.all()))
+def _by_date(rows: pl.DataFrame) -> dict[date, pl.DataFrame]:
+    found = rows.drop(REVISION).partition_by("event_date", as_dict=True, include_key=True)
+    return {day: of_day for (day,), of_day in found.items() if isinstance(day, date)}
+
+
+def _same(stored: pl.DataFrame | None, made: pl.DataFrame | None) -> bool:
+    """Whether the rows of a date are those that are stored, in whatever order."""
+    if stored is None or made is None:
+        return stored is made
+    return stored.height == made.height and stored.sort(pl.all()).equals(made.sort(pl.all()))
 
 
 def _of_dates(days: Collection[date]) -> str:

@@ -92,18 +92,21 @@ class CosmosSource:
             max_item_count=self._piece_rows,
         )
         # The order over several partitions is not by time: what was read counts once all pages are there.
-        read: list[tuple[str, Any]] = []
+        read, new = list[tuple[str, Any]](), list[Any]()
         for page in items.by_page():
             found = list(page)
             keyed = [(digest([item["id"], item["_etag"]]), item["_ts"], item) for item in found]
             read += [(key, at) for key, at, _ in keyed]
             mark.seen.update((key, at) for key, at, _ in keyed)
-            if new := [_own(item) for key, _, item in keyed if key not in known]:
+            new += [_own(item) for key, _, item in keyed if key not in known]
+            # A page may have few items, and each piece costs a commit.
+            if len(new) >= self._piece_rows:
                 yield Pulled(frame_of(new), mark.cursor())
+                new = []
         mark.read(read)
         mark.seen = {key: at for key, at in mark.seen.items() if at is None or at >= (mark.at or 0) - OVERLAP_S}
-        if mark.cursor() != since and read:
-            yield Pulled(pl.DataFrame(), mark.cursor())
+        if new or (mark.cursor() != since and read):
+            yield Pulled(frame_of(new) if new else pl.DataFrame(), mark.cursor())
 
     def _feed(self, since: bytes | None) -> Iterator[Pulled]:
         headers: dict[str, Any] = {}

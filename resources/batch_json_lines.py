@@ -34,14 +34,22 @@ class JsonLinesSource:
             files = sorted(self._folder.glob("*.jsonl"))
         except OSError as error:
             raise self._error(str(self._folder), error) from None
-        for file in files:
-            try:
+        rows, file = list[Any](), self._folder
+        try:
+            for file in files:
                 for lines, position in self._lines(file, read.get(file.name, 0)):
                     read[file.name] = position
-                    rows = [_row(line) for line in lines if line.strip()]
-                    yield Pulled(frame_of(rows) if rows else pl.DataFrame(), msgspec.json.encode(read))
-            except OSError as error:
-                raise self._error(file.name, error) from None
+                    rows += [_row(line) for line in lines if line.strip()]
+                    # A file may have few lines, and each piece costs a commit.
+                    if len(rows) >= self._piece_rows:
+                        yield Pulled(frame_of(rows), msgspec.json.encode(read))
+                        rows = []
+        except OSError as error:
+            if rows:
+                yield Pulled(frame_of(rows), msgspec.json.encode(read))
+            raise self._error(file.name, error) from None
+        if msgspec.json.encode(read) != since:
+            yield Pulled(frame_of(rows) if rows else pl.DataFrame(), msgspec.json.encode(read))
 
     def _lines(self, file: Path, position: int) -> Iterator[tuple[list[bytes], int]]:
         """Complete lines behind a position, some at a time, each time with the position behind them."""

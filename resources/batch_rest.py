@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import SecretStr
 
 from resources.batch_source import (
+    PIECE_ROWS,
     BatchSourceError,
     Pulled,
     RestPath,
@@ -60,6 +61,7 @@ class RestSource:
         place: the path and its watermark.
         token: sent as a bearer token; it stands in no message and no log.
         limit: how many rows a page has at most.
+        piece_rows: how many rows are handed out together, at least.
         timeouts: of a connection, of each read and of a whole answer, in seconds.
         sleep, clock: for tests.
     """
@@ -73,6 +75,7 @@ class RestSource:
         token: SecretStr | None = None,
         *,
         limit: int = LIMIT,
+        piece_rows: int = PIECE_ROWS,
         timeouts: tuple[float, float, float] = (CONNECT_S, READ_S, ANSWER_S),
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -81,6 +84,7 @@ class RestSource:
         for library in ("httpx", "httpcore"):
             logging.getLogger(library).setLevel(logging.WARNING)
         self._name, self._setting, self._place, self._limit = name, setting, place, limit
+        self._piece_rows = piece_rows
         self._url = httpx.URL(url.rstrip("/") + place.path)
         self._timeouts, self._sleep, self._clock = timeouts, sleep, clock
         self._headers = {"User-Agent": "pulselake", "Accept": "application/json"}
@@ -90,34 +94,44 @@ class RestSource:
     def pull(self, since: bytes | None) -> Iterator[Pulled]:
         """See `BatchSource.pull`."""
         mark = Watermark.of(self._name, since)
-        known = frozenset(mark.seen)
+        known, new = frozenset(mark.seen), list[Any]()
         connect, read, _ = self._timeouts
         with httpx.Client(timeout=httpx.Timeout(read, connect=connect), headers=self._headers) as http:
-            start = mark.start()
-            url = self._url.copy_merge_params({"limit": str(self._limit)} | ({} if start is None else {"since": start}))
-            page, asked = self._get(http, url, mark.etag), {url}
-            if page.is_unchanged:
-                return
-            first_etag = page.etag
-            while True:
-                now = self._clock()
-                keyed = [(digest([row]), self._at(row, now), row) for row in page.rows]
-                mark.etag = ""
-                mark.read((key, at) for key, at, _ in keyed)
-                mark.forget(self._name)
-                is_last = page.link is None or not page.rows
-                if is_last and mark.start() == start:
-                    # The next pull asks for the same, so the answer may be the same too.
-                    mark.etag = first_etag
-                new = [row for key, _, row in keyed if key not in known]
-                if new or mark.cursor() != since:
-                    yield Pulled(frame_of(new) if new else pl.DataFrame(), mark.cursor())
-                if is_last or page.link is None:
-                    return
-                if page.link in asked or len(asked) > MAX_PAGES:
-                    raise self._error("reading page after page", "pages are linked without an end")
-                asked.add(page.link)
-                page = self._get(http, page.link, "")
+            try:
+                for page in self._pages(http, mark):
+                    now = self._clock()
+                    keyed = [(digest([row]), self._at(row, now), row) for row in page.rows]
+                    mark.read((key, at) for key, at, _ in keyed)
+                    mark.forget(self._name)
+                    new += [row for key, _, row in keyed if key not in known]
+                    # A page may have few rows, and each piece costs a commit.
+                    if len(new) >= self._piece_rows:
+                        yield Pulled(frame_of(new), mark.cursor())
+                        new = []
+            except BatchSourceError:
+                if new:
+                    yield Pulled(frame_of(new), mark.cursor())
+                raise
+        if new or mark.cursor() != since:
+            yield Pulled(frame_of(new) if new else pl.DataFrame(), mark.cursor())
+
+    def _pages(self, http: httpx.Client, mark: Watermark) -> Iterator[_Page]:
+        """Page after page; at the end the mark has the first one's tag, if the next pull asks for the same."""
+        start = mark.start()
+        url = self._url.copy_merge_params({"limit": str(self._limit)} | ({} if start is None else {"since": start}))
+        page, asked = self._get(http, url, mark.etag), {url}
+        if page.is_unchanged:
+            return
+        tag, mark.etag = page.etag, ""
+        yield page
+        while page.link is not None and page.rows:
+            if page.link in asked or len(asked) > MAX_PAGES:
+                raise self._error("reading page after page", "pages are linked without an end")
+            asked.add(page.link)
+            page = self._get(http, page.link, "")
+            yield page
+        if mark.start() == start:
+            mark.etag = tag
 
     def _at(self, row: Any, now: datetime) -> Any:
         value = row.get(self._place.watermark) if isinstance(row, dict) else None

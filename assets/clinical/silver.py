@@ -11,6 +11,7 @@ import polars as pl
 
 from assets.clinical.contract import DEFECTS
 from assets.stream.contract import FUTURE_TOLERANCE, Utc
+from resources.batch_source import UNREADABLE
 
 OUTLIER_DAYS = 30
 """On so many dates, its own and those before it, lie the readings that a reading is compared with."""
@@ -65,6 +66,11 @@ def reasons(*of: pl.Expr) -> pl.Expr:
     """All reasons of a row as one text, in order; null for a row without one."""
     found = pl.concat_str(of, separator=", ", ignore_nulls=True)
     return pl.when(found != "").then(found).alias("reason")
+
+
+def unless_unreadable(reason: pl.Expr) -> pl.Expr:
+    """A row that was no object has one reason: all its columns are missing."""
+    return pl.when(pl.col(UNREADABLE).is_not_null()).then(pl.lit(UNREADABLE)).otherwise(reason).alias("reason")
 
 
 def missing(name: str) -> pl.Expr:
@@ -160,13 +166,17 @@ def read_telemetry(rows: pl.DataFrame) -> pl.DataFrame:
         instant("recorded_at").alias("measured_at"), text("device_status"), text("firmware_version")
     ).with_columns(
         pl.col("measured_at").dt.date().alias("event_date"),
-        reasons(
-            missing("device_id"),
-            missing("recorded_at"),
-            *unfit(("device_id", "recorded_at", "battery_percent", "signal_dbm")),
-            not_read("recorded_at", "measured_at"),
-            ahead("measured_at"),
-            pl.when(~battery.is_finite() | ~battery.is_between(0, 100)).then(pl.lit(f"{IMPLAUSIBLE}:battery_percent")),
+        unless_unreadable(
+            reasons(
+                missing("device_id"),
+                missing("recorded_at"),
+                *unfit(("device_id", "recorded_at", "battery_percent", "signal_dbm")),
+                not_read("recorded_at", "measured_at"),
+                ahead("measured_at"),
+                pl.when(~battery.is_finite() | ~battery.is_between(0, 100)).then(
+                    pl.lit(f"{IMPLAUSIBLE}:battery_percent")
+                ),
+            )
         ),
     )
 
@@ -241,14 +251,16 @@ def read_device_events(rows: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(
         pl.col("occurred").alias("occurred_at"),
         pl.col("occurred").dt.date().alias("event_date"),
-        reasons(
-            missing("id"),
-            missing("device_id"),
-            missing("occurred_at"),
-            missing("kind"),
-            *unfit(("id", "device_id", "occurred_at", "kind", "value", "patient_id")),
-            not_read("occurred_at", "occurred"),
-            ahead("occurred"),
+        unless_unreadable(
+            reasons(
+                missing("id"),
+                missing("device_id"),
+                missing("occurred_at"),
+                missing("kind"),
+                *unfit(("id", "device_id", "occurred_at", "kind", "value", "patient_id")),
+                not_read("occurred_at", "occurred"),
+                ahead("occurred"),
+            )
         ),
     )
 

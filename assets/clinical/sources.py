@@ -7,7 +7,7 @@ import polars as pl
 
 from assets.clinical import gold, silver, tables
 from assets.clinical.contract import QUARANTINED_LOADS, Batch, Enrichment
-from resources.batch_source import Documents, Items, RestPath, SqlTable
+from resources.batch_source import UNREADABLE, Documents, Items, RestPath, SqlTable
 from resources.table import Table, View
 
 TEXT, WHOLE, NUMBER, FLAG = pl.String(), pl.Int64(), pl.Float64(), pl.Boolean()
@@ -73,8 +73,8 @@ TELEMETRY = Batch(
     "What a device said of itself.",
     "telemetry_url",
     RestPath("/telemetry", "received_at"),
-    _columns(WHOLE, "device_id")
-    | _columns(TEXT, "recorded_at received_at device_status firmware_version")
+    _columns(WHOLE, "id device_id")
+    | _columns(TEXT, f"recorded_at received_at device_status firmware_version {UNREADABLE}")
     | _columns(NUMBER, "battery_percent signal_dbm"),
     ("device_id", "recorded_at"),
     tables.Telemetry,
@@ -128,7 +128,7 @@ DEVICE_EVENTS = Batch(
     "An event or an alert that a device reported.",
     "device_events_url",
     Items(),
-    _columns(TEXT, "id occurred_at kind severity message")
+    _columns(TEXT, f"id occurred_at kind severity message {UNREADABLE}")
     | _columns(WHOLE, "device_id patient_id")
     | _columns(NUMBER, "value"),
     ("id", "device_id", "occurred_at", "kind"),

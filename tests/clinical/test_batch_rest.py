@@ -35,6 +35,7 @@ class Asked:
             TELEMETRY.place,
             SecretStr(SECRET),
             limit=3,
+            piece_rows=3,
             timeouts=(1.0, 0.3, 0.5),
             sleep=self.waits.append,
             clock=lambda: NOON,
