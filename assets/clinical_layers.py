@@ -20,7 +20,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from assets.clinical.contract import DEFECTS, LOAD_COLUMNS, Batch
 from assets.clinical.silver import latest
-from assets.clinical.sources import Derived
+from assets.clinical.sources import Derived, source
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
 REVISION = "revision"
@@ -57,19 +57,20 @@ class Silver:
     Attributes:
         lake: where the tables are.
         batch: the declaration.
-        beside: the declaration of the source that silver is enriched with, if there is one.
         on_step: called before each commit with what comes next; for tests that stop there.
     """
 
     lake: Lake
     batch: Batch
-    beside: Batch | None = None
     on_step: Callable[[str], None] = lambda _: None
     _silver: LakeTable = field(init=False)
     _bronze: LakeTable = field(init=False)
+    _other: Batch | None = field(init=False)
     _revision: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        # The source whose rows silver is enriched with, if there is one.
+        self._other = source(self.batch.enrich.beside) if self.batch.enrich else None
         self._silver, self._bronze = self.lake.table(self.batch.silver), self.lake.table(self.batch.bronze)
 
     def is_due(self) -> bool:
@@ -212,18 +213,18 @@ class Silver:
     def _dependent(self, touched: set[date], known: Mapping[str, int]) -> set[date]:
         """The dates of silver of which rows follow from rows of other dates that changed."""
         enrich = self.batch.enrich
-        if not enrich or not self.beside:
+        if not enrich or not self._other:
             return set()
         dates = set(self._silver.dates("event_date"))
-        beside = self.lake.table(self.beside.silver)
+        beside = self.lake.table(self._other.silver)
         told = changed(beside, "event_date", known.get(mark_of(beside), 0))
         wanted = {day + after * _ONE_DAY for day in told for after in range(enrich.beside_days)}
         wanted |= {day + after * _ONE_DAY for day in touched for after in range(enrich.days)}
         return (wanted | touched) & dates
 
     def _beside(self, first: date, last: date) -> pl.DataFrame:
-        assert self.beside
-        rows = self.lake.table(self.beside.silver).scan()
+        assert self._other
+        rows = self.lake.table(self._other.silver).scan()
         return rows.filter(pl.col("event_date").is_between(first, last)).collect(engine="streaming")
 
     def _between(self, first: date, last: date) -> pl.DataFrame:
@@ -234,7 +235,7 @@ class Silver:
         return self._silver.scan().filter(pl.col("event_date").is_in(sorted(days))).collect(engine="streaming")
 
     def _sources(self) -> list[tuple[str, LakeTable]]:
-        tables = [self._bronze, *([self.lake.table(self.beside.silver)] if self.beside else [])]
+        tables = [self._bronze, *([self.lake.table(self._other.silver)] if self._other else [])]
         return [(mark_of(table), table) for table in tables if table.exists()]
 
     def _marks(self) -> dict[str, int]:

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from pydantic import ValidationError
 
-from assets.clinical.assets import landing_key, silver_of
+from assets.clinical.assets import landing_key
 from assets.clinical.contract import Batch
 from assets.clinical.sources import GOLD, SOURCES
-from assets.clinical_layers import Gold
+from assets.clinical_layers import Gold, Silver
 from assets.gold_asset import EVENT_DATES
 from assets.stream.asset import table_key
 from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG
@@ -92,7 +92,7 @@ def clinical_schedule() -> dg.ScheduleDefinition:
 
 def due(lake: Lake) -> tuple[list[dg.AssetKey], list[date]]:
     """What is behind: silver tables or, where there are none, gold tables that are made as a whole, and event dates."""
-    silver = [each for each in SOURCES if silver_of(lake, each).is_due()]
+    silver = [each for each in SOURCES if Silver(lake, each).is_due()]
     if silver:
         return [table_key(table.name) for each in silver for table in (each.silver, each.quarantine)], []
     known = [each for each in GOLD if any(lake.table(source.silver).exists() for source in each.sources)]

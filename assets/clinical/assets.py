@@ -68,12 +68,6 @@ def clinical_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
     ]
 
 
-def silver_of(lake: Lake, batch: Batch) -> Silver:
-    """What brings a source's silver up to date."""
-    beside = next((each for each in SOURCES if batch.enrich and each.name == batch.enrich.beside), None)
-    return Silver(lake, batch, beside)
-
-
 def _tags(phi: bool) -> Mapping[str, str]:
     return {"phi": "true" if phi else "false"}
 
@@ -167,7 +161,7 @@ def _silver(batch: Batch) -> dg.AssetsDefinition:
     def clean(lake: LakeResource) -> Outputs:
         opened = lake.open()
         with noted(Settings().metrics, "clinical", part=batch.silver.name) as note:
-            done = silver_of(opened, batch).refresh()
+            done = Silver(opened, batch).refresh()
             note.rows = done.good
         repeated = repeated_keys(opened, batch)
         yield dg.MaterializeResult(silver, metadata=_silver_metadata(done))

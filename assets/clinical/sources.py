@@ -140,6 +140,11 @@ DEVICE_EVENTS = Batch(
 SOURCES = (TELEMETRY, EHR, EHR_PATIENTS, EHR_ENCOUNTERS, TRIALS, TRIAL_LOGS, DOCUMENTS, DEVICE_EVENTS)
 
 
+def source(name: str) -> Batch:
+    """The source of a name."""
+    return next(each for each in SOURCES if each.name == name)
+
+
 @dataclass(frozen=True)
 class Derived:
     """A gold table.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.clinical.contract import Batch
-from assets.clinical.sources import EHR, SOURCES, TELEMETRY
+from assets.clinical.sources import EHR
 from assets.clinical_layers import Silver
 from assets.clinical_loads import Loader
 from orchestration.hospital import _TABLES as TABLES
@@ -74,8 +74,4 @@ def loader(lake: Lake, batch: Batch = EHR, now: datetime = NOON) -> Loader:
 
 
 def silver(lake: Lake, batch: Batch = EHR) -> Silver:
-    return Silver(lake, batch, TELEMETRY if batch.enrich else None)
-
-
-def of(name: str) -> Batch:
-    return next(each for each in SOURCES if each.name == name)
+    return Silver(lake, batch)

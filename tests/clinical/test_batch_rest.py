@@ -25,7 +25,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 class Asked:
     """A source whose pauses are only noted."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, answer_s: float = 20.0) -> None:
         self.waits: list[float] = []
         assert isinstance(TELEMETRY.place, RestPath)
         self.source = RestSource(
@@ -36,7 +36,7 @@ class Asked:
             SecretStr(SECRET),
             limit=3,
             piece_rows=3,
-            timeouts=(2.0, 0.4, 0.8),
+            timeouts=(20.0, answer_s, answer_s),
             sleep=self.waits.append,
             clock=lambda: NOON,
         )
@@ -93,7 +93,7 @@ def test_an_answer_that_did_not_change_is_not_sent_again():
 def test_what_fails_once_is_tried_again(failure):
     with Api(row(number) for number in range(5)) as api:
         api.fail(None, failure)
-        asked = Asked(api)
+        asked = Asked(api, answer_s=0.5)
         assert asked.pull()[0] == list(range(5))
         # On a machine that is very busy a good answer may be too late as well.
         assert asked.waits

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 from assets.clinical.sources import EHR, GOLD, TELEMETRY
+from assets.clinical.sources import source as of
 from assets.clinical_layers import Gold
 from resources.batch_source import SqlTable
 from resources.batch_sql import SqlSource
 from resources.lake import Lake
-from tests.clinical.hospital import NOON, Database, loader, of, reading, silver
+from tests.clinical.hospital import NOON, Database, loader, reading, silver
 
 # Each makes several tables of a lake, so all of them together take longer than a quick check may.
 pytestmark = pytest.mark.slow
