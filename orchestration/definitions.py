@@ -8,7 +8,7 @@ from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_as
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
 from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
-from orchestration.clinical import clinical_gold, clinical_load, clinical_schedule
+from orchestration.clinical import clinical_gold, clinical_load, clinical_quality, clinical_schedule, quality_schedule
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import clinical_sensor, gold_sensor, openfda_sensor, session_sensor
@@ -73,6 +73,7 @@ defs = dg.Definitions(
         openfda_poll,
         clinical_load,
         clinical_gold,
+        clinical_quality,
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
@@ -80,6 +81,6 @@ defs = dg.Definitions(
         openfda_sensor(),
         clinical_sensor(),
     ],
-    schedules=[*schedules(reports_of_lake), clinical_schedule()],
+    schedules=[*schedules(reports_of_lake), clinical_schedule(), quality_schedule()],
     resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS))},
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import polars as pl
+from deltalake._internal import DeltaFileSystemHandler
 
 from resources.lake import Lake
 
@@ -75,6 +76,16 @@ class Landing:
 
     def _uri(self, path: str) -> str:
         return f"{self._lake.root.rstrip('/')}/{path}"
+
+
+def write_page(lake: Lake, path: str, text: str) -> None:
+    """Writes a page below the lake; one that is there is replaced, at once and as a whole."""
+    if "://" not in lake.root:
+        Path(lake.root).mkdir(parents=True, exist_ok=True)
+    # pyarrow's file system hands over buffers, which deltalake's does not take.
+    output = DeltaFileSystemHandler(lake.root, lake.options()).open_output_stream(path)
+    output.write(text.encode())
+    output.close()
 
 
 class LandingError(RuntimeError):

@@ -84,6 +84,10 @@ def test_a_hospital_goes_through_all_layers(offline, hospital):
     assert all(rows(offline, name).height for name in reports)
     loads = rows(offline, "gold/report_clinical_loads")
     assert loads.filter(source="ehr")["row_count"].sum() == in_ehr
+    assert offline.run("clinical_quality", partition_key=today().isoformat()).success
+    page = (Path(offline.lake.root) / "pages" / "clinical_quality" / f"{today()}.html").read_text()
+    for said in ("quarantine/ehr", "keys_unique", "bad_value:reading", "0 loads rejected as a whole; 0 of 24 checks"):
+        assert said in page
     # What one run says to Dagster is counts and names of columns.
     events = "".join(map(str, results["ehr_patients"].all_events))
     names = rows(offline, "silver/ehr_patients")["full_name"].drop_nulls()

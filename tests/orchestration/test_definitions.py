@@ -22,6 +22,7 @@ KINDS = {
     "deltalake",
     "duckdb",
     "gold",
+    "html",
     "landing",
     "parquet",
     "polars",
@@ -103,6 +104,7 @@ def test_assets():
         "landing/telemetry",
         "landing/trial_logs",
         "landing/trials",
+        "page/clinical_quality",
         "quarantine/adverse_events",
         "quarantine/clinical_loads",
         "quarantine/device_events",
@@ -205,6 +207,7 @@ def test_jobs():
         "adverse_events_session",
         "clinical_gold",
         "clinical_load",
+        "clinical_quality",
         "device_readings_gold",
         "device_readings_rederive",
         "device_readings_replay",
@@ -227,7 +230,7 @@ def test_jobs():
 def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_{what}" for stream in STREAMS for what in ("gold", "rederive")}
-    clinical = {"clinical_gold", "clinical_load"}
+    clinical = {"clinical_gold", "clinical_load", "clinical_quality"}
     assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *clinical, *of_each_stream}
 
 
@@ -255,6 +258,7 @@ def test_sensors():
 def test_schedules():
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.name: schedule.cron_schedule for schedule in schedules} == {
+        "clinical_quality_schedule": "40 * * * *",
         "clinical_schedule": "10 3 * * *",
         "housekeeping_schedule": "17 * * * *",
         "reports_schedule": "*/15 * * * *",
@@ -321,6 +325,8 @@ def test_two_writers_of_a_derived_table_share_a_pool():
             else name.replace("/", "__")
         }
         if name.startswith("gold/") or name == "alerts/safety_signals"
+        else {"clinical_quality"}
+        if name == "page/clinical_quality"
         else {f"{CLINICAL_POOLS[name.partition('/')[0]]}__{name.partition('/')[2]}"}
         if name.partition("/")[2] in {source.name for source in SOURCES}
         else set()
