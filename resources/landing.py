@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
@@ -83,7 +84,7 @@ def write_page(lake: Lake, path: str, text: str) -> None:
     if "://" not in lake.root:
         Path(lake.root).mkdir(parents=True, exist_ok=True)
     # pyarrow's file system hands over buffers, which deltalake's does not take.
-    output = DeltaFileSystemHandler(lake.root, lake.options()).open_output_stream(path)
+    output: Any = DeltaFileSystemHandler(lake.root, lake.options()).open_output_stream(path)
     output.write(text.encode())
     output.close()
 
