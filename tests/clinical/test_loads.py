@@ -13,6 +13,9 @@ from resources.batch_source import BatchSourceError
 from resources.lake import ConcurrentWriteError, Lake
 from tests.clinical.hospital import NOON, Database, loader, reading
 
+# Each makes several tables of a lake, so all of them together take longer than a quick check may.
+pytestmark = pytest.mark.slow
+
 STEPS = ("landing", "state", "bronze")
 
 
@@ -68,7 +71,6 @@ def test_a_watermark_of_a_wrong_clock_keeps_no_row_from_being_loaded(lake, datab
     assert sorted(bronze(lake)["id"]) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("piece_rows", [1, 7, 1000])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_load_that_is_killed_is_done_by_the_next_one(lake, database, step, piece_rows):

@@ -27,7 +27,7 @@ def test_keys_of_rows_are_unique_over_days():
 
 
 def test_faults_happen_and_are_rare():
-    rows = [row for number in range(20) for row in hospital_day(DAY + timedelta(days=number), 50).ehr]
+    rows = [row for number in range(8) for row in hospital_day(DAY + timedelta(days=number), 50).ehr]
     kinds = Counter(type(row["reading"]).__name__ for row in rows)
     assert kinds["NoneType"]
     assert kinds["str"]
@@ -38,7 +38,7 @@ def test_faults_happen_and_are_rare():
 
 
 def test_some_lines_of_events_are_damaged():
-    lines = [line for number in range(20) for line in hospital_day(DAY + timedelta(days=number), 50).events]
+    lines = [line for number in range(8) for line in hospital_day(DAY + timedelta(days=number), 50).events]
 
     def is_json(line: str) -> bool:
         try:

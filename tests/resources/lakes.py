@@ -195,7 +195,7 @@ def clinical_rows() -> Iterator[tuple[Table, pl.DataFrame]]:
     counts = {"event_count": 2, "outlier_count": 1, "alert_count": 1, "error_count": 0, "telemetry_count": 12}
     figures = {"avg_reading": 100.0, "min_reading": 90.0, "max_reading": 110.0, "kind": "glucose"}
     told = {"offline_count": 3, "battery_min_percent": 40.0, "battery_last_percent": 45.0, "signal_mean_dbm": -60.0}
-    of_day = row(**counts, **figures, **told, last_seen_at=NOON)
+    of_day = row(last_seen_at=NOON) | counts | figures | told
     for table in (clinical.DEVICE_PERFORMANCE, clinical.PATIENT_MONITORING_BY_KIND):
         yield table, frame(table, of_day)
 
