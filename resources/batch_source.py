@@ -73,7 +73,8 @@ class SqlTable:
 
     Attributes:
         table: its name.
-        watermark: the column; rows without a value in it are read too.
+        watermark: the column, best a time; rows without a value in it are read too. Of a number that grows, a row that
+            is committed after one with a greater number is missed.
         schema: the database's schema, for databases that have some.
     """
 

@@ -71,6 +71,8 @@ class SqlSource:
                 names = list(result.keys())
                 watermark = self._watermark(names)
                 while rows := result.fetchmany(self._piece_rows):
+                    if any(isinstance(row[watermark], bytes) for row in rows):
+                        raise self._unusable("is binary, so that nothing can be read again around the newest row")
                     now = self._clock()
                     keyed = [(digest(row), trusted(row[watermark], now), row) for row in rows]
                     new = [row for key, _, row in keyed if key not in known]
@@ -123,11 +125,14 @@ class SqlSource:
         for place, name in enumerate(names):
             if name.lower() == self._place.watermark.lower():
                 return place
-        raise BatchSourceError(
+        raise self._unusable("is not there")
+
+    def _unusable(self, what: str) -> BatchSourceError:
+        return BatchSourceError(
             self._name,
             f"reading the table {self._place.table}",
-            f"it has no column {self._place.watermark}",
-            "Name its watermark in assets/clinical/sources.py.",
+            f"its column {self._place.watermark} {what}",
+            "Name another watermark in assets/clinical/sources.py: best the time at which a row was changed.",
         )
 
     def _error(self, error: SQLAlchemyError) -> BatchSourceError:

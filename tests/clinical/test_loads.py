@@ -197,6 +197,15 @@ def test_a_state_that_is_gone_is_named_and_nothing_is_loaded_twice(lake, databas
     assert bronze(lake).height == 1
 
 
+def test_a_watermark_that_cannot_be_used_is_named(lake, database):
+    database.insert(reading(0, updated_at=b"\x00\x01"))
+    with pytest.raises(BatchSourceError, match="column updated_at is binary"):
+        loader(lake).load(database.source())
+    database.execute("ALTER TABLE EHR RENAME COLUMN updated_at TO changed")
+    with pytest.raises(BatchSourceError, match="no such column: updated_at"):
+        loader(lake).load(database.source())
+
+
 def test_a_table_that_is_not_there_is_named_with_source_and_next_step(lake, database):
     database.execute("DROP TABLE EHR")
     with pytest.raises(BatchSourceError) as failed:
