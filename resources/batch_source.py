@@ -6,7 +6,7 @@ becomes of the rows is up to `assets`.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -298,10 +298,3 @@ def _before(at: Any) -> Any:
 def one_line(error: BaseException, limit: int = 300) -> str:
     """An error's type and text in one line."""
     return f"{type(error).__name__} {' '.join(str(error).split())[:limit]}".strip()
-
-
-def without(text: str, secrets: Collection[str]) -> str:
-    """A text without what must not be shown."""
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "…")
-    return text

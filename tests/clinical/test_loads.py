@@ -11,6 +11,7 @@ from assets.clinical.sources import EHR
 from assets.clinical_loads import LoadError, undeclared_columns
 from resources.batch_source import BatchSourceError
 from resources.lake import ConcurrentWriteError, Lake
+from resources.landing import Landing, LandingError
 from tests.clinical.hospital import NOON, Database, loader, reading
 
 # Each makes several tables of a lake, so all of them together take longer than a quick check may.
@@ -111,6 +112,17 @@ def test_two_loads_at_once_do_not_both_commit(lake, database):
     with pytest.raises(ConcurrentWriteError, match="stands at"):
         slow.load(database.source())
     assert sorted(bronze(lake)["id"]) == [0, 1]
+
+
+def test_a_landed_file_is_never_overwritten(lake):
+    landing, rows = Landing(lake, "ehr"), pl.DataFrame({"a": [1]})
+    path = landing.write(rows, "00000001-a", NOON.date())
+    with pytest.raises(FileExistsError):
+        landing.write(pl.DataFrame({"a": [2]}), "00000001-a", NOON.date())
+    assert landing.read(path).equals(rows)
+    assert [file.name for file in landed(lake)] == ["00000001-a.parquet"]
+    with pytest.raises(LandingError, match=r"landing/ehr/none\.parquet .* cannot be read"):
+        landing.read("landing/ehr/none.parquet")
 
 
 def test_a_new_column_is_added_and_reported_and_old_rows_have_no_value_in_it(lake, database):

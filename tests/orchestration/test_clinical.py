@@ -145,16 +145,17 @@ def test_a_new_column_is_reported_by_a_check_and_kept(offline, hospital):
 
 def test_the_schedule_starts_a_run_for_each_source_that_is_set_up(offline):
     repository = defs.get_repository_def()
-    schedule = repository.get_schedule_def("clinical_schedule")
 
-    def evaluate() -> Any:
+    def evaluate(name: str = "clinical_schedule") -> Any:
+        schedule = repository.get_schedule_def(name)
         now = datetime.now(UTC)
         with dg.build_schedule_context(
-            instance=offline.instance, scheduled_execution_time=now, repository_def=repository
+            instance=offline.instance, scheduled_execution_time=now, repository_def=repository, resources=defs.resources
         ) as context:
             return schedule.evaluate_tick(context)
 
     assert "pulselake hospital" in evaluate().skip_message
+    assert "No clinical source was loaded yet" in evaluate("clinical_quality_schedule").skip_message
     offline.set(PULSELAKE_TRIALS_URL="sqlite:///trials.sqlite")
     requests = evaluate().run_requests
     assert [request.tags["pulselake/source"] for request in requests] == ["trials", "trial_logs"]
