@@ -16,6 +16,7 @@ from rich.markup import escape
 from orchestration.alarms_cli import add_alarm_commands
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
+from orchestration.hospital_cli import hospital
 from orchestration.poll_command import poll
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
@@ -313,6 +314,7 @@ def restore(
 
 
 app.add_typer(poll, name="poll")
+app.command()(hospital)
 
 
 hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)

@@ -2,14 +2,16 @@
 
 import dagster as dg
 
+from assets.clinical.assets import clinical_assets
 from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
 from assets.stream.asset import alarms_hub_asset, alerts_hub_asset, hub_asset, stream_assets, table_key
+from orchestration.clinical import clinical_gold, clinical_load, clinical_quality, clinical_schedule, quality_schedule
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
-from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
+from orchestration.sensors import clinical_sensor, gold_sensor, openfda_sensor, session_sensor
 from orchestration.system import HUBS, SQL, STREAMS, tables, views
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.log_settings import set_up_from_settings
@@ -58,6 +60,7 @@ defs = dg.Definitions(
             *(gold_alerts_asset(alerts, stream.name) for stream in STREAMS for alerts in stream.gold_alerts),
             report_tables,
             *reference_assets(),
+            *clinical_assets(),
         ],
     ),
     jobs=[
@@ -69,12 +72,16 @@ defs = dg.Definitions(
         housekeeping,
         retention,
         openfda_poll,
+        clinical_load,
+        clinical_gold,
+        clinical_quality,
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
         *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS if stream.gold),
         openfda_sensor(),
+        clinical_sensor(),
     ],
-    schedules=schedules(reports_of_lake),
+    schedules=[*schedules(reports_of_lake), clinical_schedule(), quality_schedule()],
     resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS))},
 )

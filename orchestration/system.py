@@ -13,6 +13,8 @@ from assets.adverse_events import assets as adverse_events
 from assets.alarm_actions import assets as alarm_actions
 from assets.alarms.tables import alarm_views
 from assets.archived import RETENTION
+from assets.clinical.assets import clinical_tables
+from assets.clinical.sources import LOADS
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
@@ -124,7 +126,7 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION]
+    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION, *clinical_tables()]
 
 
 def views() -> list[View]:
@@ -132,7 +134,7 @@ def views() -> list[View]:
     of_streams = [view for each in STREAMS for view in each.views]
     of_reference = [*(each.current for each in REFERENCES), CURRENT_RULES]
     of_alarms = alarm_views([each.contract.tables["alarms"] for each in STREAMS if each.contract.alarms is not None])
-    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_alarms, *of_reference]
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_alarms, *of_reference, LOADS]
 
 
 def open_lake(settings: Settings) -> Lake:

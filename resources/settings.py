@@ -115,6 +115,18 @@ class Settings(BaseSettings):
         openfda_url: of its API (PULSELAKE_OPENFDA_URL).
         openfda_every_s: how long after a poll the sensor starts the next one (PULSELAKE_OPENFDA_EVERY_S).
         openfda_api_key: raises the number of requests that openFDA takes a day (OPENFDA_API_KEY).
+        ehr_url, trials_url: databases as SQLAlchemy names them (PULSELAKE_EHR_URL, PULSELAKE_TRIALS_URL); this one and
+            the other clinical sources are by default what `pulselake hospital` makes below the home.
+        telemetry_url: of the API of devices (PULSELAKE_TELEMETRY_URL).
+        telemetry_token: a bearer token for it (PULSELAKE_TELEMETRY_TOKEN).
+        documents_url: a folder or an ``abfs://container/path`` (PULSELAKE_DOCUMENTS_URL).
+        copy_documents: whether the contents of documents are copied to landing (PULSELAKE_COPY_DOCUMENTS).
+        device_events_url: an account of Cosmos DB or a folder of JSON lines (PULSELAKE_DEVICE_EVENTS_URL).
+        device_events_container: ``database/container`` of the account (PULSELAKE_DEVICE_EVENTS_CONTAINER).
+        device_events_by_feed: whether its change feed is read (PULSELAKE_DEVICE_EVENTS_BY_FEED).
+        cosmos_key: of the account (COSMOS_KEY); without it the Azure identity is used.
+        clinical_cron: when the clinical sources are loaded, UTC (PULSELAKE_CLINICAL_CRON).
+        hospital_port: where `pulselake hospital` serves the API of devices (PULSELAKE_HOSPITAL_PORT).
     """
 
     model_config = SettingsConfigDict(
@@ -153,6 +165,18 @@ class Settings(BaseSettings):
     openfda_url: str = Field(default="https://api.fda.gov", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
     openfda_every_s: float = Field(default=3600.0, ge=60)
     openfda_api_key: SecretStr | None = Field(default=None, alias="OPENFDA_API_KEY", repr=False)
+    ehr_url: SecretStr | None = Field(default=None, repr=False)
+    trials_url: SecretStr | None = Field(default=None, repr=False)
+    telemetry_url: str | None = Field(default=None, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    telemetry_token: SecretStr | None = Field(default=None, repr=False)
+    documents_url: str | None = None
+    copy_documents: bool = False
+    device_events_url: str | None = None
+    device_events_container: str = Field(default="iomt/events", pattern=r"^[^/]+/[^/]+$")
+    device_events_by_feed: bool = False
+    cosmos_key: SecretStr | None = Field(default=None, alias="COSMOS_KEY", repr=False)
+    clinical_cron: str = Field(default="10 3 * * *", pattern=r"^\S+( \S+){4}$")
+    hospital_port: int = Field(default=8790, ge=1, le=65535)
 
     @field_validator("event_hubs")
     @classmethod
@@ -233,6 +257,11 @@ class Settings(BaseSettings):
     def hub_data(self) -> Path:
         """Where the local hub keeps its log."""
         return self.root / "hub"
+
+    @property
+    def hospital(self) -> Path:
+        """Where `pulselake hospital` keeps what it makes."""
+        return self.root / "hospital"
 
     @property
     def metrics(self) -> Path:

@@ -12,6 +12,8 @@ from assets.adverse_events.assets import GOLD as ADVERSE_EVENTS_GOLD
 from assets.adverse_events.signal_alerts import changes
 from assets.adverse_events.signals import safety_signals
 from assets.archived import RETENTION
+from assets.clinical import tables as clinical
+from assets.clinical.sources import EHR, LOADS
 from assets.devices import tables as devices
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.contract import DeviceAlerts, DeviceReadings
@@ -45,12 +47,14 @@ TABLES = {
 }
 SILVER = TABLES["silver/glucose_readings"]
 UNIONS = layers([GLUCOSE, DEVICES, VITALS])
+CLINICAL = (*LOADS.tables, clinical.DEVICE_PERFORMANCE, clinical.PATIENT_MONITORING_BY_KIND)
 ADVERSE_EVENTS = (*(gold.table for gold in ADVERSE_EVENTS_GOLD), adverse_events.SAFETY_SIGNAL_CHANGES)
 
 
 def empty_lake(folder: Path) -> Analytics:
     gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD, *ADVERSE_EVENTS)
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *gold, RETENTION), UNIONS)
+    tables = (*TABLES.values(), *gold, RETENTION, *CLINICAL)
+    return Analytics(Lake(str(folder)), tables, [*UNIONS, LOADS])
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
@@ -144,6 +148,8 @@ def filled_lake(folder: Path) -> Analytics:
         *adverse_events_gold(),
     ):
         analytics.lake.table(table).ensure().append(rows, transactions={})
+    for table, rows in clinical_rows():
+        analytics.lake.table(table).ensure().append(rows, transactions={})
     return analytics
 
 
@@ -173,6 +179,25 @@ def adverse_events_gold() -> Iterator[tuple[Table, pl.DataFrame]]:
         (adverse_events.OVERDOSE_TREND, trend),
     ):
         yield table, pl.DataFrame(rows, schema=table.schema, orient="row")
+
+
+def clinical_rows() -> Iterator[tuple[Table, pl.DataFrame]]:
+    """A load with a row that is quarantined, one that was killed, and what gold has of them."""
+    loaded = {"loaded_at": NOON, "load_date": NOON.date(), "rows": 3}
+    runs = [
+        loaded | {"run_number": 1, "load_id": "first", "landed_as": "landing/ehr/first.parquet"},
+        loaded | {"run_number": 2, "follows": 1, "load_id": "killed", "landed_as": "landing/ehr/killed.parquet"},
+        loaded | {"run_number": 3, "follows": 1, "load_id": "third", "landed_as": "landing/ehr/third.parquet"},
+    ]
+    yield EHR.state, frame(EHR.state, *runs)
+    bad = {"load_number": 3, "row_number": 2, "load_id": "third", "reason": "missing:reading", "body": "{}"}
+    yield EHR.quarantine, frame(EHR.quarantine, loaded | bad)
+    counts = {"event_count": 2, "outlier_count": 1, "alert_count": 1, "error_count": 0, "telemetry_count": 12}
+    figures = {"avg_reading": 100.0, "min_reading": 90.0, "max_reading": 110.0, "kind": "glucose"}
+    told = {"offline_count": 3, "battery_min_percent": 40.0, "battery_last_percent": 45.0, "signal_mean_dbm": -60.0}
+    of_day = row(last_seen_at=NOON) | counts | figures | told
+    for table in (clinical.DEVICE_PERFORMANCE, clinical.PATIENT_MONITORING_BY_KIND):
+        yield table, frame(table, of_day)
 
 
 def day(of_november: int) -> date:

@@ -35,6 +35,9 @@ def test_the_reports_there_are():
         "adverse_event_signals",
         "alerts_by_rule_and_day",
         "arrival_delay",
+        "clinical_dashboard",
+        "clinical_devices",
+        "clinical_loads",
         "data_quality",
         "device_attention",
         "glucose_control_ranking",
@@ -311,3 +314,13 @@ def test_a_report_s_columns_keep_every_type(analytics):
         pl.Datetime("us", "UTC"),
     ]
     assert found["t"].item() > datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_clinical_loads_are_those_that_bronze_has(analytics):
+    found = rows(analytics, "clinical_loads", "source", "load_id", "row_count", "quarantined_count", "reasons")
+    assert found == [("ehr", "first", 3, 0, None), ("ehr", "third", 3, 1, "missing:reading")]
+
+
+def test_the_clinical_dashboard_and_devices_have_shares(analytics):
+    assert rows(analytics, "clinical_dashboard", "reading_count", "outlier_percent") == [(2, 50.0)]
+    assert rows(analytics, "clinical_devices", "offline_percent", "battery_last_percent") == [(25.0, 45.0)]
