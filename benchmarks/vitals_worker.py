@@ -44,14 +44,21 @@ def patients(transport: str, address: str, hub: str, count: int, seconds: float)
 
 
 def session(
-    transport: str, address: str, hub: str, alerts_hub: str, lake: str, seconds: float, commit_interval_s: float
+    transport: str,
+    address: str,
+    hub: str,
+    alerts_hub: str,
+    alarms_hub: str,
+    lake: str,
+    seconds: float,
+    commit_interval_s: float,
 ) -> dict[str, Any]:
     """One session; waits of micro-batches from their pull to the end of their commit, in seconds."""
     hubs = TRANSPORTS[transport].connect(address)
     limits = SessionLimits(max_duration_s=seconds, commit_interval_s=commit_interval_s)
     began_cpu = time.process_time()
-    with hubs.publisher(alerts_hub) as publisher:
-        measured = Session(CONTRACT, Lake(lake), hubs.source(hub), publisher, limits=limits)
+    with hubs.publisher(alerts_hub) as publisher, hubs.publisher(alarms_hub) as alarms:
+        measured = Session(CONTRACT, Lake(lake), hubs.source(hub), publisher, limits=limits, alarms=alarms)
         waits, commits = _watched(measured.store)
         totals = measured.run()
     return {

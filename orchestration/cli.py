@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.alarms_cli import add_alarm_commands
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
 from orchestration.poll_command import poll
@@ -528,6 +529,7 @@ def _feasible() -> Iterator[None]:
         raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
 
 
+add_alarm_commands(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
 

@@ -22,7 +22,7 @@ OWNER = "team:data-engineering"
 
 contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
-golds = {stream.name: gold_job(stream) for stream in STREAMS}
+golds = {stream.name: gold_job(stream) for stream in STREAMS if stream.gold}
 reports_of_lake = reports_job()
 report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 
@@ -34,7 +34,7 @@ def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
     spec = spec.merge_attributes(
         owners=[contract.owner if contract else OWNER], tags={"phi": spec.tags.get("phi", phi)}
     )
-    if contract is None or spec.key != table_key(contract.tables.silver.name):
+    if contract is None or contract.max_silence is None or spec.key != table_key(contract.tables.silver.name):
         return spec
     warned, failed = contract.max_silence, 4 * contract.max_silence
     return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(failed, warned))
@@ -73,7 +73,7 @@ defs = dg.Definitions(
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
-        *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS),
+        *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS if stream.gold),
         openfda_sensor(),
     ],
     schedules=schedules(reports_of_lake),

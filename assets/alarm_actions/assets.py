@@ -24,7 +24,7 @@ CONTRACT = Contract(
     values=("action", "actor", "note", "until"),
     clean=clean,
     alert_payload=_alert_payload,
-    max_silence=timedelta(days=366),
+    max_silence=None,
     # Whoever acknowledges an alarm waits for it.
     commit_every=timedelta(milliseconds=100),
 )

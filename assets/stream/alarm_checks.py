@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
-from assets.alarms.tables import CLEARED, REFUSED, SILENCE
+from assets.alarms.tables import REFUSED, SILENCE
 from assets.archived import archived, closed_event_dates
+from assets.stream.alarm_history import standing
 from assets.stream.findings import RECENT, Finding
-from assets.stream.log import SNAPSHOT, is_beyond
+from assets.stream.log import is_beyond
 from assets.stream.store import StreamStore
 
 ALARMS = "alarms"
@@ -43,7 +44,7 @@ def alarm_findings(store: StreamStore, day: date, now: datetime, *, recent: bool
     findings = [_transitions(store, day)]
     if day == now.date():
         store.look()
-        open_alarms = _open(store)
+        open_alarms = standing(store.contract, store.alarms.lake)
         findings += [
             _one_open(open_alarms),
             _raising_readings(store, open_alarms, now - RECENT if recent else None),
@@ -54,13 +55,6 @@ def alarm_findings(store: StreamStore, day: date, now: datetime, *, recent: bool
 
 def _finding(name: str, failed: int, what: str, open_alarms: pl.DataFrame, *, is_error: bool = False) -> Finding:
     return Finding(ALARMS, name, not failed, {what: failed, "open_alarms": open_alarms.height}, is_error)
-
-
-def _open(store: StreamStore) -> pl.DataFrame:
-    """The alarms that are open, each by its last row."""
-    rows = store.alarms.scan().filter(pl.col("fold") >= store.log.step(SNAPSHOT), pl.col("index") >= 0)
-    last = rows.sort("fold", "index", "is_update").collect().unique("alarm_id", keep="last", maintain_order=True)
-    return last.filter(pl.col("state") != CLEARED)
 
 
 def _one_open(open_alarms: pl.DataFrame) -> Finding:

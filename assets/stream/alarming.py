@@ -164,6 +164,8 @@ class Alarming:
                 yield _judged_of(judgement, limits, ages, cause, members, is_accepted=is_accepted)
 
     def _refusals(self, refused: pl.DataFrame) -> Iterator[Refusal]:
+        # Where code of the domain failed on a reading, nobody knows whose it is.
+        refused = refused.drop_nulls(self._contract.entity)
         if self.folded is not None:
             refused = refused.filter(is_beyond(self.folded))
         if refused.is_empty():
@@ -217,7 +219,7 @@ def _is_held(judgement: Judgement, limits: Limits, member: int, values: NDArray[
     clear = limits.clear_thresholds[numbers]
     is_held = (values < clear) if rule.is_downward else (values > clear)
     if rule.unless is not None:
-        is_held |= rule.compares(pl.Series(values), pl.Series(limits.versions.thresholds[numbers])).to_numpy()
+        is_held |= rule.compares(pl.Series(values), pl.Series(limits.thresholds[numbers])).to_numpy()
     return is_held & judgement.is_enabled[numbers]
 
 

@@ -394,7 +394,7 @@ class Contract:
         rule_table: where rules are kept as data; without it the contract's rules hold for all.
         alarms: how the stream's alarms behave; without it the stream has none.
         plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
-        max_silence: after how long without a reading the stream counts as silent.
+        max_silence: after how long without a reading the stream counts as silent; None for never.
         commit_every: how long processed readings wait for their commit at most; the shorter, the more files.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
@@ -420,7 +420,7 @@ class Contract:
     rule_table: RuleTable | None = None
     alarms: Alarms | None = None
     plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
-    max_silence: timedelta = timedelta(minutes=15)
+    max_silence: timedelta | None = timedelta(minutes=15)
     commit_every: timedelta = timedelta(seconds=2)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"

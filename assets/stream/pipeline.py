@@ -252,10 +252,12 @@ class Pipeline:
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:
         good = list(takewhile(lambda each: each.outcome.exception() is None, micro_batches))
         rest = micro_batches[len(good) :]
-        outcomes = [each.outcome.result() for each in good]
+        outcomes = [each for each in (one.outcome.result() for one in good) if not each.is_empty]
+        if not outcomes and not rest:
+            return Stored([], 0)
         try:
             with timed() as commit:
-                if good:
+                if outcomes:
                     self._store.commit(outcomes, delivery=_joined(good), hub=self._hub)
                 if rest:
                     self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub)

@@ -66,6 +66,11 @@ class Outcome:
         return self.rows["alerts"]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it is of no events, and nothing happened to alarms."""
+        return not self.is_micro_batch and (self.alarms is None or self.alarms.is_empty)
+
+    @property
     def is_micro_batch(self) -> bool:
         """Whether it is of events, and not of deadlines or of what people did."""
         return not self.bronze.is_empty()
