@@ -17,6 +17,7 @@ source, and:
 
 - ``<stream>/folds/<id>``: up to which step the table of alarms with this id is contained.
 - ``<stream>/ingest/<id>``: the ingest date, as a number, in which later steps are looked for.
+- ``<stream>/refreshed_at``: when the part was last refreshed, in seconds since 1970.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -44,9 +45,14 @@ DEFINITION = "1"
 """Another one where the same columns come to mean something else: all dates are stale then."""
 MAX_DATES = 31
 """How many dates are made in one commit."""
-SLICE_ROWS = 2_000_000
+SLICE_ROWS = 1_000_000
 """How many alerts are compared at once, and those of a minute more."""
 
+REST = timedelta(minutes=1)
+"""How long a stream with a million alerts on its newest ingest date is left alone between two refreshes; others in
+proportion. Today's alerts are read again each time, which takes half a CPU second for a million."""
+
+_REFRESHED_AT = "refreshed_at"
 _T = TypeVar("_T")
 
 
@@ -111,6 +117,15 @@ class AlarmGold:
             return True
         return bool(self._stale(lake).days - self._closed(lake))
 
+    def is_due(self, lake: Lake, now: datetime) -> bool:
+        """Whether something is pending, and the last refresh is long enough ago for the alerts of a day."""
+        alerts = lake.table(self.sources[1])
+        days = alerts.dates("ingest_date")
+        count = alerts.part("ingest_date", days[-1]).rows if days else 0
+        refreshed_at = self._part(lake).transactions([_REFRESHED_AT]).get(_REFRESHED_AT, 0)
+        is_rested = now >= datetime.fromtimestamp(refreshed_at, UTC) + REST * count / 1_000_000
+        return is_rested and self.is_pending(lake)
+
     def refresh(self, lake: Lake, should_stop: Callable[[], bool] = lambda: False) -> int:
         """Brings the rows up to date, in bounded memory, some dates in each commit.
 
@@ -150,7 +165,7 @@ class AlarmGold:
         """One commit. Tells the rows written, and whether another commit has something to do."""
         part, store = self._part(lake), StreamStore(self.contract, lake)
         # Before any row is read: whoever commits meanwhile raises this number.
-        fence = part.transactions([BUILDS])
+        fence = part.transactions([BUILDS, _REFRESHED_AT])
         store.look()
         # Alerts behind these offsets may be stored before their alarms are.
         reached = store.offsets("alarms")
@@ -165,8 +180,9 @@ class AlarmGold:
         alerts = lake.table(self.sources[1]).scan()
         of_day = {day: alerts.filter(pl.col("event_date") == day) for day in due}
         whole = [day for day in due if _told(partial(work.judge, day, of_day[day], reached))]
-        marks = stale.after([*whole, *closed]) | steps.marks
-        known = {**stale.known, **steps.known, BUILDS: fence.get(BUILDS)}
+        now = int(datetime.now(UTC).timestamp())
+        marks = stale.after([*whole, *closed]) | steps.marks | {_REFRESHED_AT: now}
+        known = {**stale.known, **steps.known, BUILDS: fence.get(BUILDS), _REFRESHED_AT: fence.get(_REFRESHED_AT)}
         return work.write(marks, known), not steps.is_last or bool(days.difference(due))
 
     def _part(self, lake: Lake) -> _Part:

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -389,9 +389,25 @@ def test_what_follows_from_archived_alerts_stays(tmp_path: Path) -> None:
     assert missed(rows) == missed_in(lake, CONTRACT, LEAST_GAP)
 
 
-def test_an_error_of_the_computation_tells_nothing_of_a_reading(
+def test_a_stream_with_many_alerts_a_day_is_left_alone_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lake = lake_in(tmp_path)
+    hub = three_days(lake)
+    now = datetime.now(UTC)
+    assert GOLD.is_due(lake, now)
+    GOLD.refresh(lake)
+    assert not GOLD.is_due(lake, now + DAY)
+    send(hub, (2 * 1440 + 60, 60))
+    run_session(lake, hub, clock=until(2 * 1440 + 61))
+    alerts = lake.table(CONTRACT.tables.alerts).scan().collect()
+    count = alerts.filter(pl.col("ingest_date") == alerts["ingest_date"].max()).height
+    monkeypatch.setattr(gold_alarms, "REST", HOUR * 1_000_000 / count)
+    assert not GOLD.is_due(lake, now + 59 * MINUTE)
+    assert GOLD.is_due(lake, now + 61 * MINUTE)
+
+
+def test_an_error_tells_nothing_of_a_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
     send(hub, *LOW)
     run_session(lake, hub, clock=until(46))
