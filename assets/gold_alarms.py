@@ -181,7 +181,7 @@ class AlarmGold:
         of_day = {day: alerts.filter(pl.col("event_date") == day) for day in due}
         whole = [day for day in due if _told(partial(work.judge, day, of_day[day], reached))]
         now = int(datetime.now(UTC).timestamp())
-        marks = stale.after([*whole, *closed]) | steps.marks | {_REFRESHED_AT: now}
+        marks = {**stale.after([*whole, *closed]), **steps.marks, _REFRESHED_AT: now}
         known = {**stale.known, **steps.known, BUILDS: fence.get(BUILDS), _REFRESHED_AT: fence.get(_REFRESHED_AT)}
         return work.write(marks, known), not steps.is_last or bool(days.difference(due))
 

@@ -143,8 +143,8 @@ class Measure:
         def total(name: str) -> pl.Expr:
             return pl.col(name).fill_null(0) + pl.col(f"more_{name}").fill_null(0)
 
-        raised_at, cleared_at = first("raised_at"), pl.when(pl.col("new_ended").is_null()).then("cleared_at")
-        cleared_at = cleared_at.otherwise("new_cleared_at")
+        raised_at = first("raised_at")
+        cleared_at = pl.when(pl.col("new_ended").is_null()).then("cleared_at").otherwise("new_cleared_at")
         acknowledged_at, decided_at = first("acknowledged_at"), first("decided_at")
         rows = rows.with_columns(
             first("entity"),
@@ -205,21 +205,16 @@ class Measure:
         for rule in self.rules:
             if rule.column in schema:
                 columns.setdefault(rule.column, []).append(rule.id)
+        broken = pl.col("rule")
         values = [
-            pl.when(pl.col("rule").is_in(rules)).then(pl.col(column).cast(pl.Float64))
-            for column, rules in columns.items()
+            pl.when(broken.is_in(rules)).then(pl.col(column).cast(pl.Float64)) for column, rules in columns.items()
         ]
-        rule = pl.col("rule")
         return alerts.select(
             pl.col(self.contract.entity).alias("entity"),
-            # A rule that was taken out of the contract is its own cause.
-            (rule.replace_strict(causes, default=rule, return_dtype=pl.String) if causes else rule).alias("cause"),
+            # A rule that was taken out of the contract is about itself.
+            broken.replace_strict(causes, default=broken, return_dtype=pl.String).alias("cause"),
             "rule",
-            (
-                rule.replace_strict(places, default=len(places), return_dtype=pl.Int64)
-                if places
-                else pl.lit(0, pl.Int64)
-            ).alias("place"),
+            broken.replace_strict(places, default=len(places), return_dtype=pl.Int64).alias("place"),
             _rank("severity").alias("rank"),
             pl.coalesce(values).alias("value") if values else pl.lit(None, pl.Float64).alias("value"),
             "measured_at",

@@ -102,9 +102,19 @@ def missed_in(lake: Lake, contract: Contract, gap: timedelta) -> set[tuple[Any, 
     for row in lake.table(contract.tables.alerts).scan().collect().iter_rows(named=True):
         place, rule = rules[row["rule"]]
         reading = tuple(row[name] or 0 for name in ("hub_epoch", "partition", "sequence_number", "event_index"))
-        times = row["measured_at"], row["received_at"]
-        about = row["rule"], place, row["severity"], row[rule.column], reading
-        breaches.append(Breach(row[contract.entity], rule.about, *times, *about))
+        breaches.append(
+            Breach(
+                entity=row[contract.entity],
+                cause=rule.about,
+                at=row["measured_at"],
+                received_at=row["received_at"],
+                rule=row["rule"],
+                place=place,
+                severity=row["severity"],
+                value=row[rule.column],
+                reading=reading,
+            )
+        )
     downward = {rule.about for rule in contract.rules if rule.is_downward}
     return missed_of(contract.stream, breaches, spans_in(lake, contract), gap, downward)
 

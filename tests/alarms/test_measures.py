@@ -141,3 +141,5 @@ def test_an_alert_of_a_rule_that_is_gone_is_about_itself() -> None:
     gone = breach(1, 0)._replace(rule="glucose_of_old")
     [found] = frame_of([gone]).rows(named=True)
     assert (found["cause"], found["value"], found["rank"]) == ("glucose_of_old", None, 2)
+    [found] = Measure(CONTRACT, ()).breaches(alerts_of([gone]).lazy()).collect().rows(named=True)
+    assert (found["cause"], found["value"], found["place"]) == ("glucose_of_old", None, 0)
