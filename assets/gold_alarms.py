@@ -17,6 +17,8 @@ source, and:
 
 - ``<stream>/folds/<id>``: up to which step the table of alarms with this id is contained.
 - ``<stream>/ingest/<id>``: the ingest date, as a number, in which later steps are looked for.
+- ``<stream>/begins/<id>``: the ingest date, as a number, from which on the stream has had this table of alarms. Of
+  alerts of before nobody could be told, so nothing of them was missed.
 - ``<stream>/refreshed_at``: when the part was last refreshed, in seconds since 1970.
 """
 
@@ -29,7 +31,7 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 
 from assets.alarms.measures import ALARMS, COUNTED, MISSED, Measure, nothing
-from assets.archived import closed_event_dates
+from assets.archived import archived, closed_event_dates
 from assets.discretion import without_text
 from assets.slots import GoldError
 from assets.stream.contract import Contract, Rule
@@ -64,6 +66,13 @@ class _Steps(NamedTuple):
     marks: Mapping[str, int]
     known: Mapping[str, int]
     is_last: bool
+
+
+class _Begins(NamedTuple):
+    """The ingest date from which on there have been alarms, as a number, and the mark to set if it is new."""
+
+    day: int
+    marks: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,7 @@ class AlarmGold:
         store.look()
         # Alerts behind these offsets may be stored before their alarms are.
         reached = store.offsets("alarms")
-        steps = self._steps(lake, part)
+        steps, begins = self._steps(lake, part), self._begins(lake, part)
         work = _Work(part, Measure(self.contract, self._rules(lake)))
         _told(lambda: work.take(steps))
         newest = lake.table(self.sources[1]).newest("event_date")
@@ -177,11 +186,11 @@ class AlarmGold:
         days = stale.days - closed
         # Until all alarms are known, all breaches would be missed ones.
         due = sorted(days)[-MAX_DATES:] if steps.is_last else []
-        alerts = lake.table(self.sources[1]).scan()
+        alerts = lake.table(self.sources[1]).scan().filter(pl.col("ingest_date") >= date.fromordinal(begins.day))
         of_day = {day: alerts.filter(pl.col("event_date") == day) for day in due}
         whole = [day for day in due if _told(partial(work.judge, day, of_day[day], reached))]
         now = int(datetime.now(UTC).timestamp())
-        marks = {**stale.after([*whole, *closed]), **steps.marks, _REFRESHED_AT: now}
+        marks = {**stale.after([*whole, *closed]), **steps.marks, **begins.marks, _REFRESHED_AT: now}
         known = {**stale.known, **steps.known, BUILDS: fence.get(BUILDS), _REFRESHED_AT: fence.get(_REFRESHED_AT)}
         return work.write(marks, known), not steps.is_last or bool(days.difference(due))
 
@@ -223,6 +232,17 @@ class AlarmGold:
         seen = max([after, *transitions["fold"], *updates["fold"]])
         marks = {folds: stored if is_last else seen, ingest: (days[0] if is_last else days[1]).toordinal()}
         return _Steps(transitions, updates, marks, known, is_last)
+
+    def _begins(self, lake: Lake, part: _Part) -> "_Begins":
+        """From which ingest date on the stream has had alarms."""
+        alarms = lake.table(self.sources[0])
+        name = f"begins/{alarms.id()}"
+        if (known := part.transactions([name]).get(name)) is not None:
+            return _Begins(known, {})
+        days = [*alarms.dates("ingest_date"), *archived(lake, alarms)]
+        days = days or lake.table(self.sources[1]).dates("ingest_date")[-1:]
+        first = min(days, default=date.min).toordinal()
+        return _Begins(first, {name: first} if days else {})
 
     def _rules(self, lake: Lake) -> list[Rule]:
         """The contract's rules, and those that only the table of rules has."""

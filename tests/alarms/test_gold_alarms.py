@@ -15,6 +15,7 @@ from assets.alarms.measures import ALARMS, LEAST_GAP
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT
 from assets.gold_alarms import AlarmGold
+from assets.gold_asset import PENDING_ONLY_TAG, alarm_gold_asset
 from assets.reference.rules import Wanted
 from assets.reference_store import put_rules
 from assets.retention import Retention, restore
@@ -52,6 +53,10 @@ pytestmark = pytest.mark.slow
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 GOLD = AlarmGold(CONTRACT)
+DEVICE = (
+    b'{"device_id": 7, "battery_level": 50, "firmware_version": "1.2.3", "connectivity_status": "Connected", '
+    b'"error_codes": "", "timestamp": "2026-11-23 11:00:00"}'
+)
 LATE = [(minute, 60) for minute in range(-300, -240, 5)]
 """A low of an hour, five hours before the scenario begins."""
 
@@ -255,10 +260,22 @@ def test_a_rule_that_is_data_only_is_missed_under_its_cause(tmp_path: Path) -> N
     assert (row["rule_id"], row["worst_value"]) == ("glucose_pregnant", 99)
 
 
+def test_nothing_was_missed_before_there_were_alarms(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW)
+    run_session(lake, hub, contract=replace(CONTRACT, alarms=None), clock=until(46))
+    assert not GOLD.is_pending(lake)
+    send(hub, *((1440 + minute, value) for minute, value in LOW))
+    hub.send([late(*LATE)], BEGIN + DAY)
+    run_session(lake, hub, clock=until(1440 + 46))
+    rows = refreshed(lake).filter(pl.col("cause") == "glucose_low")
+    assert rows["state"].to_list() == ["missed", "cleared"]
+    assert rows["raised_at"].to_list() == [BEGIN - 300 * MINUTE, BEGIN + DAY + 5 * MINUTE]
+
+
 def test_alarms_of_silence_are_never_retracted_and_need_no_alerts(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub("device_readings", partitions=1)
-    text = b'{"device_id": 7, "battery_level": 50, "firmware_version": "1.2.3", "connectivity_status": "Connected", '
-    hub.send([text + b'"error_codes": "", "timestamp": "2026-11-23 11:00:00"}'], BEGIN)
+    hub.send([DEVICE], BEGIN)
     run_session(lake, hub, contract=DEVICES, clock=until(90))
     AlarmGold(DEVICES).refresh(lake)
     [row] = gold(lake).rows(named=True)
@@ -443,3 +460,33 @@ def test_sensors_refreshes_house_keeping_and_sql_know_the_table(tmp_path: Path) 
         ("cleared", 1),
         ("missed", 1),
     ]
+
+
+def test_in_dagster_the_part_of_a_stream_that_fails_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULSELAKE_HOME", str(tmp_path))
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW)
+    run_session(lake, hub, clock=until(46))
+    of_devices = MemoryHub("device_readings", partitions=1)
+    of_devices.send([DEVICE], BEGIN)
+    run_session(lake, of_devices, contract=DEVICES, clock=until(90))
+    for file in Path(lake.root, DEVICES.tables["alarms"].name).rglob("*.parquet"):
+        file.unlink()
+    asset, resources = alarm_gold_asset([AlarmGold(DEVICES), GOLD]), {"lake": LakeResource(root=lake.root)}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([asset], instance=instance, resources=resources, raise_on_error=False)
+        logged = " ".join(entry.user_message for entry in instance.all_logs(result.run_id))
+    assert not result.success
+    assert "gold/alarms: the part of device_readings was not refreshed: FileNotFoundError" in logged
+    assert states(gold(lake)) == [("glucose_low", "cleared")]
+    # A run for pending dates leaves out what was refreshed shortly before.
+    send(hub, (60, 60))
+    run_session(lake, hub, clock=until(61))
+    monkeypatch.setattr(gold_alarms, "REST", 1_000_000 * DAY)
+    asset = alarm_gold_asset([GOLD])
+    dg.materialize([asset], resources=resources, tags={PENDING_ONLY_TAG: "true"})
+    assert GOLD.is_pending(lake)
+    dg.materialize([asset], resources=resources)
+    assert states(gold(lake)) == [("glucose_low", "cleared"), ("glucose_low", "open")]

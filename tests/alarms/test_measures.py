@@ -77,7 +77,7 @@ def expected(breaches: list[Breach], spans: list[Span]) -> set[tuple[object, ...
     return missed_of(CONTRACT.stream, breaches, spans, MEASURE.gap, {"glucose_low"})
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_missed_episodes_are_those_of_the_definition_however_breaches_are_cut(seed: int) -> None:
     random = Random(seed)
     breaches = []
