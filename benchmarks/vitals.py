@@ -71,6 +71,7 @@ def run(*, quick: bool = False, transport: str = "event-hubs") -> Figures:
         "event_to_alert": quantiles(waits),
         "event_to_alarm": quantiles(raised),
         "bare_pull_to_commit": quantiles(np.array(bare.pop("pull_to_commit_s"))),
+        "bare_event_to_pull": quantiles(np.array(bare.pop("event_to_pull_s"))),
         "session": session,
         "bare": bare,
     }
@@ -148,6 +149,7 @@ def _show(figures: Figures, seconds: float) -> None:
             ["event to alert", *seconds_of(figures["event_to_alert"])],
             ["event to alarm (wanted: p50 ≤ 0.2, p99 ≤ 0.5)", *seconds_of(figures["event_to_alarm"])],
             ["reference: pull to commit of one plain table", *seconds_of(figures["bare_pull_to_commit"])],
+            ["reference: oldest event of a partition to its pull", *seconds_of(figures["bare_event_to_pull"])],
         ],
     )
     show(

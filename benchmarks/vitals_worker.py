@@ -74,7 +74,9 @@ def session(
 
 def bare(transport: str, address: str, hub: str, table: str, seconds: float) -> dict[str, Any]:
     """Receives and appends bodies to one plain Delta table, each time that something has come, and no more."""
-    waits, events = [], 0
+    waits: list[float] = []
+    arrivals: list[float] = []
+    events = 0
     source = TRANSPORTS[transport].connect(address).source(hub)
     tails = {partition: tail.last for partition, tail in source.state().tails.items()}
     end = time.monotonic() + seconds
@@ -82,12 +84,14 @@ def bare(transport: str, address: str, hub: str, table: str, seconds: float) -> 
         while time.monotonic() < end:
             receiver.gather(0.2)
             pulled, pulled_at = receiver.take(0.2), time.monotonic()
+            now_ms = time.time() * 1000
+            arrivals += [(now_ms - each.enqueued_ms[0]) / 1000 for each in pulled]
             bodies = [body for each in pulled for body in each.bodies]
             if bodies:
                 write_deltalake(table, pl.DataFrame({"body": bodies}).to_arrow(), mode="append")
                 waits.append(time.monotonic() - pulled_at)
                 events += len(bodies)
-    return {"events": events, "pull_to_commit_s": waits}
+    return {"events": events, "pull_to_commit_s": waits, "event_to_pull_s": arrivals}
 
 
 def _watched(store: StreamStore) -> tuple[list[float], list[float]]:

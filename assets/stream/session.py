@@ -246,7 +246,6 @@ class Session:
             self._tails, self._is_gapless = hub.tails, hub.is_gapless
             with ExitStack() as stack:
                 stack.enter_context(self._references.kept_fresh(self._observer.reference_failed))
-                stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
                 if self._lease.begin():
                     self._work(hub, None, stack)
                 elif (prepared := self._prepare(hub, stack)) is not None:
@@ -279,7 +278,7 @@ class Session:
         identified(self._source, self._contract.stream, hub, self.store)
         remembered, epoch = None, self.store.log.epoch
         with suppress(SchemaError):
-            remembered = self.store.remembered()
+            remembered = self.store.remembered(self._references.reach)
         # The first micro-batch of a process takes half a second, for whatever is loaded late; this one is made up.
         prove(self._contract)
         # Of Event Hubs it takes the links away from the session at work, which goes on to its next commit and ends.
@@ -309,7 +308,7 @@ class Session:
             self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
         known = Known.nothing(self._contract) if failure else self._known(prepared)
-        processor = Processor(self._contract, known, self._references, None if failure else self._alarming())
+        processor = Processor(self._contract, known, self._references, None if failure else self._alarming(stack))
         failure = failure or self._catch_up(processor)
         if prepared is None:
             hub = identified(self._source, self._contract.stream, hub, self.store)
@@ -355,17 +354,19 @@ class Session:
         finally:
             self._observer.ended(self._totals.counts(), failure)
 
-    def _alarming(self) -> Alarming | None:
+    def _alarming(self, stack: ExitStack) -> Alarming | None:
         """The open alarms, and what is to be published of them and folded into them."""
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
             self._actions.begin(self.store.log)
-        return self.store.open_alarms()
+            # Only now: what is folded already must be known.
+            stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
+        return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
         if prepared is None or prepared.remembered is None:
-            return self.store.remembered().known
-        return self.store.refreshed(prepared.remembered).known
+            return self.store.remembered(self._references.reach).known
+        return self.store.refreshed(prepared.remembered, self._references.reach).known
 
     def _open(self, hub: HubState) -> Exception | None:
         """Opens the tables. Where one but bronze does not fit the contract, events are still kept in bronze.
@@ -509,7 +510,7 @@ class Session:
             return False
         self.store.open(self._tails)
         if pipeline.failure is None:
-            pipeline.know(self.store.remembered().known)
+            pipeline.know(self.store.remembered(self._references.reach).known)
         self._observer.gave_turn(time.monotonic() - began)
         return self.store.log.epoch == epoch
 

@@ -165,6 +165,38 @@ def acting() -> dict[str, Any]:
     return {"limits": SessionLimits(trigger_s=0.05, commit_interval_s=0, commit_readings=1, idle_timeout_s=1.5)}
 
 
+def test_a_session_that_ends_at_once_folds_the_actions_that_are_there(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW[:4])
+    run_session(lake, hub, clock=until(16))
+    do(lake, action(1, only_id(lake), "acknowledge", BEGIN + 16 * MINUTE), at=BEGIN + 16 * MINUTE)
+    run_session(lake, hub, clock=until(17))
+    assert standing(CONTRACT, lake)["state"].to_list() == ["acknowledged"]
+
+
+def test_what_open_alarms_came_to_on_earlier_days_is_removed_and_they_stay_open(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1, take=1)
+    send(hub, *((minute, 60) for minute in range(0, 60, 5)))
+    run_session(lake, hub, clock=until(60))
+    days = 3
+    send(hub, *((minute + days * 1440, 60) for minute in range(0, 30, 5)))
+    run_session(lake, hub, clock=until(days * 1440 + 30))
+    today = (BEGIN + timedelta(days=days)).date()
+    before = standing(CONTRACT, lake)
+    store = StreamStore(CONTRACT, lake)
+    store.look()
+    store.maintain(today)
+    left = alarms(lake)
+    assert {*left.filter("is_update")["ingest_date"]} == {today}
+    assert BEGIN.date() in {*left.filter(~pl.col("is_update"))["ingest_date"]}
+    assert standing(CONTRACT, lake).equals(before)
+    restored = StreamStore(CONTRACT, lake)
+    restored.look()
+    found_again = restored.open_alarms()
+    assert found_again is not None
+    assert len(found_again.episodes) == before.height == 1
+
+
 def test_a_rebuild_leaves_the_record_of_alarms_as_it_is(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
     send(hub, *LOW)
@@ -212,6 +244,25 @@ def test_a_fleet_that_falls_silent_at_once_has_an_alarm_each(tmp_path: Path) -> 
     hub.send([json.dumps(again).encode()], BEGIN + 62 * MINUTE, 1)
     run_session(lake, hub, contract=DEVICES, clock=until(63))
     assert standing(DEVICES, lake).height == 999
+
+
+def test_after_which_time_a_patient_is_silent_can_differ_and_nobody_need_be_told(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    wanted = [
+        Wanted("glucose_silence", {"threshold": 10.0, "severity": "urgent"}, "patient:1"),
+        Wanted("glucose_silence", {"is_enabled": False}, "patient:2"),
+    ]
+    put_rules(lake, [CONTRACT], wanted, valid_from=BEGIN - timedelta(days=1), clock=lambda: BEGIN - timedelta(hours=1))
+    for patient in (1, 2, 3):
+        send(hub, (0, 100), patient=patient)
+    run_session(lake, hub, clock=until(1))
+    run_session(lake, hub, clock=until(60))
+    rows = transitions(lake).sort("entity")
+    assert rows.select("entity", "cause", "severity", "rule_id", "threshold").rows() == [
+        (1, "silence", "urgent", "glucose_silence", 10.0),
+        (3, "silence", "warning", "glucose_silence", 30.0),
+    ]
+    assert rows["at"].to_list() == [BEGIN + 10 * MINUTE + 5 * SECOND, BEGIN + 30 * MINUTE + 5 * SECOND]
 
 
 def test_an_alarm_is_explained_by_its_readings_and_decided_again_the_same(tmp_path: Path) -> None:
