@@ -181,12 +181,16 @@ class AlarmGold:
         steps, begins = self._steps(lake, part), self._begins(lake, part)
         work = _Work(part, Measure(self.contract, self._rules(lake)))
         _told(lambda: work.take(steps))
-        newest = lake.table(self.sources[1]).newest("event_date")
-        stale, closed = self._stale(lake, work.moved(newest) if newest else ()), self._closed(lake)
+        table = lake.table(self.sources[1])
+        newest = table.newest("event_date")
+        stale = self._stale(lake, work.moved(newest) if newest else ())
+        # Alerts that retention removes now are there in this version, and no date of it is closed for them.
+        version = table.version()
+        closed = self._closed(lake, version)
         days = stale.days - closed
         # Until all alarms are known, all breaches would be missed ones.
         due = sorted(days)[-MAX_DATES:] if steps.is_last else []
-        alerts = lake.table(self.sources[1]).scan().filter(pl.col("ingest_date") >= date.fromordinal(begins.day))
+        alerts = table.scan(version).filter(pl.col("ingest_date") >= date.fromordinal(begins.day))
         of_day = {day: alerts.filter(pl.col("event_date") == day) for day in due}
         whole = [day for day in due if _told(partial(work.judge, day, of_day[day], reached))]
         now = int(datetime.now(UTC).timestamp())
@@ -200,9 +204,9 @@ class AlarmGold:
     def _stale(self, lake: Lake, more: Iterable[date] = ()) -> StaleDates:
         return look(self._part(lake), [lake.table(self.sources[1])], "event_date", DEFINITION, {*more})
 
-    def _closed(self, lake: Lake) -> set[date]:
+    def _closed(self, lake: Lake, version: int | None = None) -> set[date]:
         """The dates of which alerts were archived: what was missed on them, or never was, stays as it is."""
-        return closed_event_dates(lake, self.sources[1], 0)
+        return closed_event_dates(lake, self.sources[1], 0, version)
 
     def _stored(self, alarms: LakeTable) -> int:
         """The last step that the table of alarms has."""

@@ -5,16 +5,19 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
+from assets.alarms.episodes import microseconds
 from assets.alarms.tables import REFUSED, SILENCE
 from assets.archived import archived, closed_event_dates
 from assets.stream.alarm_history import standing
+from assets.stream.alerting import Alerting
+from assets.stream.enrichment import References
 from assets.stream.findings import RECENT, Finding
 from assets.stream.log import is_beyond
 from assets.stream.store import StreamStore
 
 ALARMS = "alarms"
 SILENT = timedelta(days=1)
-"""After so long a silence somebody must have been told, whatever a stream says of silence."""
+"""After so long a silence somebody must have been told, unless the rule about silence says otherwise."""
 
 DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     (ALARMS, "one_open_alarm"): "No two alarms of one entity and cause are open.",
@@ -129,17 +132,16 @@ def _transitions(store: StreamStore, day: date) -> Finding:
 
 
 def _silence(store: StreamStore, open_alarms: pl.DataFrame, now: datetime) -> Finding:
-    entity, alarms = store.contract.entity, store.contract.alarms
-    assert alarms is not None, "only streams with alarms are looked at"
+    contract, since = store.contract, now - SILENT
+    assert contract.alarms is not None, "only streams with alarms are looked at"
     told = open_alarms.filter(pl.col("cause") == SILENCE)["entity"]
-    since = now - SILENT
     suspects = open_alarms.filter(
         ~pl.col("cause").is_in(_OTHERS),
         ~pl.col("is_stale"),
         pl.col("measured_at") <= since,
         ~pl.col("entity").is_in(told.implode()),
     )["entity"].unique()
-    if alarms.silent_after is None or suspects.is_empty():
+    if suspects.is_empty():
         return _finding("silence_is_told", 0, "silent_and_not_told", open_alarms)
     heard = (
         store.silver.scan()
@@ -147,11 +149,22 @@ def _silence(store: StreamStore, open_alarms: pl.DataFrame, now: datetime) -> Fi
             pl.col("ingest_date") >= since.date(),
             pl.col("received_at") > since,
             # What comes late is no contact.
-            pl.col("received_at") - pl.col("measured_at") <= alarms.max_age,
-            pl.col(entity).is_in(suspects.implode()),
+            pl.col("received_at") - pl.col("measured_at") <= contract.alarms.max_age,
+            pl.col(contract.entity).is_in(suspects.implode()),
         )
-        .select(pl.col(entity).unique())
+        .select(pl.col(contract.entity).unique())
         .collect(engine="streaming")
         .to_series()
     )
-    return _finding("silence_is_told", suspects.len() - heard.len(), "silent_and_not_told", open_alarms)
+    silent = suspects.filter(~suspects.is_in(heard.implode()))
+    untold = _watched(store, silent, now) if silent.len() else 0
+    return _finding("silence_is_told", untold, "silent_and_not_told", open_alarms)
+
+
+def _watched(store: StreamStore, entities: pl.Series, now: datetime) -> int:
+    """How many entities are silent by the rule that holds for them, since nothing was heard of them for `SILENT`."""
+    references = References(store.contract, store.silver.lake)
+    references.refresh()
+    rows = pl.DataFrame({store.contract.entity: entities}).with_columns(measured_at=pl.lit(now), pulled_at=pl.lit(now))
+    silences = Alerting(store.contract, references).silences(rows)
+    return sum(each is not None and each.after <= microseconds(SILENT) for each in silences)

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
+from assets.reference.rules import Wanted
+from assets.reference_store import put_rules
 from assets.stream.alarm_checks import DESCRIPTIONS, alarm_findings
 from assets.stream.checks import evaluate
 from assets.stream.store import StreamStore
@@ -132,6 +134,20 @@ def test_a_silence_that_nobody_was_told_of_is_found(tmp_path: Path) -> None:
         ),
     )
     assert failed(lake, BEGIN + 25 * 60 * MINUTE) == set()
+
+
+def test_who_is_not_watched_for_silence_may_be_silent(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 60))
+    send(hub, (0, 60), patient=2)
+    run_session(lake, hub, clock=until(1))
+    later = BEGIN + 25 * 60 * MINUTE
+    found = {each.name: each for each in alarm_findings(StreamStore(CONTRACT, lake), later.date(), later)}
+    assert found["silence_is_told"].counts["silent_and_not_told"] == 2
+    for patient, given in ((1, {"is_enabled": False}), (2, {"threshold": 2880.0})):
+        wanted = [Wanted("glucose_silence", given, f"patient:{patient}")]
+        put_rules(lake, [CONTRACT], wanted, valid_from=BEGIN - DAY, clock=lambda: BEGIN)
+    assert failed(lake, later) == set()
 
 
 def test_a_stream_without_alarms_has_no_such_checks(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_alarms_of_silence_are_never_retracted_and_need_no_alerts(tmp_path: Path
     AlarmGold(DEVICES).refresh(lake)
     [row] = gold(lake).rows(named=True)
     assert (row["entity_key"], row["entity"], row["state"]) == ("device_id", 7, "open")
-    assert (row["cause"], row["rule_id"], row["worst_value"]) == ("silence", None, None)
+    assert (row["cause"], row["rule_id"], row["worst_value"]) == ("silence", "device_silence", None)
 
 
 def test_a_session_that_dies_at_any_commit_makes_nothing_look_missed_or_retracted(tmp_path: Path) -> None:
