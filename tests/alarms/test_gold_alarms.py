@@ -1,8 +1,9 @@
 """`gold/alarms` over whole sessions: what became of each alarm, what was missed and what never was."""
 
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -365,10 +366,26 @@ class BusyLake(Lake):
 class BusyTable(LakeTable):
     others: list[Lake] = field(default_factory=list)
 
-    def replace(self, *arguments: object, **options: object) -> int:
+    def replace(
+        self,
+        frames: Iterable[pl.DataFrame],
+        predicate: str | None,
+        *,
+        transactions: Mapping[str, int] | None = None,
+        expected: Mapping[str, int | None] | None = None,
+        event_dates: Iterable[date] = (),
+        renew: bool = False,
+    ) -> int:
         if self.others:
             GOLD.refresh(self.others.pop())
-        return super().replace(*arguments, **options)  # type: ignore[arg-type]
+        return super().replace(
+            frames,
+            predicate,
+            transactions=transactions,
+            expected=expected,
+            event_dates=event_dates,
+            renew=renew,
+        )
 
 
 def test_of_two_refreshes_at_once_the_slower_one_writes_nothing(tmp_path: Path) -> None:
