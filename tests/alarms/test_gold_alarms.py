@@ -452,7 +452,7 @@ def test_an_error_tells_nothing_of_a_reading(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("assets.alarms.measures.Measure.missed", fails)
     with pytest.raises(GoldError, match="gold/alarms: computing it failed with ValueError") as raised:
         GOLD.refresh(lake)
-    assert "50" not in str(raised.value)
+    assert "mg/dL" not in str(raised.value)
     assert raised.value.__context__ is None
 
 
