@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.clinical.assets import clinical_assets
 from assets.gold import DailyGold
-from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
+from assets.gold_asset import alarm_gold_asset, daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
 from assets.stream.asset import alarms_hub_asset, alerts_hub_asset, hub_asset, stream_assets, table_key
@@ -58,6 +58,7 @@ defs = dg.Definitions(
                 for gold in stream.gold
             ),
             *(gold_alerts_asset(alerts, stream.name) for stream in STREAMS for alerts in stream.gold_alerts),
+            alarm_gold_asset([stream.alarm_gold for stream in STREAMS if stream.alarm_gold]),
             report_tables,
             *reference_assets(),
             *clinical_assets(),

@@ -109,6 +109,7 @@ def gold_job(stream: Stream) -> Job:
         selection=dg.AssetSelection.assets(
             *(table_key(gold.table.name) for gold in stream.gold),
             *(table_key(table.name) for table in stream.published[1:]),
+            *([table_key(stream.alarm_gold.table.name)] if stream.alarm_gold else []),
         ),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, **BACKGROUND},

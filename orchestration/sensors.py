@@ -217,6 +217,8 @@ def pending_derived(stream: Stream, lake: LakeResource) -> list[dg.AssetKey]:
     for alerts in stream.gold_alerts:
         if alerts.source.name in due or alerts.is_pending(opened):
             due.append(alerts.table.name)
+    if stream.alarm_gold and stream.alarm_gold.is_due(opened, now):
+        due.append(stream.alarm_gold.table.name)
     return [table_key(name) for name in due]
 
 

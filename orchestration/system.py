@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from assets.adverse_events import assets as adverse_events
 from assets.alarm_actions import assets as alarm_actions
+from assets.alarms.measures import ALARMS
 from assets.alarms.tables import alarm_views
 from assets.archived import RETENTION
 from assets.clinical.assets import clinical_tables
@@ -18,6 +19,7 @@ from assets.clinical.sources import LOADS
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
+from assets.gold_alarms import AlarmGold
 from assets.gold_alerts import GoldAlerts
 from assets.reference.rules import CURRENT_RULES, RULES
 from assets.reference.tables import REFERENCES
@@ -78,6 +80,11 @@ class Stream:
         return [gold for gold in self.gold if not isinstance(gold, DailyGold)]
 
     @property
+    def alarm_gold(self) -> AlarmGold | None:
+        """The stream's part of `gold/alarms`; None if it has no alarms."""
+        return None if self.contract.alarms is None else AlarmGold(self.contract)
+
+    @property
     def published(self) -> list[Table]:
         """The tables of alerts, which are published."""
         return [self.contract.tables.alerts, *(each.table for each in self.gold_alerts)]
@@ -126,7 +133,8 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION, *clinical_tables()]
+    of_reference = [*(each.table for each in REFERENCES), RULES]
+    return [*of_streams, ALARMS, *of_reference, POLLED, RETENTION, *clinical_tables()]
 
 
 def views() -> list[View]:

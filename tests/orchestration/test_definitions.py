@@ -64,6 +64,7 @@ def test_assets():
         "bronze/trial_logs",
         "bronze/trials",
         "bronze/vitals",
+        "gold/alarms",
         "gold/device_health",
         "gold/device_performance",
         "gold/document_index",
@@ -81,6 +82,12 @@ def test_assets():
         "gold/report_adverse_event_overdose_trend",
         "gold/report_adverse_event_reactions_by_drug",
         "gold/report_adverse_event_signals",
+        "gold/report_alarm_floods",
+        "gold/report_alarm_performance",
+        "gold/report_alarms_by_patient_and_day",
+        "gold/report_alarms_by_rule",
+        "gold/report_alarms_chattering",
+        "gold/report_alarms_standing",
         "gold/report_alerts_by_rule_and_day",
         "gold/report_arrival_delay",
         "gold/report_clinical_dashboard",
@@ -200,8 +207,10 @@ def test_checks():
     ]
     of_silver = ("counts_reconcile", "keys_unique")
     of_children = ("parents_exist", "counts_match_parents")
+    of_alarms = ("one_open_alarm", "raising_readings_exist", "silence_is_told", "transitions_continuous")
     expected = [
         *(name.format(stream.name) for name in of_each_stream for stream in STREAMS),
+        *(f"alarms/{stream.name}:{name}" for name in of_alarms for stream in STREAMS if stream.contract.alarms),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:freshness" for stream in STREAMS if stream.contract.max_silence),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
@@ -291,7 +300,7 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {*(stream.name for stream in STREAMS), "clinical", "reports"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), "alarms", "clinical", "reports"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
