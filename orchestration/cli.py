@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
+from orchestration.import_cli import import_command
 from orchestration.poll_command import poll
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
@@ -526,6 +527,7 @@ def _feasible() -> Iterator[None]:
         raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
 
 
+import_command(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
 

@@ -6,12 +6,13 @@ Bronze keeps that order, so processing bronze again gives the rows that the sess
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import polars as pl
 
 from assets.discretion import T, without_text
+from assets.stream.adapting import Adapting, kinds_of
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import PLACE, Cleaning, with_counts
 from assets.stream.contract import Contract
@@ -21,6 +22,7 @@ from assets.stream.known import Known
 
 ORDER = ["pulled_at", "partition", "sequence_number"]
 DUPLICATES = pl.Schema({"ingest_date": pl.Date(), "duplicates": pl.get_index_type()})
+SKIPPED_BY_DATE = pl.Schema({"ingest_date": pl.Date(), "skipped": pl.get_index_type()})
 
 MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
 """How large a body may be that quarantine repeats, and in how many rows of an event; the first row always has it."""
@@ -33,6 +35,8 @@ class Outcome:
     Attributes:
         rows: by role, the rows of each of the stream's outputs.
         duplicates: for each ingest date, readings that repeat an earlier one and were dropped.
+        skipped: for each ingest date, records of other systems that are no readings.
+        skipped_kinds: how many of these there are of each kind.
         unknown_fields: how often each undeclared field was seen.
         reference_missing: readings in silver for which a reference table that has rows has none that holds.
     """
@@ -41,6 +45,8 @@ class Outcome:
     duplicates: pl.DataFrame
     unknown_fields: Counter[str]
     reference_missing: int = 0
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED_BY_DATE))
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
 
     @property
     def bronze(self) -> pl.DataFrame:
@@ -92,15 +98,18 @@ class Processor:
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
         self._cleaning, self._alerting = Cleaning(contract), Alerting(contract, references)
-        self._enriching = Enriching(contract, references)
+        self._enriching, self._adapting = Enriching(contract, references), Adapting(contract, references)
 
-    def decode(self, bodies: Sequence[Body]) -> Decoded:
+    def decode(self, positions: pl.DataFrame, bodies: Sequence[Body]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events.
+
+        Args:
+            positions, bodies: as for `process`.
 
         Raises:
             ProcessingError: as for `process`.
         """
-        return self._without_text(lambda: self._decoder.decode(bodies))
+        return self._without_text(lambda: self._adapting.adapted(self._decoder.decode(bodies), bodies, positions))
 
     def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
         """What bronze needs of bodies that could not be decoded."""
@@ -121,7 +130,7 @@ class Processor:
         Raises:
             ProcessingError: the engine or a look-up failed; domain code that fails on a reading does not raise it.
         """
-        known = decoded or self.decode(bodies)
+        known = decoded or self.decode(positions, bodies)
         return self._without_text(lambda: self._process(positions, known))
 
     def _without_text(self, work: Callable[[], T]) -> T:
@@ -150,7 +159,17 @@ class Processor:
             **{child.role: child.exploded(first) for child in self._contract.children},
             "silver": silver,
         }
-        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields, missing_in(first))
+        skipped = (
+            events["ingest_date"].gather(decoded.skipped["event"]).to_frame().group_by("ingest_date").len("skipped")
+        )
+        return Outcome(
+            rows,
+            _duplicates(repeats),
+            decoded.unknown_fields,
+            missing_in(first),
+            skipped.sort("ingest_date"),
+            kinds_of(decoded.skipped),
+        )
 
     def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
