@@ -5,7 +5,7 @@ reference data. What was unknown then is looked up by what is known now: so a re
 nothing that was resolved once changes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -67,11 +67,21 @@ def _adapt(stream: str, events: Sequence[Foreign], identities: AsOfTexts | None)
     ]
     known = _Identities(identities, wanted)
     return [
-        None
-        if outcomes is None
-        else [_adapted(outcome, (number, place), stream, known) for place, outcome in enumerate(outcomes)]
-        for number, outcomes in enumerate(found)
+        _of_event(event, outcomes, partial(_adapted, stream=stream, known=known, number=number))
+        for number, (event, outcomes) in enumerate(zip(events, found, strict=True))
     ]
+
+
+def _of_event(
+    event: Foreign, outcomes: list[Outcome] | None, adapted: Callable[[Outcome, int], Adapted]
+) -> list[Adapted] | None:
+    if outcomes is None:
+        return None
+    found = [adapted(outcome, place) for place, outcome in enumerate(outcomes)]
+    if event.is_decoded and any(each in (Refusal(unknown(DEVICE)), Refusal(unknown(PATIENT))) for each in found):
+        # The body says itself whose it is, and nothing is known of the device that would contradict it.
+        return None
+    return found
 
 
 def _ids_of(outcome: Outcome, stream: str, event: Foreign) -> Iterator[tuple[ForeignId, datetime]]:
@@ -132,7 +142,8 @@ class _Zones:
         return None if row is None else self._identities.versions["zone"][row]
 
 
-def _adapted(outcome: Outcome, place: tuple[int, int], stream: str, known: _Identities) -> Adapted:
+def _adapted(outcome: Outcome, index: int, stream: str, known: _Identities, number: int) -> Adapted:
+    place = number, index
     if (kind := counts_as_skip(outcome, stream)) is not None:
         return Skipped(kind)
     if isinstance(outcome, Plain):

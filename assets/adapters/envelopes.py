@@ -74,7 +74,8 @@ def unpacked(body: bytes | None, properties: Object, annotations: Object) -> Unp
     if isinstance(transport, Skip):
         return Unpacked([transport], is_foreign=True)
     formats = declared(text_of(properties.get("source")))
-    is_certain = bool(formats) or transport.device is not None or transport.topic_kind is not None
+    is_of_iot_hub = any(str(name).startswith("iothub-") for name in annotations)
+    is_certain = bool(formats) or is_of_iot_hub or transport.device is not None or transport.topic_kind is not None
     content = document_of(body or b"")
     if content is None:
         return Unpacked([Reject(BAD_GZIP)], is_foreign=is_certain)

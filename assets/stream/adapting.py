@@ -64,6 +64,7 @@ class Adapting:
             return decoded
         rows = positions[events][["properties", "annotations", "pulled_at"]]
         foreign = pl.DataFrame({"event": pl.Series(events, dtype=pl.Int64)}).hstack(rows)
+        foreign = foreign.with_columns(is_decoded=~foreign["event"].is_in(decoded.rejects["event"].implode()))
         parts = isolated(foreign, lambda part: self._part(part, bodies), _failed)
         found = {event: records for part in parts for event, records in part if records is not None}
         return self._joined(decoded, found) if found else decoded
@@ -74,8 +75,8 @@ class Adapting:
             return []
         numbers: list[int] = part["event"].to_list()
         events = [
-            Foreign(bodies[event], properties, annotations, pulled_at - SAFETY_DELAY)
-            for event, properties, annotations, pulled_at in part.iter_rows()
+            Foreign(bodies[event], properties, annotations, pulled_at - SAFETY_DELAY, is_decoded)
+            for event, properties, annotations, pulled_at, is_decoded in part.iter_rows()
         ]
         identities = None if self._references is None else self._references.identities
         return list(zip(numbers, adaptation.adapt(events, identities), strict=True))

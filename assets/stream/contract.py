@@ -341,12 +341,14 @@ class Foreign(NamedTuple):
         body: as the hub had it; None where it has none.
         properties, annotations: JSON texts of what the sender and transports said about it.
         known_by: up to when versions of reference data count for it.
+        is_decoded: whether all of it is in the stream's own words.
     """
 
     body: bytes | None
     properties: str | None
     annotations: str | None
     known_by: datetime
+    is_decoded: bool
 
 
 class Skipped(NamedTuple):

@@ -1,5 +1,6 @@
 """Every sample of every format ends as EXPECTED.md says."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,18 @@ def _comparable(outcome: str) -> tuple[object, ...]:
     kind, *rest = outcome.split()
     if kind == "V":
         patient, at, *fields = rest
-        return (kind, patient, at, *sorted(zip(fields[::2], map(_value, fields[1::2]), strict=True)))
+        return (
+            kind,
+            patient,
+            datetime.fromisoformat(at),
+            *sorted(zip(fields[::2], map(_value, fields[1::2]), strict=True)),
+        )
     if kind == "G":
         patient, device, at, value, *flag = rest
-        return (kind, patient, device, at, Whole(float(value)), *flag)
+        return (kind, patient, device, datetime.fromisoformat(at), Whole(float(value)), *flag)
+    if kind == "D":
+        device, at, level = rest
+        return (kind, device, datetime.fromisoformat(at), level)
     return (kind, *rest)
 
 

@@ -108,8 +108,6 @@ def _outcome(outcome: Outcome | None, rows: dict[str, Rows], number: int, index:
 
 def _row(stream: str, row: dict[str, Any]) -> str:
     at = row["measured_at"].isoformat().replace("+00:00", "Z")
-    if "." in at:
-        at = at.rstrip("Z").rstrip("0") + "Z"
     if stream == GLUCOSE:
         flag = f" {row['range_flag']}" if row["range_flag"] else ""
         return f"G {row['patient_id']} {row['device_id']} {at} {row['glucose_mg_dl']}{flag}"
