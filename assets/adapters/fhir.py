@@ -84,7 +84,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
     if not entries:
         yield Skip("empty_bundle")
         return
-    by_url = {entry.get("fullUrl"): entry.get("resource") for entry in entries if isinstance(entry, Mapping)}
+    by_url = {text_of(entry.get("fullUrl")): entry.get("resource") for entry in entries if isinstance(entry, Mapping)}
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
         if resource is None or _object(_object(entry).get("request")).get("method") == "DELETE":
@@ -237,7 +237,12 @@ def _values(element: Object) -> list[tuple[timedelta, _Value]]:
     """The values of an Observation or a component, and how long after its time each was measured."""
     quantity = element.get("valueQuantity")
     if isinstance(quantity, Mapping):
-        return [(timedelta(0), _Value(quantity.get("value"), _unit(quantity), _FLAGS.get(quantity.get("comparator"))))]
+        return [
+            (
+                timedelta(0),
+                _Value(quantity.get("value"), _unit(quantity), _FLAGS.get(text_of(quantity.get("comparator")))),
+            )
+        ]
     if (whole := element.get("valueInteger")) is not None:
         return [(timedelta(0), _Value(whole, None, is_whole=True))]
     sampled = element.get("valueSampledData")

@@ -83,14 +83,14 @@ def _glucose(point: Any, unit: Any, context: Context) -> Outcome:
 def _vital(point: Any, metric: _Metric, unit: Any, context: Context) -> Outcome:
     if not isinstance(point, Mapping):
         raise Refused(NOT_AN_OBJECT)
-    if unit not in metric.units:
+    if text_of(unit) not in metric.units:
         raise Refused(bad_type("unit"))
     values: dict[str, Any] = {}
     for name, sources in metric.fields.items():
         found = next((point[each] for each in sources if point.get(each) is not None), None)
         values[name] = number(needed(found, sources[0]), name)
     if "temperature" in values:
-        values["unit"] = unit
+        values["unit"] = text_of(unit)
     at = instant(needed(point.get("date"), "date"))
     device = context.device_of(SYSTEM, point.get("source"))
     return Reading(VITALS, at, values, Record(SYSTEM), context.patient_of(SYSTEM), device)

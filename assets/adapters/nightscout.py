@@ -35,7 +35,7 @@ from assets.stream.decode import NOT_AN_OBJECT, missing_field
 
 SYSTEM = "nightscout"
 STATUS = ("uploader", "pump", "openaps", "loop", "uploaderBattery")
-_READINGS = {"sgv": "sgv", "mbg": "mbg"}
+_READINGS = ("sgv", "mbg")
 
 
 def is_entry(record: Any) -> bool:

@@ -32,7 +32,9 @@ _FLAGS = {"low": BELOW, "high": ABOVE}
 def is_document(document: Any) -> bool:
     """Whether a document is such data."""
     records = document if isinstance(document, list) else [document]
-    return any(isinstance(each, Mapping) and each.get("type") in TYPES and "deviceId" in each for each in records[:10])
+    return any(
+        isinstance(each, Mapping) and text_of(each.get("type")) in TYPES and "deviceId" in each for each in records[:10]
+    )
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:

@@ -12,6 +12,8 @@ from assets.adapters.formats import FORMATS, Format
 from assets.adapters.outcomes import Context, Plain, Reading, Reject, Skip
 from tests.adapters.samples_as_events import SAMPLES
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = Context(binding="a", zone="Europe/Berlin", base="https://x/", enqueued_at="2026-06-01T00:00:00Z")
 TEXTS = {
     "clarity": "dexcom_clarity_en.csv",
@@ -72,7 +74,7 @@ def _all_known(found: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("of", [each for each in FORMATS if not each.is_text], ids=lambda of: of.name)
-@examples(60)
+@examples(25)
 @given(
     changes=st.lists(st.tuples(st.lists(st.integers(0, 50), min_size=1, max_size=7), values), max_size=5),
     context=st.sampled_from([CONTEXT, Context()]),
@@ -85,7 +87,7 @@ def test_a_document_with_other_values_in_some_places(
 
 
 @pytest.mark.parametrize("of", [each for each in FORMATS if not each.is_text], ids=lambda of: of.name)
-@examples(40)
+@examples(15)
 @given(document=values)
 def test_any_document(of: Format, document: Any):
     assert _all_known([*of.adapt(document, CONTEXT)])
@@ -93,7 +95,7 @@ def test_any_document(of: Format, document: Any):
 
 
 @pytest.mark.parametrize("of", [each for each in FORMATS if each.is_text], ids=lambda of: of.name)
-@examples(60)
+@examples(25)
 @given(cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30), st.text(max_size=6)), max_size=6))
 def test_a_text_with_other_characters_in_some_places(of: Format, cuts: list[tuple[float, int, str]]):
     text = (SAMPLES / TEXTS[of.name]).read_text()
@@ -104,13 +106,13 @@ def test_a_text_with_other_characters_in_some_places(of: Format, cuts: list[tupl
 
 
 @pytest.mark.parametrize("of", [each for each in FORMATS if each.is_text], ids=lambda of: of.name)
-@examples(40)
+@examples(15)
 @given(text=st.text())
 def test_any_text(of: Format, text: str):
     assert _all_known([*of.adapt(text, CONTEXT)])
 
 
-@examples(300)
+@examples(100)
 @given(
     body=st.one_of(
         st.binary(),
