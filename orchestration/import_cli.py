@@ -87,7 +87,8 @@ def _show(name: str, found: "Found", *, is_dry: bool) -> None:
         ("for quarantine", found.rejected),
     ):
         if counts:
-            told = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common())
+            ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+            told = ", ".join(f"{kind} {count:,}" for kind, count in ordered)
             out.print(f"  {title}: {told}", highlight=False)
     if found.repeated:
         out.print(f"  repeats of readings of the file: {found.repeated:,}", highlight=False)
