@@ -159,38 +159,48 @@ NO_JSON = object()
 """Stands for a line that is no JSON."""
 
 
-def json_texts(content: bytes) -> tuple[list[Any], bool]:
-    """What the JSON texts in a content hold, and whether each of them is a line of its own."""
+def json_texts(content: bytes, *, are_lines: bool = False) -> tuple[list[Any], bool]:
+    """What the JSON texts in a content hold, and whether each of them is a line of its own.
+
+    Several texts are lines that all begin an object, of which a damaged one spoils no other, or objects one behind the
+    other with nothing else between them.
+
+    Args:
+        content: in UTF-8.
+        are_lines: whether each line is a text, whatever it begins with.
+    """
     try:
         return [parsed(content)], True
     except (ValueError, RecursionError):
         pass
-    values: list[Any] = []
-    is_lines = True
     try:
-        lines = content.decode().split("\n")
+        text = content.decode()
     except UnicodeDecodeError:
         return [NO_JSON], True
-    for line in lines:
-        if not (text := line.strip()):
-            continue
-        found = list(_concatenated(text))
-        is_lines &= len(found) == 1
-        values += found
-    return (values, is_lines) if any(each is not NO_JSON for each in values) else ([NO_JSON], True)
+    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+    if are_lines or (len(lines) > 1 and all(line.startswith("{") for line in lines)):
+        found = [_one_behind_the_other(line) for line in lines]
+        values = [value for some in found for value in some]
+        is_any = any(value is not NO_JSON for value in values)
+        return (values, len(values) == len(lines)) if is_any else ([NO_JSON], True)
+    values = _one_behind_the_other(text.strip())
+    return values, len(values) == 1
 
 
-def _concatenated(text: str) -> Iterator[Any]:
+def _one_behind_the_other(text: str) -> list[Any]:
+    """The objects of which a text consists; nothing of it is taken if there is something else in it."""
+    values: list[Any] = []
     place = 0
     while place < len(text):
         try:
             value, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
-            yield NO_JSON
-            return
-        yield value
+            return [NO_JSON]
+        values.append(value)
         while place < len(text) and text[place].isspace():
             place += 1
+    is_one = len(values) == 1 or all(isinstance(value, dict) for value in values)
+    return values if values and is_one else [NO_JSON]
 
 
 def _refused(name: str) -> float:
@@ -224,7 +234,7 @@ class _Layers:
             except (ValueError, RecursionError):
                 yield Reject(NOT_AN_OBJECT)
                 return
-            if isinstance(inner, dict | list):
+            if isinstance(inner, dict):
                 self.has_envelope = True
                 yield from self._of(inner, self._context, 1)
                 return
@@ -444,7 +454,7 @@ def _record(event: Object, context: Context) -> Iterator[Found]:
     if formats[0].is_text or not isinstance(data, str):
         yield Leaf(formats[0], data, said)
         return
-    for value in json_texts(data.encode("utf-8", "replace"))[0]:
+    for value in json_texts(data.encode("utf-8", "replace"), are_lines=True)[0]:
         yield Reject(NOT_JSON) if value is NO_JSON else Leaf(formats[0], value, said)
 
 

@@ -207,7 +207,7 @@ def parts_of_json(content: bytes, wanted: Callable[[Any], Format | None]) -> Ite
     Raises:
         Refused: there is nothing in it that is known.
     """
-    values, _ = json_texts(content.removeprefix(b"\xef\xbb\xbf"))
+    values, _ = json_texts(content.removeprefix(b"\xef\xbb\xbf"), are_lines=True)
     known = next((found for value in values[:100] if value is not NO_JSON and (found := wanted(value))), None)
     if known is None:
         raise Refused(UNKNOWN_FORMAT)
