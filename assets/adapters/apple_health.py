@@ -7,7 +7,7 @@ there are no entities, so that no small file becomes a large one.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from assets.adapters.outcomes import (
@@ -58,9 +58,9 @@ _MOTION = {"1": False, "2": True}
 Key = tuple[str | None, ...]
 
 
-def is_document(text: bytes | str) -> bool:
+def is_document(text: str) -> bool:
     """Whether a text is such an export."""
-    return (ROOT if isinstance(text, bytes) else ROOT.decode()) in text[:ROOT_WITHIN]  # type: ignore[operator]
+    return ROOT.decode() in text[:ROOT_WITHIN]
 
 
 def elements(chunks: Iterable[bytes]) -> Iterator[Element]:
@@ -72,12 +72,14 @@ def elements(chunks: Iterable[bytes]) -> Iterator[Element]:
     Raises:
         Refused: it is no such document, or it ends too early.
     """
-    parser = XMLPullParser(events=("start", "end"))
-    depth, root = 0, None
+    parser: XMLPullParser[Element] = XMLPullParser(events=("start", "end"))
+    depth = 0
+    root: Element | None = None
     try:
         for chunk in _without_front(chunks):
             parser.feed(chunk.translate(None, _CONTROL))
-            for event, element in parser.read_events():  # type: ignore[misc]
+            for read in parser.read_events():
+                event, element = cast(tuple[str, Element], read)
                 if event == "start":
                     depth += 1
                     root = element if root is None else root

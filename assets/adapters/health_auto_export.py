@@ -56,11 +56,11 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
             continue
         name, unit = text_of(metric.get("name")), metric.get("units")
         if name == "blood_glucose":
-            yield from each_record(metric["data"], GLUCOSE, lambda point, unit=unit: [_glucose(point, unit, context)])
+            of_glucose = [(point, unit) for point in metric["data"]]
+            yield from each_record(of_glucose, GLUCOSE, lambda each: [_glucose(*each, context)])
         elif known := _VITALS.get(name):
-            yield from each_record(
-                metric["data"], VITALS, lambda point, known=known, unit=unit: [_vital(point, known, unit, context)]
-            )
+            of_vitals = [(point, known, unit) for point in metric["data"]]
+            yield from each_record(of_vitals, VITALS, lambda each: [_vital(*each, context)])
         else:
             yield from (Skip(name or "other") for _ in metric["data"])
     workouts = data.get("workouts")

@@ -51,7 +51,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         is_empty = False
         name = text_of(point.get("dataTypeName")) if isinstance(point, Mapping) else ""
         stream = GLUCOSE if name.endswith(_GLUCOSE) else VITALS
-        yield from each_record([point], stream, lambda each, device=device: [_outcome(each, device, context)])
+        yield from each_record([(point, device)], stream, lambda each: [_outcome(*each, context)])
     if is_empty:
         yield Skip(NO_VALUE)
 

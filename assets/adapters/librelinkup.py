@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from assets.adapters.libreview import SYSTEM
 from assets.adapters.outcomes import (
     BAD_TIMESTAMP,
     GLUCOSE,
@@ -24,6 +23,7 @@ from assets.adapters.values import abbott_flag, glucose, needed, text_of, wall_c
 from assets.glucose.silver import MG_DL, MMOL_L
 from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
 
+SYSTEM = "abbott"
 _TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2}):(\d{2}) ([AaPp])[Mm]", re.ASCII)
 """Month, day and year, whatever the language of the account."""
 _UNITS = {0: MMOL_L, 1: MG_DL}

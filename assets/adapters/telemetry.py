@@ -55,7 +55,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
     members = document if isinstance(document, list) else [document]
     if isinstance(document, Mapping) and isinstance(document.get("data"), list):
         shared = {name: value for name, value in document.items() if name != "data"}
-        members = [shared | each if isinstance(each, Mapping) else each for each in document["data"]]
+        members = [{**shared, **each} if isinstance(each, Mapping) else each for each in document["data"]]
     if not members:
         yield Reject(NOT_AN_OBJECT)
     yield from each_record(members, None, lambda member: _message(member, context))
