@@ -29,6 +29,7 @@ from assets.stream.decode import bad_type, missing_field
 SYSTEM = "apple"
 ROOT = b"<HealthData"
 ROOT_WITHIN = 65_536
+_ROOT = re.compile(r"<HealthData[\s>]")
 CHUNK_BYTES = 1 << 18
 _CONTROL = bytes(each for each in range(32) if each not in b"\t\n\r")
 _QUANTITY = "HKQuantityTypeIdentifier"
@@ -60,7 +61,7 @@ Key = tuple[str | None, ...]
 
 def is_document(text: str) -> bool:
     """Whether a text is such an export."""
-    return ROOT.decode() in text[:ROOT_WITHIN]
+    return _ROOT.search(text[:ROOT_WITHIN]) is not None
 
 
 def elements(chunks: Iterable[bytes]) -> Iterator[Element]:

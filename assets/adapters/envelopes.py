@@ -197,7 +197,7 @@ def _one_behind_the_other(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             return [NO_JSON]
         values.append(value)
-        while place < len(text) and text[place].isspace():
+        while place < len(text) and text[place] in _WHITE_SPACE:
             place += 1
     is_one = len(values) == 1 or all(isinstance(value, dict) for value in values)
     return values if values and is_one else [NO_JSON]
@@ -207,6 +207,7 @@ def _refused(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
+_WHITE_SPACE = " \t\n\r"
 _DECODER = json.JSONDecoder(parse_constant=_refused)
 
 

@@ -40,7 +40,7 @@ class Adapting:
     def __init__(self, contract: Contract, references: References | None) -> None:
         self._adaptation, self._references = contract.adaptation, references
         self._decoder = Decoder(contract.decoded_payload)
-        nothing = self._decoder.members([])[0]
+        nothing, _ = self._decoder.members([], Counter())
         own = Decoder(contract.payload).schema
         self._others = {name: dtype for name, dtype in nothing.schema.items() if name not in own}
         self._names = nothing.columns
@@ -93,7 +93,14 @@ class Adapting:
                     refused.append((event, index, record.reason))
                 else:
                     members.append((event, index, record))
-        readings, rejects = self._decoder.members(members)
+        # What the stream's decoder made of an event's readings is counted already.
+        seen = {*decoded.readings["event"]}
+        unknown = Counter(decoded.unknown_fields)
+        parts = [
+            self._decoder.members([each for each in members if each[0] not in seen], unknown),
+            self._decoder.members([each for each in members if each[0] in seen], Counter()),
+        ]
+        readings, rejects = (pl.concat(frames) for frames in zip(*parts, strict=True))
         schema = POSITION | {"reason": pl.String}
         events = pl.Series(list(found), dtype=pl.Int64)
         counts = pl.Series([max(1, len(records)) for records in found.values()], dtype=pl.Int64)
@@ -107,6 +114,7 @@ class Adapting:
                 [decoded.rejects.filter(own), rejects, pl.DataFrame(refused, schema=schema, orient="row")]
             ).sort("event", "event_index"),
             reading_counts=decoded.reading_counts.clone().scatter(events, counts).alias(COUNT),
+            unknown_fields=unknown,
             skipped=_of_known_kinds(pl.DataFrame(skipped, schema=SKIPPED, orient="row")),
         )
 

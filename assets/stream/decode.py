@@ -179,16 +179,18 @@ class Decoder:
         ones = _repeated(COUNT, 1, pl.Int64, len(bodies))
         return Decoded(nothing, _rejects([]), ones, Counter(), _texts_and_bytes(bodies))
 
-    def members(self, members: Sequence[tuple[int, int, Any]]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def members(
+        self, members: Sequence[tuple[int, int, Any]], unknown: Counter[str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The readings and the rejects of parsed objects.
 
         Args:
             members: for each the index of its event, its position in the event, and the object.
+            unknown: to which undeclared fields are added.
         """
         rows: list[Any] = []
         places: list[tuple[int, int]] = []
         rejects: list[tuple[int, int, str]] = []
-        unknown: Counter[str] = Counter()
         for event, index, member in members:
             row = self._member(member, unknown)
             if type(row) is _Reject:
