@@ -149,7 +149,7 @@ def send(
         for name in _streams_of(events):
             bodies = [each.body for each in events if name in each.streams]
             # One key for the file: the order of its records decides what is a repeat.
-            found.too_large += len(publisher_of(name).publish(bodies, [path.name] * len(bodies)))
+            found.too_large += len(publisher_of(name).publish(bodies, [_hashed(path.name)] * len(bodies)))
             found.events[name] += len(bodies)
         progress(found)
     return found
@@ -206,13 +206,14 @@ def _events(path: Path, said: Said, found: Found) -> Iterator[_Event]:
     if said.source is not None and not formats:
         names = ", ".join(each.name for each in FORMATS)
         raise ImportRefusedError(f"There is no format '{said.source}', so nothing was published. Choose one: {names}.")
-    file_id = hashlib.sha256(f"{path.name}/{path.stat().st_size}".encode()).hexdigest()[:16]
     for place, file in _opened(path):
+        # A file's name may be a person's.
+        file_id = _hashed(f"{place}/{path.stat().st_size}")
         for part in _parts(place, file, formats, found):
             if part.number == 0:
                 _check(place, part.format, said)
             found.format = part.format.name
-            body = part.event(said.attributes(), f"{file_id}/{place.rpartition('/')[2]}")
+            body = part.event(said.attributes(), file_id)
             outcomes = outcomes_of(body, None, None, lambda *_: said.zone or "UTC") or []
             found.skipped.update(outcome.kind for outcome in outcomes if isinstance(outcome, Skip))
             streams = {name for each in outcomes if (name := _stream_of(each))}
@@ -222,6 +223,10 @@ def _events(path: Path, said: Said, found: Found) -> Iterator[_Event]:
                 streams = {GLUCOSE}
             if streams:
                 yield _Event(body, frozenset(streams), outcomes)
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _check(place: str, found: Format, said: Said) -> None:

@@ -125,8 +125,11 @@ def _candidates(adaptation: Adaptation, decoded: Decoded, positions: pl.DataFram
     for name in ("properties", "annotations"):
         said = positions[name]
         if said.null_count() < len(said):
-            is_marked = said.str.contains_any(list(adaptation.markers)).fill_null(False)
-            events.update(is_marked.arg_true())
+            # Most events of a sender say the same.
+            different = said.unique()
+            marked = different.filter(different.str.contains_any(list(adaptation.markers)).fill_null(False))
+            if marked.len():
+                events.update(said.is_in(marked.implode()).fill_null(False).arg_true())
     return sorted(events)
 
 

@@ -1,6 +1,7 @@
 """Files as parts: no record is lost or doubled, and each part reads as it would in the file."""
 
 import json
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -129,6 +130,29 @@ def test_blood_pressures_of_an_export_come_once_although_their_halves_come_first
     found = outcomes(iter(parts))
     fields = Counter(tuple(sorted(each.values)) for each in found if isinstance(each, Reading))
     assert fields == {("heart_rate",): 250, ("diastolic_bp", "systolic_bp"): 150, ("systolic_bp",): 1}
+
+
+@pytest.mark.slow
+def test_a_large_export_is_read_some_at_a_time():
+    def chunks(count: int) -> Iterator[bytes]:
+        yield b"<HealthData>"
+        for number in range(count):
+            yield (record(number, "StepCount", 9) * 90 + record(number, "HeartRate", 60) * 10).encode()
+        yield b"</HealthData>"
+
+    of = format_of(b"<HealthData>")
+    assert of is not None
+    tracemalloc.start()
+    try:
+        peaks = []
+        for count in (50, 500):
+            tracemalloc.reset_peak()
+            assert sum(part.data.count("<Record") for part in parts_of_xml(of, chunks(count), Counter())) == 10 * count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    # Ten times as much needs no more: two million bytes, and twenty.
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_a_large_document_is_taken_apart_by_its_list():
