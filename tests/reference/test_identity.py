@@ -61,7 +61,7 @@ def test_a_wrong_line_is_told_of(lines: str, told: str):
 
 def versions(*rows: tuple[str, int, datetime, datetime, bool]) -> pl.DataFrame:
     schema = pl.Schema(
-        {"name": pl.String, "number": pl.Int64, "valid_from": Utc, "known_at": Utc, "is_deleted": pl.Boolean}
+        {"name": pl.String(), "number": pl.Int64(), "valid_from": Utc, "known_at": Utc, "is_deleted": pl.Boolean()}
     )
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(system=pl.lit("a"))
 
