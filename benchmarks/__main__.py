@@ -20,6 +20,8 @@ PARTS = (
     "adverse_events",
     "reference",
     "rules",
+    "alarms",
+    "forecast",
 )
 
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import dataframely as dy
 import msgspec
 import polars as pl
 
+from assets import columns
+from assets.alarms.tables import alarms_of
 from assets.bitemporal import AsOfTexts
+from assets.stream.spans import Forecast, Span
 from resources.table import Table, View
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -25,17 +28,13 @@ Comparison = Literal["above", "below", "at_least", "at_most"]
 Severity = Literal["info", "warning", "urgent"]
 
 Utc = pl.Datetime("us", "UTC")
+utc = columns.utc
 
 MICROSECOND = timedelta(microseconds=1)
 """The resolution of instants."""
 
 FUTURE_TOLERANCE = timedelta(minutes=10)
 """How far a reading's own time may be ahead of its receipt."""
-
-
-def utc(*, nullable: bool = False) -> dy.Datetime:
-    """The column of an instant: UTC, microseconds."""
-    return dy.Datetime(nullable=nullable, time_zone="UTC", time_unit="us")
 
 
 class BronzeRows(dy.Schema):
@@ -101,6 +100,12 @@ NUMBERS: tuple[pl.DataType, ...] = (pl.Int64(), pl.Float64())
 """The types that can be averaged and compared with a threshold."""
 
 
+SILENT_MINUTES = "silent_minutes"
+"""What a rule about silence compares: for how long no reading came. No reading has it, so no alert is raised by it."""
+SILENT_WITHIN = (1.0, 7 * 24 * 60.0)
+"""Between how many minutes a threshold of silence must lie."""
+
+
 class ContractError(ValueError):
     """The declaration of a stream contradicts itself."""
 
@@ -150,12 +155,12 @@ class Last:
 
 @dataclass(frozen=True)
 class Score:
-    """Columns that follow from each reading's silver columns and windows, such as a clinical score.
+    """Columns that follow from each reading's silver columns, means and last values, such as a clinical score.
 
     Attributes:
         columns: the names and types of what is computed.
-        compute: rows with silver columns and windows to rows with these columns, in the same order. It is pure and
-            looks at each row by itself.
+        compute: rows with silver columns, means and last values to rows with these columns, in the same order. It is
+            pure and looks at each row by itself.
     """
 
     columns: Mapping[str, pl.DataType]
@@ -189,6 +194,7 @@ class Rule:
         severity: ``info``, ``warning`` or ``urgent``.
         unless: a Boolean column of the same kinds. Where it is true the rule is not broken; unknown counts as false.
         cause: what the rule is about, if it shares that with others that are its levels.
+        clear_threshold: the value beyond which an alarm that the rule raised may end; by default the threshold.
     """
 
     id: str
@@ -199,18 +205,60 @@ class Rule:
     version: int = 1
     unless: str | None = None
     cause: str | None = None
+    clear_threshold: float | None = None
 
-    def is_broken(self, rows: pl.DataFrame, thresholds: pl.Series | None = None) -> pl.Series:
+    @property
+    def about(self) -> str:
+        """The cause of its alarms."""
+        return self.cause or self.id
+
+    @property
+    def is_downward(self) -> bool:
+        """Whether lower values are worse."""
+        return self.comparison in ("below", "at_most")
+
+    def compares(self, values: pl.Series, thresholds: float | pl.Series) -> pl.Series:
+        """Whether each value is beyond the threshold; null where it is unknown."""
+        return _COMPARE[self.comparison](values, thresholds)
+
+    def is_broken(
+        self, rows: pl.DataFrame, thresholds: pl.Series | None = None, present: str | None = None
+    ) -> pl.Series:
         """Whether each row breaks the rule; one whose column is unknown does not.
 
         Args:
             rows: readings with their windows and scores.
             thresholds: for each row; by default the rule's own.
+            present: of a forecast the column that it foretells: where that is beyond already the rule is not broken.
         """
-        is_broken = _COMPARE[self.comparison](rows[self.column], self.threshold if thresholds is None else thresholds)
-        if is_broken.has_nulls():
-            is_broken = is_broken.fill_null(False)
+        limit = self.threshold if thresholds is None else thresholds
+        is_broken = _if_known(self.compares(rows[self.column], limit))
+        if present is not None:
+            is_broken &= ~_if_known(self.compares(rows[present], limit))
         return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
+
+
+def _if_known(is_so: pl.Series) -> pl.Series:
+    return is_so.fill_null(False) if is_so.has_nulls() else is_so
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """How alarms of a stream behave, where a rule's version says nothing else; docs/adr/0039 defines each.
+
+    Attributes:
+        max_age: how old a reading may be when the hub gets it, to raise or clear an alarm.
+        clear_after: how long all rules of the cause must have been clear.
+        remind_every: by severity, after how long an alarm that lasts and that nobody acknowledged is told of again.
+        escalate_after: by severity, after how long an alarm that nobody acknowledged goes to the next tier.
+        silence: the rule about entities of which no reading comes; None for none. It compares `SILENT_MINUTES`.
+    """
+
+    max_age: timedelta
+    clear_after: timedelta
+    remind_every: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
+    escalate_after: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
+    silence: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +326,9 @@ class RuleTable:
 GROUP_SEPARATOR = ";"
 
 
+_BEYOND: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
+    {"below": ("below", "at_most"), "above": ("above", "at_least")}
+)
 _COMPARE: Mapping[str, Callable[[pl.Series, float | pl.Series], pl.Series]] = MappingProxyType(
     {"above": operator.gt, "below": operator.lt, "at_least": operator.ge, "at_most": operator.le}
 )
@@ -405,7 +456,8 @@ class Contract:
         values: what must be equal for a second reading of the same key to be a mere duplicate; a null equals a null.
         clean: decoded payload columns to silver columns; see `assets.stream.process`.
         alert_payload: alert rows to the columns of the JSON that is published.
-        windows: trailing means and last known values that scores and rules refer to.
+        windows: trailing means and last known values that scores and rules refer to, and columns for rules of other
+            kinds (`assets.stream.spans`), which are computed where a rule compares them.
         scores: what is computed of silver columns and windows, for rules and alerts.
         rules: the conditions that raise alerts.
         silver_name: of the silver table, if not the stream's.
@@ -416,8 +468,10 @@ class Contract:
         enrich: what reference tables know of readings. `clean` does not return these columns.
         adaptation: how bodies of other systems become readings of the stream; without it there are none.
         rule_table: where rules are kept as data; without it the contract's rules hold for all.
+        alarms: how the stream's alarms behave; without it the stream has none.
         plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
-        max_silence: after how long without a reading the stream counts as silent.
+        max_silence: after how long without a reading the stream counts as silent; None for never.
+        commit_every: how long processed readings wait for their commit at most; the shorter, the more files.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
         phi: whether the tables hold data of patients.
@@ -432,7 +486,7 @@ class Contract:
     values: tuple[str, ...]
     clean: Callable[[pl.DataFrame], pl.DataFrame]
     alert_payload: Callable[[pl.DataFrame], pl.DataFrame]
-    windows: tuple[Window | Last, ...] = ()
+    windows: tuple[Window | Last | Span, ...] = ()
     scores: tuple[Score, ...] = ()
     rules: tuple[Rule, ...] = ()
     silver_name: str | None = None
@@ -441,8 +495,10 @@ class Contract:
     enrich: tuple[Enrichment, ...] = ()
     adaptation: Adaptation | None = None
     rule_table: RuleTable | None = None
+    alarms: Alarms | None = None
     plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
-    max_silence: timedelta = timedelta(minutes=15)
+    max_silence: timedelta | None = timedelta(minutes=15)
+    commit_every: timedelta = timedelta(seconds=2)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
     phi: bool = True
@@ -467,7 +523,7 @@ class Contract:
             ("the never-null part of silver", {self.entity}, never_null, "declare it with nullable=False"),
             (
                 "a window",
-                {window.column for window in self.windows if isinstance(window, Window)},
+                {window.column for window in self.windows if not isinstance(window, Last)},
                 _of_types(silver, NUMBERS),
                 "average an Int64 or Float64 of silver",
             ),
@@ -509,8 +565,21 @@ class Contract:
         for where, names, known, remedy in (*needed, *of_children):
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
+        self._check_spans()
         self._check_enrichments(silver, never_null)
         self._check_rule_table(silver)
+        self._check_alarms(silver)
+
+    def _check_spans(self) -> None:
+        for span in self.spans.values():
+            for mistake in span.mistakes():
+                raise ContractError(f"Stream '{self.stream}': window {span.name}: {mistake}.")
+        for rule in self.rules:
+            if rule.comparison not in self.comparisons_of(rule.column):
+                raise ContractError(
+                    f"Stream '{self.stream}': rule {rule.id}: {rule.column} cannot be {rule.comparison} a threshold; "
+                    f"compare {' or '.join(self.comparisons_of(rule.column))}."
+                )
 
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
@@ -551,6 +620,63 @@ class Contract:
             for name in sorted(names):
                 raise ContractError(f"Stream '{self.stream}': rule_table: {name} {mistake}.")
 
+    def _check_alarms(self, silver: pl.Schema) -> None:
+        if self.alarms is None:
+            return
+        if silver.get(self.entity) != pl.Int64():
+            raise ContractError(f"Stream '{self.stream}': alarms: the entity {self.entity} is no Int64; declare one.")
+        if (silence := self.alarms.silence) is not None and silence.column != SILENT_MINUTES:
+            raise ContractError(
+                f"Stream '{self.stream}': alarms: the rule {silence.id} about silence compares {silence.column}; "
+                f"compare {SILENT_MINUTES}."
+            )
+        directions: dict[str, bool] = {}
+        for rule in self.rules:
+            if directions.setdefault(rule.about, rule.is_downward) != rule.is_downward:
+                raise ContractError(
+                    f"Stream '{self.stream}': alarms: of the rules of cause {rule.about} some are about low values and "
+                    "some about high ones; give them two causes."
+                )
+            if (clear := rule.clear_threshold) is not None and (clear < rule.threshold) == rule.is_downward:
+                raise ContractError(
+                    f"Stream '{self.stream}': alarms: rule {rule.id} clears at {clear:g}, which is on the wrong side "
+                    f"of its threshold {rule.threshold:g}; clear on the other side."
+                )
+
+    @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules, and the one about silence."""
+        silence = None if self.alarms is None else self.alarms.silence
+        return self.rules if silence is None else (*self.rules, silence)
+
+    @cached_property
+    def trailing(self) -> tuple[Window | Last, ...]:
+        """The means and last values, which are computed for every reading."""
+        return tuple(window for window in self.windows if isinstance(window, Window | Last))
+
+    @cached_property
+    def spans(self) -> Mapping[str, Span]:
+        """The other windows by name, which are computed where a rule that holds compares them."""
+        return {window.name: window for window in self.windows if not isinstance(window, Window | Last)}
+
+    def kind_of(self, column: str) -> str:
+        """What kind a rule is that compares a column."""
+        if column == SILENT_MINUTES:
+            return "silence"
+        if column in self.spans:
+            return self.spans[column].kind
+        return "window" if any(column == each.name for each in self.trailing if isinstance(each, Window)) else "level"
+
+    def comparisons_of(self, column: str) -> tuple[Comparison, ...]:
+        """How rules may compare a column."""
+        beyond = self.spans[column].beyond if column in self.spans else None
+        return get_args(Comparison) if beyond is None else _BEYOND[beyond]
+
+    def present_of(self, column: str) -> str | None:
+        """The column that a forecast foretells; None of other columns."""
+        span = self.spans.get(column)
+        return span.column if isinstance(span, Forecast) else None
+
     @cached_property
     def comparable(self) -> frozenset[str]:
         """The columns that rules may compare: measurements, windows and scores."""
@@ -558,9 +684,12 @@ class Contract:
         return frozenset(numbers - POSITION_COLUMNS - {*self.keys, *self.versions})
 
     def plausible_of(self, column: str) -> tuple[float, float] | None:
-        """The lowest and highest value of a column that rules compare; those of a window are its column's."""
+        """The lowest and highest value of a column that rules compare; those of most windows are their column's."""
+        if column == SILENT_MINUTES:
+            return SILENT_WITHIN
         source = {window.name: window.column for window in self.windows}
-        return self.plausible.get(source.get(column, column))
+        bounds = self.plausible.get(source.get(column, column))
+        return bounds if bounds is None or column not in self.spans else self.spans[column].bounds(bounds)
 
     @cached_property
     def enriched(self) -> Mapping[str, pl.DataType]:
@@ -593,6 +722,11 @@ class Contract:
             Output("quarantine", quarantine, upstream=bronze.name),
             Output("alerts", alerts, upstream=silver.name, names_event_dates=True),
             *(Output(child.role, child.table, upstream=silver.name) for child in self.children),
+            *(
+                []
+                if self.alarms is None
+                else [Output("alarms", alarms_of(self.stream), silver.name, is_made_anew=False)]
+            ),
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
 
@@ -620,13 +754,17 @@ class Contract:
 
     @property
     def derived_roles(self) -> tuple[str, ...]:
-        """The roles of the tables that are made from bronze, in the order of their commits."""
-        return tuple(output.role for output in self.outputs if output.role != "bronze")
+        """The roles of the tables that can be made anew from bronze, in the order of their commits."""
+        return tuple(output.role for output in self.outputs if output.role != "bronze" and output.is_made_anew)
 
     @property
     def reach(self) -> timedelta:
-        """How far back from a reading its windows look."""
-        return max((window.length for window in self.windows), default=timedelta(0))
+        """How far back from a reading its means and last values look."""
+        return max((window.length for window in self.trailing), default=timedelta(0))
+
+    def reach_of(self, columns: Collection[str]) -> timedelta:
+        """How far back from a reading its windows look, where rules compare these columns."""
+        return max([self.reach, *(self.spans[name].reach for name in columns if name in self.spans)])
 
 
 @dataclass(frozen=True)
@@ -641,6 +779,7 @@ class Output:
             says how far the stream has come.
         names_event_dates: whether its commits name the event dates that they touch, so that gold and
             reports can follow it.
+        is_made_anew: whether a rebuild makes its rows anew from bronze; alarms are a record of what people were told.
     """
 
     role: str
@@ -648,6 +787,7 @@ class Output:
     upstream: str
     is_every_commit: bool = False
     names_event_dates: bool = False
+    is_made_anew: bool = True
 
 
 class StreamTables:

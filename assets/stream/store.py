@@ -13,12 +13,29 @@ from typing import NamedTuple
 
 import polars as pl
 
+from assets.alarms.episodes import NEVER, Episodes, Place, Seen
 from assets.day import slot
+from assets.stream.alarming import NO_ROWS, Alarming, Folded
+from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS
-from assets.stream.contract import Contract, Output
+from assets.stream.contract import Alarms, Contract, Output
 from assets.stream.decode import Body, body_size
+from assets.stream.enrichment import References
 from assets.stream.known import Known
-from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
+from assets.stream.log import (
+    ACTIONS,
+    EXPIRED,
+    FOLDS,
+    REPLAY,
+    SNAPSHOT,
+    TOLD,
+    HubPartition,
+    Offsets,
+    StreamLog,
+    hub_epoch,
+    is_beyond,
+    is_in,
+)
 from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
 from resources.copies import Copies
@@ -26,6 +43,8 @@ from resources.event_source import HubState
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
 _ATTEMPTS = 10
+SEEN_BEFORE = timedelta(minutes=10)
+"""How much further back than a silence who was seen is looked for at a start."""
 CHUNK_READINGS, CHUNK_BYTES = 100_000, 64 << 20
 """How many readings, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
 
@@ -39,10 +58,11 @@ class Events:
 
 
 class Delivery(NamedTuple):
-    """What the alerts hub did with alerts: whether it took all of them, and how many of them it will never take."""
+    """What hubs did: whether that of alerts took all of them, how many it will never take, and the last step told."""
 
     is_published: bool
     set_aside: int = 0
+    told: int = 0
 
 
 class Remembered(NamedTuple):
@@ -103,18 +123,20 @@ class StreamStore:
         """Sequence numbers of the hub that the stream is read from now, as offsets."""
         return {HubPartition(self.log.epoch, number): last for number, last in partitions.items()}
 
-    def remembered(self) -> "Remembered":
-        """What a session must know of what the tables hold, as far as silver has come by the log that was read last."""
-        reached = self.offsets("silver")
-        known = Known(
-            self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"), ~is_beyond(reached)
-        )
+    def remembered(self, reach: timedelta = timedelta(0)) -> "Remembered":
+        """What a session must know of what the tables hold, as far as silver has come by the log that was read last.
+
+        Args:
+            reach: how far back from a reading its windows are likely to look.
+        """
+        reached, newest = self.offsets("silver"), self.silver.newest("measured_at")
+        known = Known(self.contract, self.silver.scan, self.alerts.scan, newest, ~is_beyond(reached), reach)
         return Remembered(known, reached, self.log.replacements)
 
-    def refreshed(self, before: "Remembered") -> "Remembered":
+    def refreshed(self, before: "Remembered", reach: timedelta = timedelta(0)) -> "Remembered":
         """The same with what another session has committed since; read anew where rows were replaced."""
         if self.log.replacements != before.replacements:
-            return self.remembered()
+            return self.remembered(reach)
         reached = self.offsets("silver")
         if reached != before.reached:
             is_new = between(before.reached, reached)
@@ -162,10 +184,85 @@ class StreamStore:
             marks: dict[str, int] = {}
             if output.role == "alerts" and rows.height:
                 marks = self._delivered(reached, rows["ingest_date"][-1], delivery())
+            if output.role == "alarms":
+                self._append_alarms([each.alarms for each in outcomes if each.alarms is not None], reached, delivery)
+                continue
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
                 marks = self._counted([each for each in outcomes if self.beyond("silver", each.bronze).height])
             self._append(output, rows, reached, marks, hub)
+
+    def _append_alarms(self, folded: Sequence[Folded], reached: Offsets, delivery: Callable[[], Delivery]) -> None:
+        """Writes what happened to alarms; steps that the table has are left out, since a commit may be tried again."""
+        log, stored = self.log, self.log.step(FOLDS)
+        new = [each.after(stored) for each in folded if each.fold > stored or each.actions]
+        rows = pl.concat([each.rows for each in new]) if new else NO_ROWS
+        snapshots = [each.snapshot for each in new if each.snapshot is not None]
+        actions = {at: last for each in new for at, last in each.actions.items()}
+        if rows.is_empty() and not snapshots and not actions:
+            return
+        steps = {FOLDS: max(stored, *(each.fold for each in new))}
+        steps |= {SNAPSHOT: snapshots[-1]} if snapshots else {}
+        steps |= {TOLD: max(log.step(TOLD), min(delivery().told, steps[FOLDS]))}
+        marks = {log.id(name): step for name, step in steps.items()} | log.numbered(ACTIONS, actions)
+        marks |= log.reaching("alarms", reached) | log.next_commit("alarms")
+        self.alarms.append(_newest_updates(rows), transactions=marks, expected=log.of("alarms"))
+        log.note("alarms", marks)
+
+    @property
+    def alarms(self) -> LakeTable:
+        """What happened to alarms; only of streams that have some."""
+        return self.log.tables["alarms"]
+
+    def open_alarms(self, references: References | None = None) -> Alarming | None:
+        """The alarms that are open, as the table was when its log was read last; None if the stream has none.
+
+        Args:
+            references: where rules are data, after which time an entity is silent follows from them.
+        """
+        alarms = self.contract.alarms
+        if alarms is None:
+            return None
+        log = self.log
+        episodes = Episodes(self.contract.stream, log.step(FOLDS))
+        episodes.restore(self.alarms.scan().filter(pl.col("fold") >= log.step(SNAPSHOT)).collect())
+        if (oldest := episodes.oldest) is not None:
+            acted = self.alarms.scan().filter(~pl.col("is_update"), pl.col("ingest_date") >= oldest.date())
+            episodes.know(acted.select(pl.col("action_id").drop_nulls()).collect().to_series())
+        episodes.watch(self._seen(alarms, references))
+        return Alarming(self.contract, episodes, self.offsets("alarms") if self.is_behind() else None)
+
+    def _seen(self, alarms: Alarms, references: References | None) -> Iterator[Seen]:
+        """Who was seen lately, by silver as far as it has come."""
+        newest = self.silver.newest("received_at")
+        if newest is None:
+            return
+        received = pl.col("received_at")
+        contract, longest = self.contract, alarms.max_age
+        if alarms.silence is not None:
+            longest = max(longest, timedelta(minutes=alarms.silence.threshold))
+        is_fresh = received - pl.col("measured_at") <= alarms.max_age
+        order = ["received_at", "partition", "sequence_number", "event_index"]
+        place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
+        fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
+        of_place = zip(Place._fields, fresh, place, strict=True)
+        seen = (
+            self.silver.scan()
+            .filter(received > newest - longest - SEEN_BEFORE, ~is_beyond(self.offsets("silver")))
+            .group_by(contract.entity)
+            .agg(
+                pl.min_horizontal("measured_at", "received_at").filter(is_fresh).max().to_physical().alias("newest"),
+                pl.coalesce(received.filter(is_fresh).max(), received.min()),
+                *(pl.coalesce(last, each.first()).alias(name) for name, last, each in of_place),
+            )
+            .collect()
+        )
+        held = Alerting(contract, references).silences(
+            seen.with_columns(measured_at="received_at", pulled_at="received_at")
+        )
+        rows = seen.with_columns(pl.col("received_at").to_physical()).iter_rows()
+        for (entity, newest_at, received_at, *numbers), silence in zip(rows, held, strict=True):
+            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers), silence)
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
@@ -298,6 +395,18 @@ class StreamStore:
         for table in self.tables.values():
             if table.exists():
                 table.maintain([("ingest_date", "=", day.isoformat())])
+        if "alarms" in self.tables and self.alarms.exists():
+            self._drop_old_updates(day)
+
+    def _drop_old_updates(self, day: date) -> None:
+        """Removes what open alarms came to on earlier days, as far as no start reads it any more."""
+        needed = self.alarms.scan().filter(pl.col("fold") >= self.log.step(SNAPSHOT))
+        first = needed.select(pl.col("ingest_date").min()).collect().item() or day
+        kept_from = min(first, day - timedelta(days=1))
+        files = self.alarms.files()
+        is_old = pl.col("is_update") & (pl.col("ingest_date") < kept_from)
+        if files.height and not files.filter(is_old).is_empty():
+            self.alarms.drop(f"is_update = true AND ingest_date < '{kept_from.isoformat()}'")
 
     def _counted(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """The counts in silver's log of what has no row in any table, raised by those of micro-batches."""
@@ -320,6 +429,12 @@ class StreamStore:
 
     def _count(self, role: str, app_id: str) -> int:
         return self.tables[role].transactions([app_id]).get(app_id, 0)
+
+
+def _newest_updates(rows: pl.DataFrame) -> pl.DataFrame:
+    """Without rows that say of an alarm what a later row of the same commit says."""
+    is_last = pl.int_range(pl.len()).over("alarm_id") == pl.len().over("alarm_id") - 1
+    return rows.filter(~pl.col("is_update") | is_last)
 
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:

@@ -113,6 +113,7 @@ reports = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(reports, st.randoms())
 def test_the_order_of_rows_changes_no_bit(rows: list[Report], random):

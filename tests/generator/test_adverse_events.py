@@ -69,6 +69,7 @@ def test_a_report_is_one_object_of_texts_with_its_number_as_key():
             assert isinstance(value, str) or (value is None and name in NEVER_NULL), (name, value)
 
 
+@pytest.mark.slow
 def test_reports_have_the_fields_of_the_real_ones(reports):
     sample = {"safetyreportid", "transmissiondateformat", "transmissiondate", "serious", "receivedateformat"}
     sample |= {"receivedate", "receiptdateformat", "receiptdate", "fulfillexpeditecriteria", "companynumb"}

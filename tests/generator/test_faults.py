@@ -72,6 +72,7 @@ def test_every_reason_for_quarantine_occurs(stream, required, typed, own):
     assert {event.reason for event in made if event.reason} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "kinds"), [("glucose", 22), ("devices", 21), ("vitals", 24), ("adverse_events", 17)]
 )

@@ -39,6 +39,7 @@ def test_the_streams_and_their_hubs():
     }
 
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize("how", [{"spacing": FIVE_MINUTES}, {"rate": 1000.0}, {"rate": 100.0, "pack": 7}])
 def test_the_same_arguments_give_the_same_events(stream, how):
@@ -69,6 +70,7 @@ def test_without_faults_repeats_and_lateness_a_stream_is_clean_and_in_order(stre
         assert all(one < other for one, other in pairwise(times))
 
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize(
     "how",

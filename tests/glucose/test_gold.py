@@ -286,6 +286,7 @@ def share(values: list[float], condition: Callable[[float], bool]) -> Any:
     return pytest.approx(100 * sum(map(condition, values)) / len(values))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(days, st.randoms())
 def test_the_order_of_rows_changes_no_bit(rows: Rows, random):

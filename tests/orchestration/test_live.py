@@ -230,6 +230,7 @@ def test_definitions_that_cannot_be_loaded_are_not_taken_for_loaded():
         is_loaded({"data": {"workspaceOrError": {"locationEntries": [entry]}}})
 
 
+@pytest.mark.slow
 def test_what_a_generator_cannot_do_is_told(tmp_path):
     generators = Generators(threading.Event())
     settings = Settings(home=tmp_path, hub_port=free_port())

@@ -18,6 +18,8 @@ from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.maintenance import REMOVALS_HOURS, RETENTION_HOURS, sweep
 from tests.resources.numbers import APP, MONDAY, NUMBERS, TUESDAY, age, frame, numbers
 
+pytestmark = pytest.mark.slow
+
 SUNDAY = MONDAY - timedelta(days=1)
 
 

@@ -90,6 +90,7 @@ def test_a_taken_port_is_named(tmp_path):
             pass
 
 
+@pytest.mark.slow
 def test_what_ends_is_added_up_over_processes(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=note_a_run, args=(tmp_path, "daily", number)) for number in (1, 2, 4)]

@@ -14,6 +14,8 @@ from resources.lake import Lake
 from resources.settings import Settings
 from tests.resources.old_lake import old_lake
 
+pytestmark = pytest.mark.slow
+
 ROWS = {
     "bronze/glucose_readings": 44,
     "quarantine/glucose_readings": 23,

@@ -12,6 +12,8 @@ from resources.lake import Lake
 from resources.reports import ReportsError, reports, stored_reports
 from tests.resources.lakes import empty_lake
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "a_typo": "-- Which?\nSELECT nope;\n",
     "b_sound": "-- How many?\nSELECT 1::BIGINT AS one;\n",

@@ -125,6 +125,7 @@ def regular_frames(draw: st.DrawFn) -> bytes:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(regular_frames(), max_size=3), st.data())
 def test_regular_frames_are_read_as_the_sdk_reads_them(several: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(several)

@@ -165,6 +165,7 @@ def test_keys_are_counted_as_one_by_one(tmp_path: Path, rows_at_once: int, seed:
     assert repeated(store) == sum(counts[key] > 1 for key in set(keys[20:]))
 
 
+@pytest.mark.slow
 def test_a_session_looks_for_repeats_of_what_was_pulled_in_the_last_half_hour(
     tmp_path: Path, rows_at_once: int
 ) -> None:

@@ -25,6 +25,8 @@ from tests.stream.scenarios import (
 )
 from tests.stream.tables import assert_exact, everything
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """The process is gone: nothing that it would do afterwards happens either."""

@@ -22,6 +22,8 @@ from resources.table import Table
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking
 from tests.stream.tables import rows
 
+pytestmark = pytest.mark.slow
+
 DAILY, MOVING, COMPARISON = GOLD
 assert isinstance(DAILY, DailyGold)
 assert isinstance(MOVING, DailyGold)

@@ -191,6 +191,7 @@ odd_texts = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(odd_texts, max_size=20))
 @settings(deadline=None, max_examples=300)
 def test_any_text_is_what_the_oracle_says_and_never_an_error(values: list[str]) -> None:

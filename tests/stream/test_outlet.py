@@ -58,7 +58,7 @@ def raised(*, patients: int, each: int) -> pl.DataFrame:
         device_id=pl.col("number") % patients,
         measured_at=pl.lit(NOON) + pl.duration(seconds=pl.col("number") // patients),
         glucose_mg_dl=pl.lit(180.0),
-        mean_10_min=pl.lit(None, pl.Float64),
+        **{name: pl.lit(None, pl.Float64) for name in ("mean_10_min", *CONTRACT.spans)},
         threshold=pl.lit(115.0),
         received_at=pl.lit(NOON),
         is_revision=pl.lit(False),
@@ -175,6 +175,7 @@ def bodies_of(publisher: MemoryPublisher) -> list[bytes]:
     return [body for _, body in publisher.published]
 
 
+@pytest.mark.slow
 def test_an_array_of_many_bad_members_stands_once_with_its_body(tmp_path: Path) -> None:
     body = b"[" + b",".join([b"1"] * 20_000) + b"]"
     lake, hub = lake_in(tmp_path), hub_with([body])

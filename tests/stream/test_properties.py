@@ -184,6 +184,7 @@ def _refuse(body: object) -> Any:
     raise msgspec.ValidationError
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(glucose_bodies, device_bodies, vitals_bodies, st.none()), max_size=8))
 @examples(200)
 def test_the_fast_and_the_explaining_way_of_decoding_agree(bodies: list[bytes | None]) -> None:
@@ -213,6 +214,7 @@ def test_whatever_comes_becomes_what_the_oracle_says(
     holds()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["glucose", "vitals"])
 def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(stream: str) -> None:
     contract, _, bodies = CASES[stream]
@@ -226,6 +228,7 @@ def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(stream: 
     holds()
 
 
+@pytest.mark.slow
 @given(st.data())
 @examples(50)
 def test_late_and_repeated_readings_over_many_micro_batches_match_the_oracle(data: st.DataObject) -> None:
@@ -262,6 +265,7 @@ def _at_seconds(member: dict[str, Any]) -> bytes:
     return json.dumps(member | {"timestamp": at.strftime(PLAIN)}).encode()
 
 
+@pytest.mark.slow
 @given(st.data())
 @examples(150)
 def test_scores_of_late_and_partial_readings_match_the_oracle_however_they_are_cut(data: st.DataObject) -> None:
@@ -274,6 +278,7 @@ def test_scores_of_late_and_partial_readings_match_the_oracle_however_they_are_c
     assert as_rows(outcome) == as_rows(process([flat(events)], VITALS))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
 @examples(12)
 def test_a_fleets_day_gives_the_oracles_rows_however_it_is_cut(sizes: list[int]) -> None:

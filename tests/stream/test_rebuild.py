@@ -31,6 +31,8 @@ from tests.stream.scenarios import (
 )
 from tests.stream.tables import assert_exact, assert_follows_bronze, everything, rows
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 DAYS = [NOON.date() + number * DAY for number in range(3)]
 

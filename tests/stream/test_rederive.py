@@ -25,6 +25,8 @@ from tests.stream.tables import assert_exact, everything, rows
 from tests.stream.test_outlet import NOT_WAITING, AwayPublisher, ids
 from tests.stream.test_rebuild import three_days
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 
 

@@ -82,6 +82,7 @@ def _written(parts: tuple[tuple[str, str, str, str, str], ...]) -> bytes:
     return ("{" + written.rstrip(", \n") + "}").encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", [GlucosePayload, DevicePayload])
 def test_whatever_stands_in_a_batch_is_decoded_the_same(payload: type[msgspec.Struct]) -> None:
     some = st.one_of(members(payload), members(payload), glucose_bodies, device_bodies, st.none())
@@ -107,6 +108,7 @@ def reading(**more: Any) -> bytes:
     return json.dumps({"patient_id": 1, "device_id": 2, "glucose_level": 100.5, "timestamp": "x"} | more).encode()
 
 
+@pytest.mark.slow
 @given(st.lists(members(GlucosePayload), min_size=1, max_size=4), st.sampled_from([", ", ",", " , ", "},{", "", "\n"]))
 @examples(300)
 def test_arrays_of_what_is_nearly_regular_are_decoded_the_same(objects: list[bytes], between: str) -> None:

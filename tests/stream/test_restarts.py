@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from assets.stream.session import CLOCK_TOLERANCE
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import EAGER, NOON, lake_in, run_session
 from tests.stream.tables import assert_exact, everything
+
+pytestmark = pytest.mark.slow
 
 MICROSECOND = timedelta(microseconds=1)
 PARTITIONS_APART = timedelta(hours=3)

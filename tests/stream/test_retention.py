@@ -32,6 +32,8 @@ from tests.stream.scenarios import NOON, body, lake_in, reading, run_session, ti
 from tests.stream.tables import everything
 from tests.stream.test_outlet import NOT_WAITING, AwayPublisher
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 AFTER = (0, 1, 4)
 DAYS = [NOON.date() + number * DAY for number in AFTER]

@@ -57,6 +57,7 @@ def test_a_revision_does_not_raise_again_what_the_first_value_raised(tmp_path: P
     assert rules(rows(lake, "alerts")) == [("glucose_low", 60.0, False), ("glucose_urgent_low", 50.0, True)]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_revisions_match_the_oracle_however_they_are_cut(data: st.DataObject) -> None:

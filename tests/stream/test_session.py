@@ -41,6 +41,7 @@ from tests.stream.tables import assert_exact, assert_follows_bronze, everything,
 DAY = timedelta(days=1)
 
 
+@pytest.mark.slow
 def test_micro_batches_and_commits_of_any_size_give_the_same_rows(tmp_path: Path) -> None:
     bodies = troubled_bodies(150)
     found = []
@@ -127,6 +128,7 @@ def test_alerts_are_published_before_they_are_committed_and_keyed_by_patient(tmp
     assert [json.loads(each)["rule"] for _, each in publisher.published] == ["glucose_low", "glucose_urgent_low"]
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_over_midnight_and_each_micro_batch_gets_the_date_of_its_pull(tmp_path: Path) -> None:
     late_evening = datetime(2026, 11, 23, 23, 59, 58, tzinfo=UTC)
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(100), take=2)
@@ -136,6 +138,7 @@ def test_a_session_goes_on_over_midnight_and_each_micro_batch_gets_the_date_of_i
     assert rows(lake, "bronze")["ingest_date"].unique().dt.day().sort().to_list() == [23, 24]
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_back_does_not_change_the_order_of_processing(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(60), take=5)
     run_session(lake, hub)
@@ -173,6 +176,7 @@ def test_a_publisher_that_fails_loses_no_event_and_no_alert(tmp_path: Path) -> N
     assert working.published
 
 
+@pytest.mark.slow
 def test_a_commit_that_failed_is_not_overtaken_by_later_micro_batches(tmp_path: Path) -> None:
     class Failing(LakeTable):
         def append(self, frame, **options) -> int:

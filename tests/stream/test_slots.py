@@ -24,6 +24,8 @@ from assets.stream.contract import Contract
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from tests.stream.scenarios import lake_in
 
+pytestmark = pytest.mark.slow
+
 MONDAY = date(2026, 11, 23)
 TUESDAY, WEDNESDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
 STORING = replace(SLOTS, min_stored=1)

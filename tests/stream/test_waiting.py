@@ -23,6 +23,8 @@ from tests.stream.scenarios import EAGER, NOON, body, hub_with, lake_in, reading
 from tests.stream.tables import rows
 from tests.stream.test_outlet import NOT_WAITING, AwayPublisher, ids
 
+pytestmark = pytest.mark.slow
+
 
 class Flapping(MemoryPublisher):
     """A hub that is away now and then, by chance."""

@@ -142,6 +142,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
         assert_frame_equal(compute(silver(rows)), compute(silver(rows[::-1])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_stored", [1, 1_000_000], ids=["kept slots", "no slots kept"])
 def test_any_history_of_refreshes_gives_what_all_rows_at_once_give(tmp_path: Path, min_stored: int) -> None:
     lake = lake_in(tmp_path)

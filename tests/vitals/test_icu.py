@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from assets.stream.rebuild import rebuild
 from assets.vitals.assets import CONTRACT
 from assets.vitals.rules import alert_payload
@@ -118,6 +120,7 @@ def test_an_alert_says_the_points_and_the_age_of_each_parameter() -> None:
     assert others["news2"].null_count() == others.height > 0
 
 
+@pytest.mark.slow
 def test_late_readings_restarts_and_a_rebuild_agree(tmp_path: Path) -> None:
     members = [one for patient in PATIENTS for one in record(patient)]
     in_time = sorted(members, key=lambda one: one["timestamp"])
