@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ import pytest
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.glucose.assets import CONTRACT as GLUCOSE
 from assets.stream.contract import Contract
+from assets.stream.session import SessionLimits
 from assets.stream.store import StreamStore
 from assets.vitals.assets import CONTRACT as VITALS
+from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
+from resources.settings import Settings
 from tests.adapters.samples_as_events import SAMPLES
 from tests.midnight import wait_out_midnight
 from tests.orchestration.commands import CommandLine, command_line, end
+from tests.stream.scenarios import run_session
 
 
 @pytest.fixture
@@ -116,8 +121,10 @@ def test_imported_files_come_in_through_the_hubs_and_a_second_import_adds_nothin
         for _ in range(2):
             for name, patient in files.items():
                 command.invoke("import", SAMPLES / name, *(["--patient", patient] if patient else []))
-        command.run("drain", "glucose", "vitals", "devices")
-        lake = Lake(str(command.home / "lake"))
+        hubs = EventHubsNamespace(Settings(hub_port=command.port).local_connection_string)
+        lake, to_the_end = Lake(str(command.home / "lake")), SessionLimits(until_caught_up=True)
+        for contract, name in ((GLUCOSE, "glucose_readings"), (VITALS, "patient-data"), (DEVICES, "device_readings")):
+            run_session(lake, hubs.source(name), contract=contract, limits=to_the_end, clock=lambda: datetime.now(UTC))
         assert counts(lake, GLUCOSE) == (3 + 9 + 8, 3 + 9 + 8)
         assert counts(lake, VITALS) == (5, 5)
         assert counts(lake, DEVICES) == (3, 3)
