@@ -145,7 +145,7 @@ def _committed(
 
 def held(lake: Lake, reference: Reference, at: datetime) -> pl.DataFrame:
     """What holds at an instant by all that is known, ordered by the key."""
-    return holding(lake.table(reference.table).scan().collect(), reference.key, at)
+    return holding(lake.table(reference.table).scan().collect(), reference.keys, at)
 
 
 def is_empty(lake: Lake, reference: Reference) -> bool:

@@ -48,10 +48,11 @@ def changes(
         changed_by: who loads them.
         replaces: whether what holds then and is not among the rows ends.
     """
-    key, columns = reference.key, [*reference.cells]
-    held = holding(versions, key, valid_from)[columns]
-    is_held = rows[key].is_in(held[key].implode())
+    key, columns = [*reference.keys], [*reference.cells]
+    held = holding(versions, key, valid_from)[columns].with_columns(is_held=pl.lit(True))
     compared = rows.join(held, on=key, how="left", suffix="_held", maintain_order="left")
+    is_held = compared["is_held"].fill_null(False)
+    held = held.drop("is_held")
     equal = (pl.col(name).eq_missing(pl.col(f"{name}_held")) for name in reference.attributes)
     is_same = compared.select(pl.all_horizontal(*equal)).to_series() & is_held
     new, changed = rows.filter(~is_same), int((is_held & ~is_same).sum())

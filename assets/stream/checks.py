@@ -37,7 +37,7 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
     readings = _readings(store.bronze, day, pl.col("reading_count").sum())
     quarantined = _readings(store.quarantine, day)
     findings = [
-        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day)),
+        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day), store.skipped(day)),
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
@@ -73,7 +73,7 @@ _DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     (
         "silver",
         "counts_reconcile",
-    ): "Readings in bronze = silver + quarantine + duplicates, of one ingest date, and there are some.",
+    ): "Readings in bronze = silver + quarantine + duplicates + skipped, of one ingest date, and there are some.",
     (
         "bronze",
         "sequence_continuity",
@@ -103,9 +103,11 @@ def _readings(table: LakeTable, day: date, what: pl.Expr = PER_ROW) -> int:
     return _total(table.scan().filter(pl.col("ingest_date") == day), what)
 
 
-def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int) -> Finding:
-    difference = readings - in_silver - in_quarantine - duplicates
+def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int, skipped: int) -> Finding:
+    difference = readings - in_silver - in_quarantine - duplicates - skipped
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
+    if skipped:
+        counts["skipped"] = skipped
     # Nothing equals nothing proves nothing: the rows may be under another date, for instance of a clock that was ahead.
     is_proved = difference == 0 and readings > 0
     return _finding(

@@ -8,6 +8,7 @@
 <stream>/has_gaps/1            1 where the numbers of the second hub's events have gaps that are no loss
 <stream>/replaced              how often rows of silver were replaced; what a session remembers of them is old then
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
+<stream>/skipped/<date>        records of other systems of an ingest date that are no readings
 ```
 
 This module names, reads and sets these numbers. `store` and `waiting` decide when they are set and what follows.
@@ -130,6 +131,10 @@ class StreamLog:
     def duplicates_id(self, day: date) -> str:
         """The id under which silver's log counts the duplicates of an ingest date."""
         return self.id(f"duplicates/{day.isoformat()}")
+
+    def skipped_id(self, day: date) -> str:
+        """The id under which silver's log counts the skipped records of an ingest date."""
+        return self.id(f"skipped/{day.isoformat()}")
 
     def set_aside_id(self, day: date) -> str:
         """The id under which the log of alerts counts those of an ingest date that were set aside."""

@@ -113,6 +113,8 @@ class Totals:
         caught_up_events: processed again from bronze after a crash.
         rows: written, by role of the table; bronze is left out, its rows are `events`.
         duplicates: readings that were dropped as repeats.
+        skipped: records of other systems that are no readings.
+        skipped_kinds: how many of these there are of each kind.
         reference_missing: readings in silver of which reference data that are there know nothing.
         expired_events: events that the hub's retention removed before they were read.
         unknown_fields: how often each undeclared payload field was seen.
@@ -125,11 +127,13 @@ class Totals:
     caught_up_events: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    skipped: int = 0
     reference_missing: int = 0
     expired_events: int = 0
     commits: int = 0
     micro_batches: int = 0
     unknown_fields: Counter[str] = field(default_factory=Counter)
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
     reached: Mapping[int, int] = field(default_factory=dict)
     alerts_withheld: str | None = None
 
@@ -151,7 +155,7 @@ class Totals:
     def counts(self) -> dict[str, int]:
         """The totals by name, without those of partitions and fields."""
         names = (
-            *("events", "caught_up_events", "duplicates", "reference_missing", "expired_events"),
+            *("events", "caught_up_events", "duplicates", "skipped", "reference_missing", "expired_events"),
             *("commits", "micro_batches"),
         )
         return {name: getattr(self, name) for name in names} | dict(self.rows)
@@ -163,6 +167,8 @@ class Totals:
             self,
             rows=self.rows + rows,
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
+            skipped=self.skipped + int(outcome.skipped["skipped"].sum()),
+            skipped_kinds=_bounded(self.skipped_kinds + outcome.skipped_kinds),
             reference_missing=self.reference_missing + outcome.reference_missing,
             unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
             micro_batches=self.micro_batches + outcome.is_micro_batch,

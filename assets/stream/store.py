@@ -191,7 +191,7 @@ class StreamStore:
                 continue
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
-                marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
+                marks = self._counted([each for each in outcomes if self.beyond("silver", each.bronze).height])
             self._append(output, rows, reached, marks, hub)
 
     def _append_alarms(self, folded: Sequence[Folded], reached: Offsets, delivery: Callable[[], Delivery]) -> None:
@@ -336,6 +336,7 @@ class StreamStore:
         copies: Copies,
         event_dates: Iterable[date],
         duplicates: int,
+        skipped: int,
         *,
         is_newest: bool,
     ) -> None:
@@ -347,6 +348,7 @@ class StreamStore:
             copies: of its files.
             event_dates: of the old rows and of the new ones.
             duplicates: how many readings of the day were dropped as repeats.
+            skipped: how many records of other systems are no readings.
             is_newest: whether the day had a writer when its rows were read; see `is_newest`.
         """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
@@ -355,7 +357,8 @@ class StreamStore:
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
         is_silver = role == "silver"
-        of_silver = self.log.next_replacement() | {self.log.duplicates_id(day): duplicates} if is_silver else {}
+        counts = {self.log.duplicates_id(day): duplicates, self.log.skipped_id(day): skipped}
+        of_silver = self.log.next_replacement() | counts if is_silver else {}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self.tables[role].adopt(
@@ -382,6 +385,10 @@ class StreamStore:
     def duplicates(self, day: date) -> int:
         """How many readings that came in on a day repeat earlier ones."""
         return self._count("silver", self.log.duplicates_id(day))
+
+    def skipped(self, day: date) -> int:
+        """How many records that came in on a day are no readings."""
+        return self._count("silver", self.log.skipped_id(day))
 
     def set_aside(self, day: date) -> int:
         """How many alerts of a day the alerts hub will never take, for instance since they are too large."""
@@ -416,13 +423,17 @@ class StreamStore:
         if files.height and not files.filter(is_old).is_empty():
             self.alarms.drop(f"is_update = true AND ingest_date < '{kept_from.isoformat()}'")
 
-    def _duplicates(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+    def _counted(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """The counts in silver's log of what has no row in any table, raised by those of micro-batches."""
         if not outcomes:
             return {}
-        dropped = pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum()
         counts: dict[str, int] = {}
-        for day, count in dropped.iter_rows():
-            counts |= self._raised_count("silver", self.log.duplicates_id(day), count)
+        for frames, id_of in (
+            ([outcome.duplicates for outcome in outcomes], self.log.duplicates_id),
+            ([outcome.skipped for outcome in outcomes], self.log.skipped_id),
+        ):
+            for day, count in pl.concat(frames).group_by("ingest_date").sum().iter_rows():
+                counts |= self._raised_count("silver", id_of(day), count)
         return counts
 
     def _raised_count(self, role: str, app_id: str, count: int) -> dict[str, int]:
