@@ -38,10 +38,14 @@ def holding(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime |
         at: the instant.
         known_by: only versions known up to this instant count; all if None.
     """
+    return standing(versions, key, at, known_by).filter(~pl.col(IS_DELETED))
+
+
+def standing(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime | None = None) -> pl.DataFrame:
+    """The same with those that say that their thing has ended."""
     is_known = pl.lit(True) if known_by is None else pl.col(KNOWN_AT) <= known_by
     counted = versions.filter(pl.col(VALID_FROM) <= at, is_known).sort(key, VALID_FROM, KNOWN_AT)
-    last = counted.unique(subset=key, keep="last", maintain_order=True)
-    return last.filter(~pl.col(IS_DELETED))
+    return counted.unique(subset=key, keep="last", maintain_order=True)
 
 
 class ByKnowledge(Generic[S]):

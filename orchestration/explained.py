@@ -56,6 +56,7 @@ class explained:
             return
         from assets.archived import ArchivedError
         from assets.slots import GoldError
+        from assets.store_sync import SyncError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError
@@ -74,6 +75,7 @@ class explained:
         from resources.metrics_endpoint import EndpointError
         from resources.records import RecordsError
         from resources.reports import ReportsError
+        from resources.store import OvertakenError, StoreError
 
         explained = (
             HubUnavailableError,
@@ -98,6 +100,9 @@ class explained:
             EndpointError,
             ExportError,
             QueryError,
+            StoreError,
+            OvertakenError,
+            SyncError,
         )
         if issubclass(kind, StoppedError):
             err.print(str(error))

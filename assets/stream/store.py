@@ -18,7 +18,7 @@ from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract, Output
 from assets.stream.decode import Body, body_size
 from assets.stream.known import Known
-from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
+from assets.stream.log import EXPIRED, REPLACED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
 from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
 from resources.copies import Copies
@@ -242,18 +242,24 @@ class StreamStore:
         # commits ends a session that does not know of turns, and remembers the rows that are replaced here.
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
-        is_silver = role == "silver"
-        of_silver = self.log.next_replacement() | {self.log.duplicates_id(day): duplicates} if is_silver else {}
+        marks: dict[str, int] = {}
+        if role == "silver":
+            marks = self.log.next_replacement(day) | {self.log.duplicates_id(day): duplicates}
+        elif role == "alerts":
+            # Whoever reads both tables notices by it that alerts follow silver.
+            marks = {self.log.id(REPLACED): self.log.replacements}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self.tables[role].adopt(
                     rows,
                     copies,
                     partition=("ingest_date", day.isoformat()),
-                    transactions=fence | raised | of_silver,
+                    transactions=fence | raised | marks,
                     expected={app_id: fence.get(app_id) for app_id in fence | raised},
                     event_dates=event_dates if self._names_event_dates(role) else (),
                 )
+                if role == "silver":
+                    self.log.note(role, marks)
                 return
             except ConcurrentWriteError:
                 # A session that writes to a later day does not mind, but it may be faster.
