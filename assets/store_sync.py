@@ -317,7 +317,7 @@ class _Work:
     @property
     def weight(self) -> pl.Expr:
         """How many rows of the store are made of a row of silver."""
-        return self.feed.weight if isinstance(self.feed, VersionedFeed) else pl.lit(1)
+        return self.feed.weight if isinstance(self.feed, VersionedFeed) else pl.col("sequence_number").is_not_null()
 
     def replaced(self) -> dict[str, int]:
         """How often rows of silver were replaced, and those of alerts where they are needed."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,10 +19,6 @@ NEXT_DAY = DAY + timedelta(days=1)
 GLUCOSE, DEVICES, VITALS, REPORTS = FEEDS
 PLACES = (None, "Größe", "quote \" and ' and \\", "tab\there\nand line", "NULL", "\\N", "心電図 😀", "")
 """Texts that a careless way into a database changes."""
-
-
-def place(lake: Path | str) -> Lake:
-    return Lake(str(lake))
 
 
 def silver(lake: Lake, feed: AnyFeed) -> LakeTable:
