@@ -297,6 +297,11 @@ class Store:
         with self._reached(), self._engine.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(self.table(name))).scalar_one())
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """All rows of a statement."""
+        with self._reached(), self._engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
     def versions(self, name: str, entities: Sequence[str], generation: int) -> dict[str, str]:
         """Which versions a table has of some things, as far as this filling has come."""
         found: dict[str, str] = {}
