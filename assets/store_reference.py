@@ -130,7 +130,7 @@ class ReferenceSync:
             rows = known.filter(pl.col(look.key).is_in([*untouched]))
             removed = [key for key in gone if key in untouched]
             step.delete_where_in(look.key, removed)
-            step.upsert(rows.drop(KNOWN_AT).with_columns(pl.col(KNOWN_AT).alias(EDITED_AT)), (look.key,))
+            step.upsert(rows.rename({KNOWN_AT: EDITED_AT}), (look.key,))
             marks = rows.select(row_key=look.key, edited_at=KNOWN_AT, known_at=KNOWN_AT)
             step.remember(marks, removed)
         return rows.height + len(removed)
