@@ -57,7 +57,7 @@ from resources.store_tables import (
     key_of,
     polars_schema,
 )
-from resources.store_writes import LoadRefusedError, write
+from resources.store_writes import DoesNotFitError, LoadRefusedError, write
 
 MIGRATIONS = Path(__file__).parent / "store_migrations"
 CONNECT_S, ANSWER_S, LOCKED_S = 10, 300, 30
@@ -373,21 +373,30 @@ class Store:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
-            if _is_missing(error):
-                raise StoreError(
-                    f"A table of the store {self.name} is missing ({_said(error)}); nothing was written. If somebody "
-                    "dropped it, `pulselake oltp resync TABLE` creates and fills it; else run `pulselake oltp migrate`."
-                ) from error
-            raise StoreUnavailableError(
-                f"The store {self.name} does not answer as it should: {_said(error)}. Nothing is lost: what the lake "
-                "has is written when it answers again. Look at the database, the network, and PULSELAKE_OLTP."
+        except DoesNotFitError as error:
+            raise StoreError(
+                f"The store {self.name}: {error}, so nothing was written. Somebody has changed the table: drop it, and "
+                "run `pulselake oltp resync TABLE`."
             ) from error
         except DBAPIError as error:
-            raise StoreError(
-                f"The store {self.name} refused what was asked: {_said(error)}. Nothing was written. Bring its tables "
-                "up to date with `pulselake oltp migrate`, and look at the rights of the user."
-            ) from error
+            raise self._told(error) from error
+
+    def _told(self, error: DBAPIError) -> StoreError:
+        said = _said(error)
+        if _is_missing(error):
+            return StoreError(
+                f"A table of the store {self.name} is missing ({said}); nothing was written. If somebody dropped it, "
+                "`pulselake oltp resync TABLE` creates and fills it; else run `pulselake oltp migrate`."
+            )
+        if isinstance(error, OperationalError | InterfaceError):
+            return StoreUnavailableError(
+                f"The store {self.name} does not answer as it should: {said}. Nothing is lost: what the lake has is "
+                "written when it answers again. Look at the database, the network, and PULSELAKE_OLTP."
+            )
+        return StoreError(
+            f"The store {self.name} refused what was asked: {said}. Nothing was written. Bring its tables up to date "
+            "with `pulselake oltp migrate`, and look at the rights of the user."
+        )
 
 
 def opened(url: str, *, is_own: bool) -> Store:
