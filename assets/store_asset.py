@@ -26,6 +26,7 @@ WAIT_S = 60.0
 
 AtWork = Callable[[], AbstractContextManager[bool]]
 """Says whether this process may sync, or another one does."""
+Outputs = Iterator[dg.MaterializeResult[Any]]
 
 
 def store_key(table: str) -> dg.AssetKey:
@@ -61,7 +62,7 @@ def store_asset(feed: AnyFeed, description: str, at_work: AtWork) -> dg.AssetsDe
             dg.AssetCheckSpec(SYNC_LAG, asset=key, description="No row of silver waits for longer than a minute."),
         ],
     )
-    def table(context: dg.AssetExecutionContext, lake: LakeResource, store: StoreResource) -> dg.MaterializeResult[Any]:
+    def table(context: dg.AssetExecutionContext, lake: LakeResource, store: StoreResource) -> Outputs:
         now, opened, database = datetime.now(UTC), lake.open(), store.open()
         sync = StoreSync(opened, database, Settings().oltp_keep_days)
         with at_work() as mine:
@@ -70,7 +71,7 @@ def store_asset(feed: AnyFeed, description: str, at_work: AtWork) -> dg.AssetsDe
         day = _day(opened, feed, now.date())
         compared = sync.compare(feed, day) if day else Compared(0, 0, is_equal=True)
         context.log.info("%d rows were written here", written)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata={"rows": database.count(feed.table), "rows_behind": lag.rows},
             check_results=[*_results(key, day, compared, lag, datetime.now(UTC))],
         )
