@@ -302,6 +302,11 @@ class Store:
         with self._reached(), self._engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
+    def execute(self, statement: str) -> None:
+        """One statement, in a transaction of its own."""
+        with self._reached(), self._engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
     def versions(self, name: str, entities: Sequence[str], generation: int) -> dict[str, str]:
         """Which versions a table has of some things, as far as this filling has come."""
         found: dict[str, str] = {}

@@ -6,12 +6,13 @@ import dagster as dg
 import pytest
 
 from orchestration.definitions import defs
-from orchestration.system import ROOT, STREAMS
+from orchestration.system import FEEDS, ROOT, STREAMS
+from resources.store_tables import EDITABLE
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
 ADDED_UP = {gold.table.name for stream in STREAMS for gold in stream.daily_gold}
-KINDS = {"alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
+KINDS = {"alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver", "sql"}
 
 
 def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]:
@@ -75,6 +76,15 @@ def test_assets():
         "silver/report_reactions",
         "silver/safety_reports",
         "silver/vitals",
+        "store/DeviceOperationalData",
+        "store/DeviceStaticInfo",
+        "store/GlucoseReadings",
+        "store/Manufacturer",
+        "store/Patient",
+        "store/PatientAdverseEventReport",
+        "store/SubscribedPatients",
+        "store/Subscriber",
+        "store/patient_status",
     ]
 
 
@@ -111,6 +121,7 @@ def test_checks():
     expected = [
         *(name.format(stream.name) for name in of_each_stream for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
+        *(f"store/{feed.table}:{name}" for name in ("rows_equal", "sync_lag") for feed in FEEDS),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
     ]
     assert names(GRAPH.asset_check_keys) == sorted(expected)
@@ -134,6 +145,7 @@ def test_jobs():
         "openfda_poll",
         "reports",
         "retention",
+        "store",
         "vitals_gold",
         "vitals_rederive",
         "vitals_replay",
@@ -144,7 +156,7 @@ def test_jobs():
 def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_{what}" for stream in STREAMS for what in ("gold", "rederive")}
-    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *of_each_stream}
+    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", "store", *of_each_stream}
 
 
 def test_sensors():
@@ -173,6 +185,7 @@ def test_schedules():
         "housekeeping_schedule": "17 * * * *",
         "reports_schedule": "*/15 * * * *",
         "retention_schedule": "43 2 * * *",
+        "store_schedule": "23 1 * * *",
     }
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
 
@@ -182,11 +195,12 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {*(stream.name for stream in STREAMS), "reports"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), "reports", "store"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
-    assert asset.tags["phi"] == ("false" if asset.group_name == "device_readings" else "true")
+    is_public = asset.group_name == "device_readings" or key.path[-1] in ("DeviceOperationalData", "Manufacturer")
+    assert asset.tags["phi"] == ("false" if is_public else "true")
 
 
 def test_silver_has_a_freshness_policy():
@@ -202,7 +216,10 @@ def test_silver_has_a_freshness_policy():
 def test_lineage_starts_at_a_hub_and_at_reference_data(key):
     sources = {ancestor for ancestor in GRAPH.get_ancestor_asset_keys(key) if not GRAPH.get(ancestor).parent_keys}
     assert sources
-    assert "hub" in {source.path[0] for source in sources} <= {"hub", "reference"}
+    roots = {source.path[0] for source in sources}
+    assert roots <= {"hub", "reference"}
+    # What may be edited in the store is of reference data alone.
+    assert ("hub" in roots) == (key.path[-1] not in EDITABLE)
 
 
 def test_alerts_end_at_their_hub():
@@ -232,7 +249,7 @@ def test_two_writers_of_a_derived_table_share_a_pool():
             if name in ADDED_UP
             else name.replace("/", "__")
         }
-        if name.startswith("gold/") or name == "alerts/safety_signals"
+        if name.startswith(("gold/", "store/")) or name == "alerts/safety_signals"
         else set()
         for name in pools
     }

@@ -17,9 +17,8 @@ import pymysql
 
 from tests.services.azurite import CACHE, locked, tail
 
-PACKAGES = ("mariadb-server-core", "mariadb-client-core")
-"""The programs alone: the package mariadb-server would start a server of its own."""
-START_S = 60.0
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/mariadb.sh"
+INSTALL_S, START_S = 900.0, 60.0
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin"])
 
 
@@ -28,10 +27,16 @@ class MariaDbError(RuntimeError):
 
 
 class MariaDb:
-    """`with MariaDb(folder) as database:` runs a server on that folder until the block ends."""
+    """`with MariaDb(folder) as database:` runs a server on that folder until the block ends.
 
-    def __init__(self, folder: Path, *, local_infile: bool = True) -> None:
-        self._folder, self._local_infile = folder, local_infile
+    Args:
+        folder: where its data are; it is created.
+        is_synced: whether it waits for the disk, as a server of a real system does. Tests end only its process, which
+            what is written survives without that.
+    """
+
+    def __init__(self, folder: Path, *, is_synced: bool = False) -> None:
+        self._folder, self._is_synced = folder, is_synced
         self._log = folder / "mariadb.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
@@ -83,11 +88,10 @@ class MariaDb:
                     f"--pid-file={self._folder / 'pid'}",
                     f"--port={self.port}",
                     "--bind-address=127.0.0.1",
-                    f"--local-infile={int(self._local_infile)}",
-                    "--innodb-buffer-pool-size=128M",
+                    "--local-infile=1",
+                    f"--innodb-buffer-pool-size={'512M' if self._is_synced else '64M'}",
                     "--innodb-flush-log-at-trx-commit=1",
-                    # What is written survives the end of the process, which is all that tests do to it.
-                    "--innodb-flush-method=nosync",
+                    *([] if self._is_synced else ["--innodb-flush-method=nosync"]),
                     "--performance-schema=OFF",
                 ],
                 stdin=subprocess.DEVNULL,
@@ -124,41 +128,19 @@ class MariaDb:
 
 
 def install() -> tuple[str, str]:
-    """Installs MariaDB by apt unless it is there; returns the paths of the server and of what creates its folder."""
+    """Installs MariaDB unless it is there; returns the paths of the server and of what creates its folder."""
     with locked(CACHE / "mariadb.lock"):
         if (found := _found()) is None:
-            _apt_get("update")
-            _apt_get("install", "--yes", "--no-install-recommends", *PACKAGES)
-            found = _found()
-    if found is None:
-        raise MariaDbError(
-            f"{' and '.join(PACKAGES)} were installed, but mariadbd and mariadb-install-db are not found."
-        )
+            command = ["bash", str(SCRIPT)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S)
+            if done.returncode or (found := _found()) is None:
+                raise MariaDbError(f"{SCRIPT.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return found
 
 
 def _found() -> tuple[str, str] | None:
     server, create = shutil.which("mariadbd", path=_PATH), shutil.which("mariadb-install-db", path=_PATH)
     return (server, create) if server and create else None
-
-
-def _apt_get(*arguments: str) -> None:
-    command = ["apt-get", "-qq", *arguments]
-    if os.getuid():
-        command = ["sudo", "-n", *command]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600
-        )
-        said = f"{done.stdout}{done.stderr}" if done.returncode else ""
-    except FileNotFoundError as error:
-        said = str(error)
-    if said:
-        raise MariaDbError(
-            f"`{' '.join(command)}` failed:\n{said}\nTests of the transactional store need MariaDB. Install it by hand "
-            f"(on Debian `apt-get install {' '.join(PACKAGES)}`), and run the tests again."
-        )
 
 
 def _user() -> str:
