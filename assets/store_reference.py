@@ -185,8 +185,7 @@ class _Look:
 
     def next_valid_from(self, now: datetime) -> datetime | None:
         """When the next version begins to hold."""
-        found: Any = self._versions.filter(pl.col(VALID_FROM) > now)[VALID_FROM].min()
-        return found
+        return min(self._versions.filter(pl.col(VALID_FROM) > now)[VALID_FROM].to_list(), default=None)
 
     def for_the_lake(self, now: datetime) -> tuple[list[dict[str, Any]], list[int], str]:
         """The rows and the ends that the lake is to get from the store, and what cannot be taken."""

@@ -185,12 +185,11 @@ class StoreSync:
         Returns:
             None where the store is being filled, or has not followed a replacement of rows yet.
         """
-        columns = _columns(self._store, feed)
-        state, frames = self._store.rows_and_state(feed.table, columns, day)
+        columns, stored, wanted = _columns(self._store, feed), Tally(), Tally()
+        with self._store.snapshot(feed.table, columns, day) as (state, frames):
+            for rows in frames:
+                stored.add(kept(rows, feed.at, state.kept_from if state else None))
         silver = self._lake.table(feed.contract.tables.silver).snapshot()
-        stored, wanted = Tally(), Tally()
-        for rows in frames:
-            stored.add(kept(rows, feed.at, state.kept_from if state else None))
         if silver is None:
             return Compared(0, stored.rows, stored.rows == 0)
         work = _Work(self._lake, self._store, feed, silver)
@@ -370,14 +369,12 @@ class _Work:
         names = list(dict.fromkeys([*_POSITION, feed.contract.entity, "measured_at", "rule"]))
         if feed.alerts_before is None or silver.is_empty():
             return pl.DataFrame(schema={name: table.table.schema[name] for name in names})
-        days = silver["event_date"].unique()
-        first = silver.group_by("event_date").agg(pl.col("measured_at").min() - feed.alerts_before)
-        days = pl.concat([days, first["measured_at"].dt.date()]).unique()
-        earliest = min(days.to_list())
+        # One reading that came weeks late must not let all alerts of these weeks be read.
+        before = silver["measured_at"] - feed.alerts_before
+        days = pl.concat([silver["event_date"], before.dt.date()]).unique().sort()
         near = table.scan().filter(
-            pl.col("ingest_date") >= earliest - _ONE_DAY,
-            pl.col("measured_at") >= silver["measured_at"].min() - feed.alerts_before,
-            pl.col("measured_at") <= silver["measured_at"].max(),
+            pl.col("ingest_date") >= days[0] - _ONE_DAY,
+            pl.col("measured_at").is_between(before.min(), silver["measured_at"].max()),
             pl.col("event_date").is_in(days.implode()),
             pl.col(feed.contract.entity).is_in(silver[feed.contract.entity].unique().implode()),
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
@@ -90,11 +91,8 @@ def open_store(settings: Settings) -> Store:
 
 def described(table: str) -> str:
     """What a row of a table of the store is."""
-    return next(
-        " ".join((each.class_.__doc__ or "").split())
-        for each in Base.registry.mappers
-        if each.local_table.name == table
-    )
+    rows = {each.class_.__tablename__: each.class_ for each in Base.registry.mappers}
+    return " ".join((rows[table].__doc__ or "").split())
 
 
 def may_sync() -> AbstractContextManager[bool]:
@@ -199,13 +197,13 @@ class Worker:
             if not self._pause("").is_over:
                 return
             for feed in FEEDS:
-                self._try(feed.table, lambda feed=feed: self._catch_up(feed))
+                self._try(feed.table, partial(self._catch_up, feed))
             if self._is_turn("references", REFERENCE_EVERY_S):
                 for reference in REFERENCE_FEEDS:
-                    self._try(reference.table, lambda reference=reference: self.references.exchange(reference))
+                    self._try(reference.table, partial(self.references.exchange, reference))
             if self._is_turn("expire", EXPIRE_EVERY_S):
                 for feed in FEEDS:
-                    self._try(feed.table, lambda feed=feed: self.sync.expire(feed))
+                    self._try(feed.table, partial(self.sync.expire, feed))
 
     def once(self, tables: Sequence[Table]) -> int:
         """Brings some tables up to date.

@@ -269,28 +269,27 @@ class Store:
             # First of all: it locks the row, so that of two at once the second one waits, and is refused.
             yield Step(self, connection, self.table(name), _move(connection, name, known, new))
 
-    def rows(self, name: str, columns: Sequence[str], day: date | None = None) -> Iterator[pl.DataFrame]:
-        """Rows of a table, of one ingest date or all, some at a time, as they are at one moment.
+    def rows(self, name: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The rows of a table, some at a time.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        table = self.table(name)
         with self._reached(), self._engine.connect() as connection:
-            yield from _frames(connection, _of_day(table, columns, day))
+            yield from _frames(connection, self.table(name), columns)
 
-    def rows_and_state(
+    @contextmanager
+    def snapshot(
         self, name: str, columns: Sequence[str], day: date | None = None
-    ) -> tuple[State | None, Iterator[pl.DataFrame]]:
-        """The state of a table and its rows of an ingest date, as they are at one moment."""
-        table = self.table(name)
-        frames = self._snapshot(name, _of_day(table, columns, day))
-        return next(frames), frames  # type: ignore[return-value]
+    ) -> Iterator[tuple[State | None, Iterator[pl.DataFrame]]]:
+        """The state of a table and its rows, of one ingest date or all, as they are at one moment.
 
-    def _snapshot(self, name: str, rows: Select[Any]) -> Iterator[State | pl.DataFrame | None]:
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
         with self._reached(), self._engine.connect() as connection, connection.begin():
-            yield _states(connection, [name]).get(name)
-            yield from _frames(connection, rows)
+            state = _states(connection, [name]).get(name)
+            yield state, _frames(connection, self.table(name), columns, day)
 
     def count(self, name: str) -> int:
         """How many rows a table has."""
@@ -364,7 +363,7 @@ class Store:
         changed = select(table).outerjoin(written, written.c.row_key == key).where(is_other)
         gone = select(written.c.row_key).outerjoin(table, written.c.row_key == key).where(key.is_(None))
         with self._reached(), self._engine.connect() as connection:
-            rows = pl.concat([pl.DataFrame(schema=polars_schema(table)), *_frames(connection, changed)])
+            rows = pl.concat([pl.DataFrame(schema=polars_schema(table)), *_read(connection, table, changed)])
             return Edits(rows, tuple(connection.execute(gone).scalars()))
 
     def written(self, name: str) -> dict[int, datetime]:
@@ -614,16 +613,19 @@ def next_state(known: State, **changes: Any) -> State:
     return replace(known, **changes)
 
 
-def _of_day(table: Table, columns: Sequence[str], day: date | None) -> Select[Any]:
+def _frames(
+    connection: Connection, table: Table, columns: Sequence[str], day: date | None = None
+) -> Iterator[pl.DataFrame]:
     rows = select(*(table.c[name] for name in columns))
-    return rows if day is None else rows.where(table.c[INGEST_DATE] == day)
+    yield from _read(connection, table, rows if day is None else rows.where(table.c[INGEST_DATE] == day))
 
 
-def _frames(connection: Connection, rows: Select[Any]) -> Iterator[pl.DataFrame]:
-    types: dict[str, Any] = {}
-    for column in rows.selected_columns:
-        types |= {column.name: polars_schema(column.table)[column.name]}  # type: ignore[attr-defined]
+def _read(connection: Connection, table: Table, rows: Select[Any]) -> Iterator[pl.DataFrame]:
+    """Rows of some columns of a table, in portions."""
+    schema = polars_schema(table)
     with connection.execution_options(yield_per=READ_ROWS).execute(rows) as result:
+        names = result.keys()
+        types = {name: schema[name] for name in names}
         for part in result.partitions():
             yield pl.DataFrame([tuple(row) for row in part], schema=types, orient="row")
 

@@ -32,11 +32,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 _MYSQL = ("mysql", "mariadb")
-INSTANT = DateTime().with_variant(mysql.DATETIME(fsp=6), *_MYSQL).with_variant(mssql.DATETIME2(precision=6), "mssql")
+# SQLAlchemy declares no types of its arguments.
+_datetime2: Any = mssql.DATETIME2
+INSTANT = DateTime().with_variant(mysql.DATETIME(fsp=6), *_MYSQL).with_variant(_datetime2(precision=6), "mssql")
 """An instant in UTC, to the microsecond."""
-EDIT_INSTANT = (
-    DateTime().with_variant(mysql.TIMESTAMP(fsp=6), *_MYSQL).with_variant(mssql.DATETIME2(precision=6), "mssql")
-)
+EDIT_INSTANT = DateTime().with_variant(mysql.TIMESTAMP(fsp=6), *_MYSQL).with_variant(_datetime2(precision=6), "mssql")
 """The same where the database sets it. MySQL does so by the session's zone, which a TIMESTAMP takes into account."""
 WORDS = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), *_MYSQL).with_variant(mssql.NVARCHAR(), "mssql")
 """A text of any length: one that is too long for its column would stop the sync."""

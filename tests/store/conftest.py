@@ -1,5 +1,6 @@
 """The databases that the store is tested with: a file of SQLite, and a real MariaDB."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,10 +39,22 @@ def emptied(migrated: str) -> str:
     return migrated
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of SQLite with the tables."""
+    file = tmp_path_factory.mktemp("sqlite") / "store.db"
+    store = Store(f"sqlite:///{file}")
+    store.migrate()
+    store.close()
+    return file
+
+
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.service)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store.db'}"
+        file = tmp_path / "store.db"
+        shutil.copyfile(request.getfixturevalue("template"), file)
+        return f"sqlite:///{file}"
     found: str = request.getfixturevalue("emptied")
     return found
 
@@ -49,8 +62,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     opened = Store(url)
-    if not opened.is_current():
-        opened.migrate()
     yield opened
     opened.close()
 

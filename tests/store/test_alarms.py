@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from assets.sync.alarms import alert_lifecycle, alerts
-from resources.store_tables import AlertLifecycle, Alerts, polars_schema
+from resources.store_tables import AlertLifecycle, Alerts, Base, polars_schema
 
 RAISED_AT = datetime(2026, 11, 23, 10, 2, tzinfo=UTC)
 ENTITIES = {"glucose_readings": "patient_id", "device_readings": "device_id", "adverse_events": "safetyreportid"}
@@ -124,7 +124,7 @@ def test_each_transition_is_a_row_and_an_actor_who_subscribes_is_named():
 def test_rows_have_the_types_of_the_tables():
     rows = transitions("raised", "cleared")
     for made, table in ((alerts(rows, ENTITIES), Alerts), (alert_lifecycle(rows), AlertLifecycle)):
-        schema = polars_schema(table.__table__)
+        schema = polars_schema(Base.metadata.tables[table.__tablename__])
         assert dict(made.schema).items() <= dict(schema).items()
         given = {"lifecycle_id", "sync_generation"}
         assert {*schema} - {*made.columns} <= given

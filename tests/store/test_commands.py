@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.reference.tables import PATIENTS
-from assets.store_sync import StoreSync
+from assets.store_sync import Compared, StoreSync
 from orchestration import terminal
 from orchestration.cli import app
 from orchestration.oltp import LEASE, line_of
@@ -90,7 +90,7 @@ def test_resync_brings_deleted_rows_and_dropped_tables_back(home, lake):
             connection.exec_driver_sql(statement)
         assert "GlucoseReadings: 20 rows were written; it has what the lake has." in run("resync", "glucosereadings")
         assert stored(store) == expected(rows)
-    assert StoreSync(lake, store).compare(GLUCOSE, DAY).is_equal
+    assert StoreSync(lake, store).compare(GLUCOSE, DAY) == Compared(20, 20, is_equal=True)
 
 
 def test_a_table_that_is_not_filled_is_named(home):

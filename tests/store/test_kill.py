@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,20 @@ def syncs(home: Path, url: str, count: int) -> Iterator[Syncs]:
         found.end()
 
 
-def written(store: Store) -> int:
+def has_written(store: Store, rows: int) -> bool:
     state = store.state("GlucoseReadings")
-    return state.rows_written if state else 0
+    return state is not None and state.rows_written >= rows
+
+
+def is_equal(sync: StoreSync, day: date) -> bool:
+    compared = sync.compare(GLUCOSE, day)
+    return compared is not None and compared.is_equal
 
 
 def require_consistent(store: Store, rows: list[dict[str, Any]]) -> None:
     """At any moment the store has all rows up to the offsets that it says, and no others."""
-    state, frames = store.rows_and_state("GlucoseReadings", COLUMNS)
-    found = sorted(each for frame in frames for each in frame.iter_rows())
+    with store.snapshot("GlucoseReadings", COLUMNS) as (state, frames):
+        found = sorted(each for frame in frames for each in frame.iter_rows())
     offsets: Mapping[str, int] = state.offsets if state else {}
     reached = [each for each in rows if each["sequence_number"] <= offsets.get(str(each["partition"]), -1)]
     assert found == expected(reached)
@@ -101,7 +108,7 @@ def test_another_sync_goes_on_where_a_killed_one_was(tmp_path, lake, store, url)
     kills = 4 if store.dialect != "sqlite" else 2
     with syncs(tmp_path, url, 2) as processes:
         for place, stop_at in enumerate(sorted(chance.sample(range(200, 2_600), kills))):
-            processes.wait_until(lambda stop_at=stop_at: written(store) >= stop_at)
+            processes.wait_until(partial(has_written, store, stop_at))
             time.sleep(chance.random() * 0.05)
             processes.kill_the_one_at_work()
             require_consistent(store, rows)
@@ -114,10 +121,10 @@ def test_another_sync_goes_on_where_a_killed_one_was(tmp_path, lake, store, url)
         replace_day(lake, GLUCOSE.contract, DAY, replaced)
         rows = replaced + rows[3_000:]
         sync = StoreSync(lake, store)
-        processes.wait_until(lambda: (found := sync.compare(GLUCOSE, DAY)) and found.is_equal)
+        processes.wait_until(lambda: is_equal(sync, DAY))
         processes.wait_until(lambda: sync.lag(GLUCOSE).rows == 0)
     assert stored(store) == expected(rows)
-    assert sync.compare(GLUCOSE, NEXT_DAY).is_equal
+    assert is_equal(sync, NEXT_DAY)
 
 
 def test_the_sync_outlives_a_killed_database_and_follows_within_seconds(tmp_path, lake, emptied, mariadb: MariaDb):
@@ -126,7 +133,7 @@ def test_the_sync_outlives_a_killed_database_and_follows_within_seconds(tmp_path
     store = Store(emptied)
     with syncs(tmp_path, emptied, 1) as process:
         for stop_at in sorted(chance.sample(range(300, 3_500), 3)):
-            process.wait_until(lambda stop_at=stop_at: written(store) >= stop_at)
+            process.wait_until(partial(has_written, store, stop_at))
             mariadb.kill()
             with pytest.raises(StoreUnavailableError, match="Nothing is lost"):
                 store.state("GlucoseReadings")
@@ -143,5 +150,5 @@ def test_the_sync_outlives_a_killed_database_and_follows_within_seconds(tmp_path
             assert time.monotonic() - began < 5.0
         assert "the store follows again" in process.log.read_text()
     assert stored(store) == expected(rows)
-    assert sync.compare(GLUCOSE, DAY).is_equal
+    assert is_equal(sync, DAY)
     store.close()

@@ -74,7 +74,9 @@ def test_values_that_do_not_fit_are_refused_and_never_cut(emptied, lake):
     with pytest.raises(StoreError, match="1 values did not fit into their columns, so nothing was written"):
         StoreSync(lake, store).catch_up(GLUCOSE)
     assert store.count("GlucoseReadings") == 0
-    assert store.state("GlucoseReadings").offsets == {}
+    state = store.state("GlucoseReadings")
+    assert state is not None
+    assert state.offsets == {}
     store.close()
 
 

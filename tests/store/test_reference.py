@@ -10,19 +10,19 @@ from assets.reference.tables import DEVICES, MANUFACTURERS, PATIENTS, SUBSCRIBER
 from assets.reference_store import held, put
 from assets.store_reference import MANY_GONE, ReferenceSync
 from assets.sync.reference import REFERENCE_FEEDS
+from resources.lake import Lake
 
 MANUFACTURER, PATIENT, DEVICE, SUBSCRIBER, SUBSCRIBED = REFERENCE_FEEDS
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def load(lake, reference: Reference, *rows: dict[str, Any], **options: Any) -> None:
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def load(lake, reference: Reference, *rows: dict[str, Any], valid_from: datetime = LONG_AGO, **options: Any) -> None:
     schema = {name: reference.table.schema[name] for name in reference.cells}
-    put(
-        lake,
-        reference,
-        pl.DataFrame([*rows], schema=schema),
-        **({"valid_from": LONG_AGO, "clock": lambda: datetime.now(UTC)} | options),
-    )
+    put(lake, reference, pl.DataFrame([*rows], schema=schema), valid_from=valid_from, clock=now, **options)
 
 
 def patient(number: int, **values: Any) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def held_patients(lake) -> dict[int, dict[str, Any]]:
     return {row["patient_id"]: row for row in rows}
 
 
-def versions(lake, reference: Reference = PATIENTS) -> int:
-    return lake.table(reference.table).count()
+def versions(lake: Lake) -> int:
+    return lake.table(PATIENTS.table).count()
 
 
 def names(store) -> dict[int, str]:

@@ -7,6 +7,7 @@ import pytest
 
 import assets.store_sync as store_sync
 from assets.store_sync import StoreSync
+from assets.sync.readings import glucose_readings
 from resources.store import OvertakenError, Store
 from tests.store.values import (
     DAY,
@@ -195,7 +196,7 @@ def test_a_changed_value_is_found_by_the_checksum(sync, lake, store):
     state = store.state("GlucoseReadings")
     other = pl.DataFrame(readings([7], value=100.001), schema=silver(lake, GLUCOSE).table.schema)
     with store.step("GlucoseReadings", state, state) as step:
-        made = GLUCOSE.rows(other, pl.DataFrame()).with_columns(sync_generation=pl.lit(1, pl.Int64))
+        made = glucose_readings(other, other).with_columns(sync_generation=pl.lit(1, pl.Int64))
         step.upsert(made, GLUCOSE.key)
     compared = sync.compare(GLUCOSE, DAY)
     assert (compared.lake_rows, compared.store_rows, compared.is_equal) == (40, 40, False)
@@ -221,7 +222,9 @@ def test_rows_are_kept_for_the_days_that_were_set(lake, store):
     later = StoreSync(lake, store, keep, clock=lambda: NOON + timedelta(days=2))
     assert later.expire(GLUCOSE) == 20
     assert stored(store) == expected(new)
-    assert later.compare(GLUCOSE, DAY).is_equal
+    compared = later.compare(GLUCOSE, DAY)
+    assert compared is not None
+    assert compared.is_equal
     # What comes late and is older is not written; what is replaced neither.
     replace_day(lake, GLUCOSE.contract, NEXT_DAY, [*readings(range(20, 25), NEXT_DAY), *new])
     later.catch_up(GLUCOSE)
