@@ -135,26 +135,40 @@ class StoreSync:
             SchemaError: silver does not fit its contract.
             SyncError: rows could not be made.
         """
-        silver = self._lake.table(feed.contract.tables.silver).snapshot()
-        if silver is None:
-            return 0
-        work = _Work(self._lake, self._store, feed, silver)
-        state = self._begun(work)
-        first = state.rows_written
-        for written in self._written(work, state):
-            state = written
+        first = None
+        state: State | None = None
+        for state in self.steps(feed):
+            if first is None:
+                first = state.rows_written
+                continue
             on_progress(state)
             if should_stop():
-                return state.rows_written - first
+                break
+        return state.rows_written - (first or 0) if state else 0
+
+    def steps(self, feed: AnyFeed) -> Iterator[State]:
+        """The same step by step: gives the state at the beginning, and after each portion.
+
+        Whoever has several tables takes a step of each in turn, so that a backlog of one holds up no other. All steps
+        are of silver as it was at the first of them.
+        """
+        silver = self._lake.table(feed.contract.tables.silver).snapshot()
+        if silver is None:
+            return
+        work = _Work(self._lake, self._store, feed, silver)
+        state = self._begun(work)
+        yield state
+        for written in self._written(work, state):
+            state = written
+            yield state
         if state.is_filling:
             self._store.sweep(feed.table, state.generation)
         if state.is_filling or state.version != silver.version:
             done = next_state(state, **work.complete())
             with self._store.step(feed.table, state, done) as step:
                 state = step.state
-            on_progress(state)
         self._seen[feed.table] = _Seen(silver.id, silver.version, frozenset(silver.files["path"]))
-        return state.rows_written - first
+        yield state
 
     def expire(self, feed: AnyFeed) -> int:
         """Removes rows that are older than the table keeps them.

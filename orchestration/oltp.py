@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+import polars as pl
 from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 
@@ -29,6 +30,8 @@ from resources.store_tables import Base
 LEASE = "oltp"
 LOOK_EVERY_S, REFERENCE_EVERY_S, EXPIRE_EVERY_S = 1.0, 10.0, 3600.0
 """How often silver's logs are looked at, reference data are exchanged, and old rows are removed."""
+TURN_S = 1.0
+"""For how long a backlog of a table is worked at, before the other tables are looked at."""
 LONGEST_PAUSE_S = 15.0
 """How long a failing table, or a store that is away, is left alone at most."""
 STUCK_AFTER_S = 60.0
@@ -43,6 +46,7 @@ FAILURES = (
     ReferenceClockError,
     DeltaError,
     AzureError,
+    pl.exceptions.PolarsError,
     OSError,
 )
 """What may go wrong with a table at one look, and well at the next."""
@@ -178,6 +182,7 @@ class Worker:
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
     _next: dict[str, float] = field(default_factory=dict)
+    _backlogs: dict[str, Iterator[State]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, lake: Lake, store: Store, stop: threading.Event | None = None) -> "Worker":
@@ -189,7 +194,9 @@ class Worker:
         """Looks again and again until it is asked to end."""
         while not self.stop.is_set():
             self.look()
-            self.stop.wait(LOOK_EVERY_S)
+            # Without a backlog there is time until the next look.
+            if not self._backlogs:
+                self.stop.wait(LOOK_EVERY_S)
 
     def look(self) -> None:
         """Looks once at all tables whose turn it is."""
@@ -197,7 +204,7 @@ class Worker:
             if not self._pause("").is_over:
                 return
             for feed in FEEDS:
-                self._try(feed.table, partial(self._catch_up, feed))
+                self._try(feed.table, partial(self._advance, feed))
             if self._is_turn("references", REFERENCE_EVERY_S):
                 for reference in REFERENCE_FEEDS:
                     self._try(reference.table, partial(self.references.exchange, reference))
@@ -224,6 +231,16 @@ class Worker:
         self.sync.expire(table)
         self.store.note(table.table, "")
         return written
+
+    def _advance(self, feed: AnyFeed) -> None:
+        """Writes what is new in a table, of a backlog for some time only: then it is the next table's turn."""
+        end = time.monotonic() + TURN_S
+        steps = self._backlogs.pop(feed.table, None) or self.sync.steps(feed)
+        for state in steps:
+            self.on_progress(feed.table, state)
+            if time.monotonic() > end or self.stop.is_set():
+                self._backlogs[feed.table] = steps
+                return
 
     def _catch_up(self, feed: AnyFeed) -> int:
         return self.sync.catch_up(feed, self.stop.is_set, lambda state: self.on_progress(feed.table, state))
