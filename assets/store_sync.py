@@ -248,7 +248,7 @@ class StoreSync:
         new = State(
             work.silver.id,
             replaced=replaced,
-            generation=self._generation(known),
+            generation=self._generation(work.feed, known),
             is_filling=True,
             kept_from=kept_from,
             rows_written=known.rows_written if known else 0,
@@ -257,8 +257,9 @@ class StoreSync:
             return step.state
 
     def _day_replaced(self, work: "_Work", known: State, day: date, replaced: Mapping[str, int]) -> State:
-        generation, feed = self._generation(known), work.feed
-        new = next_state(known, replaced=replaced)
+        feed = work.feed
+        generation = self._generation(feed, known)
+        new = next_state(known, replaced=replaced, generation=generation)
         with self._store.step(feed.table, known, new) as step:
             for rows in work.rows_of_day(day, None):
                 _upsert(step, feed, kept(rows, feed.at, known.kept_from), generation)
@@ -291,9 +292,10 @@ class StoreSync:
         days = self._keep_days.get(feed.table)
         return None if days is None else self._clock().date() - timedelta(days=days)
 
-    def _generation(self, known: State | None) -> int:
-        now = self._clock().timestamp() * 1_000_000
-        return max(int(now), known.generation + 1 if known else 0)
+    def _generation(self, feed: AnyFeed, known: State | None) -> int:
+        """A number that no row has yet, whatever the clock says."""
+        last = known.generation if known else self._store.newest_generation(feed.table)
+        return max(int(self._clock().timestamp() * 1_000_000), last + 1)
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,12 @@ class Store:
         with self._reached(), self._engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
+    def newest_generation(self, name: str) -> int:
+        """The greatest generation of a table's rows; 0 where there are none."""
+        with self._reached(), self._engine.connect() as connection:
+            found = connection.execute(select(func.max(self.table(name).c[GENERATION]))).scalar_one()
+        return int(found or 0)
+
     def versions(self, name: str, entities: Sequence[str], generation: int) -> dict[str, str]:
         """Which versions a table has of some things, as far as this filling has come."""
         found: dict[str, str] = {}
