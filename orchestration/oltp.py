@@ -66,13 +66,11 @@ class TableStatus:
 
     Attributes:
         table: its name.
-        source: the table of the lake that it is filled from.
         state: how far it has come; None where it was never filled.
         lag: how far it is behind; None for a table of reference data.
     """
 
     table: str
-    source: str
     state: State | None
     lag: Lag | None
 
@@ -123,13 +121,9 @@ def tables_status(lake: Lake, store: Store) -> list[TableStatus]:
     sync = StoreSync(lake, store)
     states = store.states([each.table for each in REFERENCE_FEEDS])
     return [
-        *(_status_of(feed, sync.lag(feed)) for feed in FEEDS),
-        *(TableStatus(each.table, each.reference.table.name, states.get(each.table), None) for each in REFERENCE_FEEDS),
+        *(TableStatus(feed.table, lag.state, lag) for feed, lag in ((feed, sync.lag(feed)) for feed in FEEDS)),
+        *(TableStatus(each.table, states.get(each.table), None) for each in REFERENCE_FEEDS),
     ]
-
-
-def _status_of(feed: AnyFeed, lag: Lag) -> TableStatus:
-    return TableStatus(feed.table, feed.contract.tables.silver.name, lag.state, lag)
 
 
 def line_of(settings: Settings) -> str:

@@ -108,9 +108,10 @@ def _table(name: str) -> "Table":
 
 
 def _show(tables: "list[TableStatus]") -> None:
+    from rich.table import Column
     from rich.table import Table as Grid
 
-    grid = Grid("table", "from", "version", "rows behind", "oldest of them", "written", "last (UTC)")
+    grid = Grid(Column("table", no_wrap=True), "version", "rows behind", "oldest of them", "written", "last (UTC)")
     for each in tables:
         state, lag = each.state, each.lag
         behind = "" if lag is None else f"{lag.rows:,}" + (" filling" if lag.is_filling else "")
@@ -119,5 +120,5 @@ def _show(tables: "list[TableStatus]") -> None:
         if state:
             version = str(state.version) if state.version >= 0 else ""
             told = (version, f"{state.rows_written:,}", f"{state.synced_at:%m-%d %H:%M:%S}" if state.synced_at else "")
-        grid.add_row(each.table, each.source, told[0], behind, oldest, told[1], told[2])
+        grid.add_row(each.table, told[0], behind, oldest, told[1], told[2])
     out.print(grid)

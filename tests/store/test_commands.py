@@ -56,7 +56,7 @@ def test_status_says_how_far_each_table_is(home, lake):
     add(lake, GLUCOSE, readings(range(20, 25)))
     told = run("status")
     assert "nobody: run `pulselake oltp sync`" in told
-    assert "│ GlucoseReadings │ silver/glucose_readings │ 1 │ 5 │" in told
+    assert "│ GlucoseReadings │ 1 │ 5 │" in told
     lease = Settings().lease(LEASE, "oltp sync 7")
     lease.active.take()
     assert "at work: oltp sync 7 since" in run("status")
