@@ -349,14 +349,15 @@ def sync_once(
 
 def _wait_for_the_other(settings: Settings, lake: Lake, store: Store, tables: Sequence[Table]) -> None:
     names = [each.table for each in tables]
+    feeds = [each for each in tables if not isinstance(each, ReferenceFeed)]
+    references = {each.table for each in tables if isinstance(each, ReferenceFeed)}
     sync, began = StoreSync(lake, store), datetime.now(UTC)
     before, end = store.states(names), time.monotonic() + STUCK_AFTER_S
     while True:
-        feeds = [each for each in tables if not isinstance(each, ReferenceFeed)]
-        lags = [sync.lag(feed) for feed in feeds]
-        if not any(lag.rows or lag.is_filling for lag in lags if not _is_newer(lag, began)):
+        lags, now = [sync.lag(feed) for feed in feeds], store.states(names)
+        is_behind = any(lag.rows or lag.is_filling for lag in lags if not _is_newer(lag, began))
+        if not is_behind and references <= now.keys():
             return
-        now = store.states(names)
         if now != before:
             before, end = now, time.monotonic() + STUCK_AFTER_S
         if time.monotonic() > end:

@@ -1,5 +1,6 @@
 """The commands `pulselake oltp …`, and what `pulselake status` says of the store."""
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from assets.reference.tables import PATIENTS
 from assets.store_sync import Compared, StoreSync
-from orchestration import terminal
+from orchestration import oltp, terminal
 from orchestration.cli import app
 from orchestration.oltp import LEASE, line_of
 from resources.lake import Lake
@@ -91,6 +92,26 @@ def test_resync_brings_deleted_rows_and_dropped_tables_back(home, lake):
         assert "GlucoseReadings: 20 rows were written; it has what the lake has." in run("resync", "glucosereadings")
         assert stored(store) == expected(rows)
     assert StoreSync(lake, store).compare(GLUCOSE, DAY) == Compared(20, 20, is_equal=True)
+
+
+@pytest.mark.parametrize("table", ["GlucoseReadings", "Patient"])
+def test_resync_waits_for_the_sync_at_work(home, lake, monkeypatch, table):
+    monkeypatch.setattr(oltp, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(oltp, "REFERENCE_EVERY_S", 0.05)
+    add(lake, GLUCOSE, rows := readings(range(20)))
+    load(lake, PATIENTS, patient(1))
+    stop = threading.Event()
+    thread = threading.Thread(target=oltp.stand, args=(Settings(), stop))
+    thread.start()
+    try:
+        assert "the store has what the lake has" in run("sync", "--once")
+        own(home).execute(f"DELETE FROM {table}")
+        assert f"{table}: the sync at work has filled it; it has what the lake has." in run("resync", table)
+        assert stored(own(home)) == expected(rows)
+        assert own(home).count("Patient") == 1
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_table_that_is_not_filled_is_named(home):
