@@ -82,9 +82,9 @@ def test_azure_sql_merges_rows():
 
 def test_mysql_reads_a_file_into_a_temporary_table_and_adds_rows_from_there():
     assert load_statements(mysql.dialect(), DEVICE_DATA, COLUMNS, KEY) == [
-        "CREATE TEMPORARY TABLE IF NOT EXISTS `stage_DeviceOperationalData` (device_id BIGINT, timestamp DATETIME(6), "
+        "DROP TEMPORARY TABLE IF EXISTS `stage_DeviceOperationalData`",
+        "CREATE TEMPORARY TABLE `stage_DeviceOperationalData` (device_id BIGINT, timestamp DATETIME(6), "
         "battery_level DOUBLE) CHARACTER SET utf8mb4",
-        "DELETE FROM `stage_DeviceOperationalData`",
         "LOAD DATA LOCAL INFILE '{file}' INTO TABLE `stage_DeviceOperationalData` CHARACTER SET utf8mb4 FIELDS "
         "TERMINATED BY '\\t' OPTIONALLY ENCLOSED BY '\"' ESCAPED BY '' LINES TERMINATED BY '\\n' "
         "(device_id, timestamp, battery_level)",
