@@ -40,11 +40,17 @@ def holding(
         at: the instant.
         known_by: only versions known up to this instant count; all if None.
     """
+    return standing(versions, key, at, known_by).filter(~pl.col(IS_DELETED))
+
+
+def standing(
+    versions: pl.DataFrame, key: str | Sequence[str], at: datetime, known_by: datetime | None = None
+) -> pl.DataFrame:
+    """The same with those that say that their thing has ended."""
     is_known = pl.lit(True) if known_by is None else pl.col(KNOWN_AT) <= known_by
     keys = [key] if isinstance(key, str) else [*key]
     counted = versions.filter(pl.col(VALID_FROM) <= at, is_known).sort(*keys, VALID_FROM, KNOWN_AT)
-    last = counted.unique(subset=keys, keep="last", maintain_order=True)
-    return last.filter(~pl.col(IS_DELETED))
+    return counted.unique(subset=keys, keep="last", maintain_order=True)
 
 
 class ByKnowledge(Generic[S]):

@@ -18,6 +18,7 @@ from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
 from orchestration.hospital_cli import hospital
 from orchestration.import_cli import import_command
+from orchestration.oltp_cli import oltp_commands
 from orchestration.poll_command import poll
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
@@ -428,6 +429,7 @@ def status(
 
     With --watch: who is at work on each stream, how far it is behind, and how many rows come a second.
     """
+    from orchestration.oltp import line_of
     from orchestration.screens import show_status
     from orchestration.status import last_sessions
     from orchestration.status import status as look
@@ -441,7 +443,10 @@ def status(
                 keep_looking(settings, out, seconds, looks)
             return
         found = look(settings, now.date())
+        store = line_of(settings)
     show_status(out, found, last_sessions(settings, now), workers(settings))
+    if store:
+        out.print(escape(store), highlight=False)
     raise typer.Exit(1 if any(each.problem for each in found) else 0)
 
 
@@ -469,7 +474,7 @@ def dev(
 ) -> None:
     """Run hub, generator and Dagster with its web page until Ctrl-C, or until the terminal is closed."""
     from orchestration.home import locked
-    from orchestration.live import Generators, Load, running
+    from orchestration.live import Generators, Load, running, start_store_sync
     from orchestration.processes import StoppedError, stop_on_signals
     from orchestration.reference import generate_if_empty
     from orchestration.system import open_lake
@@ -493,6 +498,7 @@ def dev(
             err.print("Reference data of the synthetic patients is loaded.")
     err.print("Starting the hub and Dagster …")
     with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
+        start_store_sync(children, settings)
         for load in loads:
             generators.start(settings, load, None)
         try:
@@ -556,6 +562,7 @@ add_alarm_commands(app, _settings, _explained)
 import_command(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
+app.add_typer(oltp_commands(_settings, _explained), name="oltp")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,17 @@ def reports_job() -> Job:
     )
 
 
+def store_job() -> Job:
+    """All tables of the transactional store, with their checks."""
+    return dg.define_asset_job(
+        "store",
+        selection=dg.AssetSelection.groups("store"),
+        executor_def=dg.in_process_executor,
+        tags=BACKGROUND,
+        description="Brings the transactional store up to date and compares the last whole day with the lake.",
+    )
+
+
 @dg.op
 def poll_openfda(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
     """Sends what openFDA has new to the hub of adverse events; the hub's asset gets the counts."""

@@ -140,11 +140,12 @@ def retention() -> None:
     retire_expired_dates()
 
 
-def schedules(reports: Job) -> list[dg.ScheduleDefinition]:
-    """House-keeping every hour, retention every night, reports every quarter of an hour."""
+def schedules(reports: Job, store: Job) -> list[dg.ScheduleDefinition]:
+    """House-keeping every hour, retention and a look at the store every night, reports every quarter of an hour."""
     running = dg.DefaultScheduleStatus.RUNNING
     return [
         dg.ScheduleDefinition(job=housekeeping, cron_schedule="17 * * * *", default_status=running),
         dg.ScheduleDefinition(job=retention, cron_schedule="43 2 * * *", default_status=running),
+        dg.ScheduleDefinition(job=store, cron_schedule="23 1 * * *", default_status=running),
         dg.ScheduleDefinition(job=reports, cron_schedule="*/15 * * * *", default_status=running),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
@@ -26,6 +27,9 @@ from assets.reference.tables import REFERENCES
 from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.sync import readings, safety_reports
+from assets.sync.feed import AnyFeed, Feed, VersionedFeed
+from assets.sync.vitals import HELD_IN_SPORT, patient_status
 from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
 from orchestration.polled import POLLED
@@ -109,6 +113,38 @@ STREAMS: tuple[Stream, ...] = (
     Stream("alarm_actions", alarm_actions.CONTRACT, ()),
 )
 
+
+FEEDS: tuple[AnyFeed, ...] = (
+    Feed(
+        "GlucoseReadings",
+        glucose.CONTRACT,
+        readings.glucose_readings,
+        key=("patient_id", "device_id", "timestamp"),
+    ),
+    Feed(
+        "DeviceOperationalData",
+        devices.CONTRACT,
+        readings.device_operational_data,
+        key=("device_id", "timestamp"),
+    ),
+    Feed(
+        "patient_status",
+        vitals.CONTRACT,
+        patient_status,
+        key=("patient_id", "timestamp", "device_id"),
+        alerts_before=HELD_IN_SPORT,
+    ),
+    VersionedFeed(
+        "PatientAdverseEventReport",
+        adverse_events.CONTRACT,
+        safety_reports.report_rows,
+        key=("report_key",),
+        entity="safetyreportid",
+        name_of=safety_reports.name_of(pl.col("safetyreportid")),
+        weight=pl.max_horizontal(pl.lit(1), pl.col("drug_count") * pl.col("reaction_count")),
+    ),
+)
+"""The tables of the transactional store that are filled from streams."""
 
 HUBS = (*(each.name for each in STREAMS), ALERTS_HUB, ALARMS_HUB)
 """What has a hub: the streams, which are read, and alerts and alarms, which are published."""

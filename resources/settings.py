@@ -111,6 +111,10 @@ class Settings(BaseSettings):
             (PULSELAKE_KEEP_DAYS); what is not named is kept for ever.
         archive: where rows go before they are removed (PULSELAKE_ARCHIVE): a folder, an ``abfss://`` URI, or ``none``;
             default ``<home>/archive``.
+        oltp: the transactional store as SQLAlchemy has URLs, ``mysql://user:password@host/database`` (PULSELAKE_OLTP);
+            default is the SQLite file ``<home>/oltp.db``.
+        oltp_keep_days: for how many days its tables keep rows, ``GlucoseReadings=30,…`` (PULSELAKE_OLTP_KEEP_DAYS);
+            what is not named is kept for ever.
         openfda: whether adverse events are polled from openFDA by Dagster's sensor (PULSELAKE_OPENFDA).
         openfda_url: of its API (PULSELAKE_OPENFDA_URL).
         openfda_every_s: how long after a poll the sensor starts the next one (PULSELAKE_OPENFDA_EVERY_S).
@@ -161,6 +165,8 @@ class Settings(BaseSettings):
     sql_timeout_s: float = Field(default=300.0, gt=0)
     keep_days: Annotated[dict[str, int], NoDecode] = {}
     archive: str | None = None
+    oltp: str = Field(default="", repr=False)
+    oltp_keep_days: Annotated[dict[str, int], NoDecode] = {}
     openfda: bool = False
     openfda_url: str = Field(default="https://api.fda.gov", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
     openfda_every_s: float = Field(default=3600.0, ge=60)
@@ -243,6 +249,16 @@ class Settings(BaseSettings):
             raise ValueError(f"must keep at least {MIN_KEEP_DAYS} days")
         return dict(pairs)
 
+    @field_validator("oltp_keep_days", mode="before")
+    @classmethod
+    def _parse_oltp_keep_days(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [[part.strip() for part in pair.split("=")] for pair in value.split(",") if pair.strip()]
+        if not all(len(pair) == 2 and pair[0] and pair[1].isdigit() and int(pair[1]) >= 1 for pair in pairs):
+            raise ValueError("must be like 'GlucoseReadings=30,patient_status=7', each at least 1 day")
+        return dict(pairs)
+
     @cached_property
     def root(self) -> Path:
         """The absolute home."""
@@ -267,6 +283,16 @@ class Settings(BaseSettings):
     def metrics(self) -> Path:
         """Where each process writes its metrics."""
         return self.root / "metrics"
+
+    @property
+    def oltp_url(self) -> str:
+        """Where the transactional store is."""
+        return self.oltp or f"sqlite:///{self.root / 'oltp.db'}"
+
+    @property
+    def uses_own_store(self) -> bool:
+        """Whether the store is the file in the home."""
+        return not self.oltp
 
     @property
     def uses_local_hub(self) -> bool:

@@ -7,6 +7,7 @@
 <stream>/commits               how many commits of sessions and rebuilds the table has seen: the fence between writers
 <stream>/has_gaps/1            1 where the numbers of the second hub's events have gaps that are no loss
 <stream>/replaced              how often rows of silver were replaced; what a session remembers of them is old then
+<stream>/replaced/7            what the seventh of these replaced: the ordinal of an ingest date, or 0 for all dates
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
 <stream>/skipped/<date>        records of other systems of an ingest date that are no readings
 ```
@@ -45,6 +46,8 @@ COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (
     "rederived_by",
     "replaced",
 )
+ALL_DATES = 0
+"""In the place of an ingest date: rows of all of them."""
 UNKNOWN = -1
 """The identity of a hub that tells none."""
 FOLDS, TOLD, SNAPSHOT = "folds", "told", "snapshot"
@@ -159,9 +162,14 @@ class StreamLog:
         """The number that every commit raises, so that two writers notice each other whatever partitions they write."""
         return {self.id(COMMITS): self._known[role].get(self.id(COMMITS), 0) + 1}
 
-    def next_replacement(self) -> Transactions:
-        """The number that silver's log raises where rows are replaced."""
-        return {self.id(REPLACED): self.replacements + 1}
+    def next_replacement(self, day: date | None) -> Transactions:
+        """What silver's log says of a replacement: its number, and the ingest date of the rows; None for all dates."""
+        count = self.replacements + 1
+        return {self.id(REPLACED): count, self.replaced_id(count): day.toordinal() if day else ALL_DATES}
+
+    def replaced_id(self, count: int) -> str:
+        """The id under which silver's log says what the so manieth replacement replaced."""
+        return self.id(f"{REPLACED}/{count}")
 
     @property
     def replacements(self) -> int:

@@ -107,7 +107,7 @@ class _DayBeside:
         """Puts the rows into the place of the day's rows, one commit a table."""
         if store.contract.children:
             # Gold must not take new children for those that it counted, also where this process dies in between.
-            store.log.set("silver", store.log.next_replacement())
+            store.log.set("silver", store.log.next_replacement(self._day))
         for role, table in self.tables.items():
             store.replace_day(
                 role,

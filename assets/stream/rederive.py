@@ -184,7 +184,7 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
     days = store.bronze.dates("ingest_date")
     if store.contract.children:
         # Gold must not take new children for those that it counted.
-        store.log.set("silver", store.log.next_replacement())
+        store.log.set("silver", store.log.next_replacement(None))
     # Silver, the commit point, comes last.
     for role in store.contract.derived_roles:
         table, other = store.tables[role], beside.tables[role]
@@ -195,7 +195,7 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
         if role == "silver":
             ids = [name(day) for day in days for name in (beside.log.duplicates_id, beside.log.skipped_id)]
             new |= dict.fromkeys(ids, 0) | beside.silver.transactions(ids)
-            new |= store.log.next_replacement()
+            new |= store.log.next_replacement(None)
         if role == "alerts":
             # Alerts that a session published and did not store yet count as waiting: twice is better than never.
             new |= store.log.numbered(PUBLISHED, published)

@@ -27,6 +27,7 @@ from assets.stream.log import (
     ACTIONS,
     EXPIRED,
     FOLDS,
+    REPLACED,
     REPLAY,
     SILENT,
     SNAPSHOT,
@@ -356,19 +357,27 @@ class StreamStore:
         # commits ends a session that does not know of turns, and remembers the rows that are replaced here.
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
-        is_silver = role == "silver"
-        counts = {self.log.duplicates_id(day): duplicates, self.log.skipped_id(day): skipped}
-        of_silver = self.log.next_replacement() | counts if is_silver else {}
+        marks: dict[str, int] = {}
+        if role == "silver":
+            marks = self.log.next_replacement(day) | {
+                self.log.duplicates_id(day): duplicates,
+                self.log.skipped_id(day): skipped,
+            }
+        elif role == "alerts":
+            # Whoever reads both tables notices by it that alerts follow silver.
+            marks = {self.log.id(REPLACED): self.log.replacements}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self.tables[role].adopt(
                     rows,
                     copies,
                     partition=("ingest_date", day.isoformat()),
-                    transactions=fence | raised | of_silver,
+                    transactions=fence | raised | marks,
                     expected={app_id: fence.get(app_id) for app_id in fence | raised},
                     event_dates=event_dates if self._names_event_dates(role) else (),
                 )
+                if role == "silver":
+                    self.log.note(role, marks)
                 return
             except ConcurrentWriteError:
                 # A session that writes to a later day does not mind, but it may be faster.

@@ -8,7 +8,8 @@ import pytest
 from assets.clinical.sources import GOLD as CLINICAL_GOLD
 from assets.clinical.sources import SOURCES
 from orchestration.definitions import defs
-from orchestration.system import ROOT, STREAMS
+from orchestration.system import FEEDS, ROOT, STREAMS
+from resources.store_tables import EDITABLE
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
@@ -29,6 +30,7 @@ KINDS = {
     "polars",
     "quarantine",
     "silver",
+    "sql",
 }
 OF_NO_PATIENT = {
     *(dg.AssetKey([layer, each.name]) for each in SOURCES if not each.phi for layer in LAYERS),
@@ -164,6 +166,15 @@ def test_assets():
         "source/telemetry",
         "source/trial_logs",
         "source/trials",
+        "store/DeviceOperationalData",
+        "store/DeviceStaticInfo",
+        "store/GlucoseReadings",
+        "store/Manufacturer",
+        "store/Patient",
+        "store/PatientAdverseEventReport",
+        "store/SubscribedPatients",
+        "store/Subscriber",
+        "store/patient_status",
     ]
 
 
@@ -215,6 +226,7 @@ def test_checks():
         *(f"alarms/{stream.name}:{name}" for name in of_alarms for stream in STREAMS if stream.contract.alarms),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:freshness" for stream in STREAMS if stream.contract.max_silence),
+        *(f"store/{feed.table}:{name}" for name in ("rows_equal", "sync_lag") for feed in FEEDS),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
         *(f"bronze/{source.name}:columns_as_declared" for source in SOURCES),
         *(f"silver/{source.name}:keys_unique" for source in SOURCES),
@@ -247,6 +259,7 @@ def test_jobs():
         "openfda_poll",
         "reports",
         "retention",
+        "store",
         "vitals_gold",
         "vitals_rederive",
         "vitals_replay",
@@ -259,7 +272,7 @@ def test_what_may_wait_leaves_the_processors_to_sessions():
     of_each_stream = {f"{stream.name}_rederive" for stream in STREAMS}
     of_gold = {f"{stream.name}_gold" for stream in STREAMS if stream.gold}
     clinical = {"clinical_gold", "clinical_load", "clinical_quality"}
-    others = {"housekeeping", "openfda_poll", "reports", "retention"}
+    others = {"housekeeping", "openfda_poll", "reports", "retention", "store"}
     assert niced == {*others, *clinical, *of_each_stream, *of_gold}
 
 
@@ -293,6 +306,7 @@ def test_schedules():
         "housekeeping_schedule": "17 * * * *",
         "reports_schedule": "*/15 * * * *",
         "retention_schedule": "43 2 * * *",
+        "store_schedule": "23 1 * * *",
     }
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
 
@@ -302,11 +316,12 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {*(stream.name for stream in STREAMS), "alarms", "clinical", "reports"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), "alarms", "clinical", "reports", "store"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
-    assert asset.tags["phi"] == ("false" if asset.group_name == "device_readings" or key in OF_NO_PATIENT else "true")
+    of_devices = asset.group_name == "device_readings" or key.path[-1] in ("DeviceOperationalData", "Manufacturer")
+    assert asset.tags["phi"] == ("false" if of_devices or key in OF_NO_PATIENT else "true")
 
 
 def test_silver_has_a_freshness_policy():
@@ -322,9 +337,10 @@ def test_silver_has_a_freshness_policy():
 def test_lineage_starts_at_a_hub_at_a_clinical_source_or_at_reference_data(key):
     sources = {ancestor for ancestor in GRAPH.get_ancestor_asset_keys(key) if not GRAPH.get(ancestor).parent_keys}
     assert sources
-    found = {source.path[0] for source in sources}
-    assert found & {"hub", "source"}
-    assert found <= {"hub", "source", "reference"}
+    roots = {source.path[0] for source in sources}
+    assert roots <= {"hub", "source", "reference"}
+    # What may be edited in the store is of reference data alone.
+    assert bool(roots & {"hub", "source"}) == (key.path[-1] not in EDITABLE)
 
 
 def test_alerts_end_at_their_hub():
@@ -368,7 +384,7 @@ def test_two_writers_of_a_derived_table_share_a_pool():
             if name in ADDED_UP
             else name.replace("/", "__")
         }
-        if name.startswith("gold/") or name == "alerts/safety_signals"
+        if name.startswith(("gold/", "store/")) or name == "alerts/safety_signals"
         else {"clinical_quality"}
         if name == "page/clinical_quality"
         else {f"{CLINICAL_POOLS[name.partition('/')[0]]}__{name.partition('/')[2]}"}
