@@ -257,6 +257,8 @@ class StreamStore:
         place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
         fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
         of_place = zip(Place._fields, fresh, place, strict=True)
+        measured_at = pl.col("measured_at").sort_by(order)
+        of_contact = pl.coalesce(measured_at.filter(is_fresh.sort_by(order)).last(), measured_at.first())
         time, measured = pl.min_horizontal("measured_at", "received_at"), measurements(contract)
         has_value = {ANY: is_fresh} | {name: is_fresh & pl.col(name).is_not_null() for name in measured}
         seen = (
@@ -267,12 +269,13 @@ class StreamStore:
                 pl.coalesce(received.filter(is_fresh).max(), received.min()),
                 *(pl.coalesce(last, each.first()).alias(name) for name, last, each in of_place),
                 *(time.filter(has).max().to_physical().alias(f"newest of {name}") for name, has in has_value.items()),
+                of_contact.alias("measured_at"),
             )
             .collect()
         )
-        held = alerting.silences(seen.with_columns(measured_at="received_at", pulled_at="received_at"))
+        held = alerting.silences(seen.with_columns(pulled_at="received_at"))
         told = self.log.marks("alarms", SILENT)
-        rows = seen.with_columns(received.to_physical()).iter_rows()
+        rows = seen.drop("measured_at").with_columns(received.to_physical()).iter_rows()
         for (entity, received_at, *numbers), silence in zip(rows, held, strict=True):
             at, times = Place(*numbers[: len(Place._fields)]), numbers[len(Place._fields) :]
             until = told.get(HubPartition(at.hub_epoch, at.partition), NEVER)
