@@ -22,6 +22,7 @@ from assets.glucose.assets import CONTRACT as GLUCOSE
 from assets.glucose.assets import GOLD
 from assets.glucose.tables import GLUCOSE_DAILY, PATIENT_COMPARISON
 from assets.gold import DailyGold, pieces
+from assets.gold_alarms import AlarmGold
 from assets.stream.checks import evaluate
 from assets.stream.contract import Contract
 from assets.stream.rebuild import rebuild
@@ -315,6 +316,15 @@ def test_19_bodies_that_are_not_one_json_document(glucose: Place) -> None:
 def test_22_a_plateau_raises_an_alert_with_every_reading_as_before(glucose: Place) -> None:
     glucose.publish("22-an-alarm-with-every-reading/plateau.ndjson").drain()
     assert glucose.rows("alerts").height == 48
+
+
+def test_22_a_plateau_of_long_ago_is_one_alarm_that_was_missed(glucose: Place) -> None:
+    glucose.publish("22-an-alarm-with-every-reading/plateau.ndjson").drain()
+    assert glucose.lake.table(GLUCOSE.tables["alarms"]).scan().filter(cause="glucose_high").collect().is_empty()
+    gold = AlarmGold(GLUCOSE)
+    gold.refresh(glucose.lake)
+    [alarm] = glucose.lake.table(gold.table).scan().filter(stream=GLUCOSE.stream).collect().to_dicts()
+    assert (alarm["state"], alarm["cause"], alarm["entity"]) == ("missed", "glucose_high", 211)
 
 
 def test_identity_that_stands_only_beside_the_body_is_kept(glucose: Place) -> None:
