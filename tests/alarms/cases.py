@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from tests.alarms.inputs import DEVICES, GLUCOSE, VITALS, Stream, batches_of
+from tests.alarms.inputs import CLOCK_IS_BEHIND, DEVICES, GLUCOSE, VITALS, Stream, batches_of
 from tests.alarms.oracle import Action, Batch, Row, alarm_id
 from tests.stream.oracle import Event
 from tests.stream.scenarios import NOON, body
 
 MINUTE = timedelta(minutes=1)
-SAFETY = timedelta(seconds=1)
-"""So far behind its clock a session passes deadlines."""
 
 
 class Sent(NamedTuple):
@@ -644,7 +642,12 @@ def pulled_at(case: Case) -> Iterator[datetime]:
     """When each micro-batch of a case is pulled: when the clock may pass deadlines up to its last event."""
     now = NOON
     for batch in case.batches:
-        now = max([now + SAFETY / 100, *(at(sent.received) + SAFETY for sent in batch if isinstance(sent, Sent))])
+        now = max(
+            [
+                now + CLOCK_IS_BEHIND / 100,
+                *(at(sent.received) + CLOCK_IS_BEHIND for sent in batch if isinstance(sent, Sent)),
+            ]
+        )
         yield now
 
 
@@ -669,8 +672,8 @@ def input_of(case: Case) -> list[Batch]:
             number = numbers[each.partition]
             numbers[each.partition] += 1
             events.append(Event(each.partition, number, at(each.received), pulled, bodies(each)))
-        idle_at += [pulled - SAFETY] if case.pauses else []
-    idle_at += [at(case.end)] if case.end is not None else []
+        idle_at += [pulled] if case.pauses else []
+    idle_at += [at(case.end) + CLOCK_IS_BEHIND] if case.end is not None else []
     return batches_of(case.stream, events, idle_at, actions)
 
 

@@ -16,6 +16,8 @@ from tests.stream import oracle
 from tests.stream.oracle import Domain, Event, Expected, Known, Row, mean_of, members, news2_of, settle
 
 MINUTE = timedelta(minutes=1)
+CLOCK_IS_BEHIND = timedelta(seconds=1)
+"""So far behind a session's clock deadlines pass."""
 NUMBER_OR_TEXT: tuple[type, ...] = (int, float, str)
 OR_TEXT: tuple[type, ...] = (str, NoneType)
 
@@ -147,7 +149,7 @@ def batches_of(
     Args:
         stream: whose events.
         events: what bronze holds.
-        idle_at: instants up to which the clock passed deadlines, since the hub had nothing more.
+        idle_at: instants of the session's clock at which the hub had nothing more.
         actions: what people did, and when the session learned of it; in order.
     """
     standing: dict[tuple[Any, ...], Row] = {}
@@ -160,7 +162,7 @@ def batches_of(
         for event in batch:
             reached[event.partition] = max(event.received_at, reached.get(event.partition, event.received_at))
         found.append((pulled_at, Batch(_read(stream, batch, standing, known), reached)))
-    found += [(at, Batch(idle_at=at)) for at in idle_at]
+    found += [(at, Batch(idle_at=at - CLOCK_IS_BEHIND)) for at in idle_at]
     found += [(at, Batch(actions=(action,))) for at, action in actions]
     return [batch for _, batch in sorted(found, key=lambda each: each[0])]
 
