@@ -81,7 +81,6 @@ def test_without_faults_repeats_and_lateness_a_stream_is_clean_and_in_order(stre
         {"rate": 30_000.0, "gaps": 0},
         {"rate": 50.0, "pack": 10},
         {"spacing": FIVE_MINUTES, "alarms": True},
-        {"rate": 0.02, "pack": 3, "alarms": True},
     ],
     ids=str,
 )
@@ -148,9 +147,9 @@ def test_a_phone_that_had_no_network_sends_what_it_kept_newest_first(how):
             assert times == sorted(times, reverse=True)
             assert len({event.due for event in kept}) == 1
             lengths.append(times[0] - times[-1])
-    assert len(lengths) > 20
+    assert len(lengths) > 10
     assert timedelta(minutes=20) < min(lengths)
-    assert timedelta(hours=4) < max(lengths) <= timedelta(hours=5)
+    assert timedelta(hours=3) < max(lengths) <= timedelta(hours=5)
     if "rate" in how:
         assert [event.due for event in made] == sorted(event.due or 0 for event in made)
 
