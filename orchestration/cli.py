@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.alarms_cli import add_alarm_commands
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
 from orchestration.poll_command import poll
@@ -162,8 +163,9 @@ def drain(
     from resources.signals import DeferredSignals
 
     settings = _settings()
-    chosen = [_stream(name) for name in streams] if streams else list(STREAMS)
-    limits = limits_of(settings)
+    # What people did to alarms comes before the readings of those that have some.
+    of_all = sorted(STREAMS, key=lambda stream: stream.contract.alarms is not None)
+    chosen = [_stream(name) for name in streams] if streams else of_all
     is_complete = True
     with _explained(), DeferredSignals() as signals:
         for stream in chosen:
@@ -172,6 +174,7 @@ def drain(
             def show(totals: Totals, name: str = stream.name, started: float = started) -> None:
                 progress(f"{name}: {totals.events:,} events, {totals.events / (time.monotonic() - started):,.0f}/s")
 
+            limits = limits_of(settings, stream.contract)
             done = work_off(stream, settings, limits, show, lambda: signals.is_noted, progress)
             _show_drained(stream.name, done, time.monotonic() - started)
             is_complete &= not done.totals.expired_events and not done.totals.alerts_withheld
@@ -529,6 +532,7 @@ def _feasible() -> Iterator[None]:
         raise typer.BadParameter(f"{error}. Choose fewer --faults, a lower --rate or more --patients.") from error
 
 
+add_alarm_commands(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
 

@@ -6,7 +6,7 @@ from assets.gold import DailyGold
 from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
-from assets.stream.asset import alerts_hub_asset, hub_asset, stream_assets, table_key
+from assets.stream.asset import alarms_hub_asset, alerts_hub_asset, hub_asset, stream_assets, table_key
 from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
 from orchestration.schedules import housekeeping, retention, schedules
 from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
@@ -22,7 +22,7 @@ OWNER = "team:data-engineering"
 
 contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
-golds = {stream.name: gold_job(stream) for stream in STREAMS}
+golds = {stream.name: gold_job(stream) for stream in STREAMS if stream.gold}
 reports_of_lake = reports_job()
 report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 
@@ -34,7 +34,7 @@ def with_defaults(spec: dg.AssetSpec) -> dg.AssetSpec:
     spec = spec.merge_attributes(
         owners=[contract.owner if contract else OWNER], tags={"phi": spec.tags.get("phi", phi)}
     )
-    if contract is None or spec.key != table_key(contract.tables.silver.name):
+    if contract is None or contract.max_silence is None or spec.key != table_key(contract.tables.silver.name):
         return spec
     warned, failed = contract.max_silence, 4 * contract.max_silence
     return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(failed, warned))
@@ -47,6 +47,7 @@ defs = dg.Definitions(
             *(hub_asset(stream.contract) for stream in STREAMS),
             *(stream_assets(stream.contract) for stream in STREAMS),
             alerts_hub_asset(table for stream in STREAMS for table in stream.published),
+            alarms_hub_asset(stream.contract.tables["alarms"] for stream in STREAMS if stream.contract.alarms),
             *(
                 daily_gold_asset(gold, stream.name)
                 if isinstance(gold, DailyGold)
@@ -71,7 +72,7 @@ defs = dg.Definitions(
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
-        *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS),
+        *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS if stream.gold),
         openfda_sensor(),
     ],
     schedules=schedules(reports_of_lake),

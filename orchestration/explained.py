@@ -56,6 +56,7 @@ class explained:
             return
         from assets.archived import ArchivedError
         from assets.slots import GoldError
+        from assets.stream.alarm_history import AlarmUnknownError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError
@@ -81,6 +82,7 @@ class explained:
             ClockError,
             ProcessingError,
             GoldError,
+            AlarmUnknownError,
             ArchivedError,
             ArchiveError,
             RetentionError,

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.stream.asset import ALERTS_HUB
+from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
 from assets.stream.session import HubRecreatedError
 from generator.events import Event
 from generator.publisher import Published, PublishError, publish
@@ -160,9 +160,10 @@ def check_hubs(settings: Settings) -> None:
     lake = settings.open_lake()
     for stream in STREAMS:
         backlog(stream.contract, lake, sources.source(settings, stream.name))
-    # Asked by a sender: the right to read the alerts hub is not needed otherwise.
-    with sources.publisher(settings, ALERTS_HUB) as publisher:
-        publisher.publish([], [])
+    # Asked by a sender: the right to read these hubs is not needed otherwise.
+    for hub in (ALERTS_HUB, ALARMS_HUB):
+        with sources.publisher(settings, hub) as publisher:
+            publisher.publish([], [])
 
 
 def _check_local_hub(settings: Settings) -> None:

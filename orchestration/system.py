@@ -10,6 +10,8 @@ from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
 from assets.adverse_events import assets as adverse_events
+from assets.alarm_actions import assets as alarm_actions
+from assets.alarms.tables import alarm_views
 from assets.archived import RETENTION
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
@@ -17,7 +19,7 @@ from assets.gold import DailyGold, DerivedGold
 from assets.gold_alerts import GoldAlerts
 from assets.reference.rules import CURRENT_RULES, RULES
 from assets.reference.tables import REFERENCES
-from assets.stream.asset import ALERTS_HUB
+from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
 from assets.versioned import VersionedGold
@@ -95,11 +97,12 @@ STREAMS: tuple[Stream, ...] = (
         gold_alerts=(adverse_events.SIGNAL_ALERTS,),
         views=adverse_events.VIEWS,
     ),
+    Stream("alarm_actions", alarm_actions.CONTRACT, ()),
 )
 
 
-HUBS = (*(each.name for each in STREAMS), ALERTS_HUB)
-"""What has a hub: the streams, which are read, and alerts, which are published."""
+HUBS = (*(each.name for each in STREAMS), ALERTS_HUB, ALARMS_HUB)
+"""What has a hub: the streams, which are read, and alerts and alarms, which are published."""
 
 
 def stream(name: str) -> Stream:
@@ -128,7 +131,8 @@ def views() -> list[View]:
     """A view for each layer over the tables of all streams, those that streams declare, and reference data of now."""
     of_streams = [view for each in STREAMS for view in each.views]
     of_reference = [*(each.current for each in REFERENCES), CURRENT_RULES]
-    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_reference]
+    of_alarms = alarm_views([each.contract.tables["alarms"] for each in STREAMS if each.contract.alarms is not None])
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_alarms, *of_reference]
 
 
 def open_lake(settings: Settings) -> Lake:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import polars as pl
 
 from assets.gold import DailyGold, DerivedGold, pieces
-from assets.stream.asset import ALERTS_HUB, observer_of
+from assets.stream.asset import ALARMS_HUB, ALERTS_HUB, observer_of
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
@@ -84,7 +84,7 @@ def drain(
     def should_end() -> bool:
         return should_stop() or (is_caught_up() and not store.waiting)
 
-    with sources.publisher(settings, ALERTS_HUB) as publisher:
+    with sources.publisher(settings, ALERTS_HUB) as publisher, sources.publisher(settings, ALARMS_HUB) as alarms:
         while True:
             if wait(lease.begin, FREE_S):
                 session = Session(
@@ -97,6 +97,7 @@ def drain(
                     should_stop=should_end,
                     lease=lease,
                     observer=observer_of(stream.contract, settings),
+                    alarms=alarms,
                 )
                 store = session.store
                 with noted(settings.metrics, "session", stream=stream.name) as note:

@@ -21,6 +21,7 @@ CONTRACT = Contract(
     alert_payload=rules.alert_payload,
     rules=rules.RULES,
     enrich=(OF_DEVICE,),
+    alarms=rules.ALARMS,
     phi=False,
 )
 

@@ -1,10 +1,14 @@
 """When a device's self-report raises an alert: no rule is defined yet, so none does. Pure Polars."""
 
+from datetime import timedelta
+
 import polars as pl
 
-from assets.stream.contract import Rule
+from assets.stream.contract import Alarms, Rule
 
 RULES: tuple[Rule, ...] = ()
+ALARMS = Alarms(max_age=timedelta(hours=1), clear_after=timedelta(0), silent_after=timedelta(hours=1))
+"""A device that reports nothing for an hour is silent."""
 
 
 def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:

@@ -24,6 +24,7 @@ CONTRACT = Contract(
     rules=rules.RULES,
     enrich=(OF_DEVICE, OF_PATIENT),
     rule_table=BY_PATIENT,
+    alarms=rules.ALARMS,
     plausible={"glucose_mg_dl": (silver.LOWEST_MG_DL, silver.HIGHEST_MG_DL)},
 )
 

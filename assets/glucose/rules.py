@@ -4,16 +4,32 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Rule, Window
+from assets.stream.contract import Alarms, Rule, Window
 
 WINDOWS = (Window("mean_10_min", column="glucose_mg_dl", length=timedelta(minutes=10)),)
 
 RULES = (
-    Rule("glucose_high", "glucose_mg_dl", "above", 115.0, "warning"),
-    Rule("glucose_average_high", "mean_10_min", "above", 105.0, "warning"),
-    Rule("glucose_urgent_high", "glucose_mg_dl", "above", 250.0, "urgent", cause="glucose_high"),
-    Rule("glucose_low", "glucose_mg_dl", "below", 70.0, "warning"),
-    Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent", cause="glucose_low"),
+    Rule("glucose_high", "glucose_mg_dl", "above", 115.0, "warning", clear_threshold=110.0),
+    Rule("glucose_average_high", "mean_10_min", "above", 105.0, "warning", cause="glucose_high", clear_threshold=100.0),
+    Rule(
+        "glucose_urgent_high",
+        "glucose_mg_dl",
+        "above",
+        250.0,
+        "urgent",
+        cause="glucose_high",
+        clear_threshold=240.0,
+    ),
+    Rule("glucose_low", "glucose_mg_dl", "below", 70.0, "warning", clear_threshold=75.0),
+    Rule("glucose_urgent_low", "glucose_mg_dl", "below", 54.0, "urgent", cause="glucose_low", clear_threshold=60.0),
+)
+
+ALARMS = Alarms(
+    max_age=timedelta(minutes=15),
+    clear_after=timedelta(minutes=10),
+    remind_every={"urgent": timedelta(minutes=15), "warning": timedelta(minutes=60)},
+    escalate_after={"urgent": timedelta(minutes=15)},
+    silent_after=timedelta(minutes=30),
 )
 
 LOCATION_CHARACTERS = 200

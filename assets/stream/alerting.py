@@ -11,24 +11,36 @@ from numpy.typing import NDArray
 from assets.stream.cleaning import PLACE
 from assets.stream.contract import Contract, Last, Rule, Score, Window
 from assets.stream.enrichment import References
+from assets.stream.limits import Limits, limits_of
 from assets.stream.rulebook import Told, digest, told_of
 from assets.stream.windows import trailing
 
 
-class _Judged(NamedTuple):
+class Judgement(NamedTuple):
     """Which rules readings break, and in which version.
 
     Attributes:
+        rows: the readings with their windows and scores.
         rules: all of them.
         broken: which rules (columns) each reading (row) breaks.
         numbers: for each of these the row of `told`.
         told: what an alert says of a version.
+        limits: how alarms of each version behave.
+        is_enabled: whether each version can be broken.
     """
 
+    rows: pl.DataFrame
     rules: Sequence[Rule]
     broken: NDArray[np.bool_]
     numbers: NDArray[np.intp]
     told: pl.DataFrame
+    limits: Limits
+    is_enabled: NDArray[np.bool_]
+
+    def filter(self, which: pl.Series) -> "Judgement":
+        """Of some of the readings."""
+        at = which.to_numpy()
+        return self._replace(rows=self.rows.filter(which), broken=self.broken[at], numbers=self.numbers[at])
 
 
 class Alerting:
@@ -42,16 +54,23 @@ class Alerting:
     def __init__(self, contract: Contract, references: References | None = None) -> None:
         self._contract, self._references = contract, references
         self._columns = contract.tables.alerts.schema.names()
-        self._rules = told_of(contract.rules)
+        self._rules, self._limits = told_of(contract.rules), limits_of(contract, contract.rules)
         compared = {rule.column for rule in contract.rules}
         derived = (_columns(each) for each in (*contract.windows, *contract.scores))
         # What is compared must be in alerts; of the rest they say what they have a column for.
         told = ([name for name in names if name in compared or name in self._columns] for names in derived)
         self._told_together = [names for names in told if names]
 
-    def raised(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-        """The alerts of readings that stand, given earlier readings that their windows may hold."""
-        return self.broken(self.derived(rows, context))
+    def judged(self, rows: pl.DataFrame, context: pl.DataFrame) -> Judgement:
+        """Readings that stand, given earlier readings that their windows may hold."""
+        return self.judge(self.derived(rows, context))
+
+    def none_of(self, rows: pl.DataFrame) -> Judgement:
+        """Readings of a stream without rules."""
+        nothing = np.zeros((rows.height, 0))
+        return Judgement(
+            rows, (), nothing.astype(bool), nothing.astype(np.intp), self._rules, self._limits, np.ones(0, bool)
+        )
 
     def derived(self, rows: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
         """Readings with their windows and scores."""
@@ -62,43 +81,38 @@ class Alerting:
             rows = rows.hstack(score.of(rows))
         return rows
 
-    def broken(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The alerts of readings with their windows and scores."""
-        judged = self._judged(rows)
-        return self._breaches(rows, judged, judged.broken, is_revision=False)
-
-    def revised(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The alerts of readings that contradict the one that stands: none, unless one of them is urgent.
+    def revised(self, rows: pl.DataFrame) -> Judgement:
+        """Readings that contradict the one that stands: they break no rule, unless one of those broken is urgent.
 
         A second value for the same instant never enters silver, but a low must reach a person. What depends on other
         readings is not computed for it.
         """
         derived = self._contract.derived
         rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in derived.items())
-        judged = self._judged(rows)
+        judged = self.judge(rows)
         # Rules on the reading's own value; rules on windows and scores are left out.
         is_of_reading = [not {rule.column, rule.unless} & {*derived} for rule in judged.rules]
         broken = judged.broken & np.array(is_of_reading, bool)
         is_urgent = (judged.told["severity"] == "urgent").to_numpy()[judged.numbers]
         broken[~(broken & is_urgent).any(axis=1)] = False
-        return self._breaches(rows, judged, broken, is_revision=True)
+        return judged._replace(broken=broken)
 
-    def _judged(self, rows: pl.DataFrame) -> "_Judged":
+    def judge(self, rows: pl.DataFrame) -> Judgement:
+        """Readings with their windows and scores."""
         book = None if self._references is None else self._references.rulebook
         if book is None:
             rules = self._contract.rules
-            broken = np.column_stack([rule.is_broken(rows) for rule in rules])
-            return _Judged(rules, broken, np.broadcast_to(np.arange(len(rules)), broken.shape), self._rules)
+            broken = _columns_of([rule.is_broken(rows) for rule in rules], rows.height)
+            numbers = np.broadcast_to(np.arange(len(rules)), broken.shape)
+            return Judgement(rows, rules, broken, numbers, self._rules, self._limits, np.ones(len(rules), bool))
         told = book.told(rows)
-        broken = np.column_stack([_is_broken(told, number, rows) for number in range(len(told.rules))])
-        return _Judged(told.rules, broken, told.numbers, told.rows)
+        broken = _columns_of([_is_broken(told, number, rows) for number in range(len(told.rules))], rows.height)
+        return Judgement(rows, told.rules, broken, told.numbers, told.rows, told.limits, told.is_enabled)
 
-    def _breaches(
-        self, rows: pl.DataFrame, judged: "_Judged", broken: NDArray[np.bool_], *, is_revision: bool
-    ) -> pl.DataFrame:
+    def alerts(self, judged: Judgement, *, is_revision: bool = False) -> pl.DataFrame:
         """One row for each broken rule, in the order of readings, then rules."""
-        contract = self._contract
-        found = np.flatnonzero(broken)
+        contract, rows = self._contract, judged.rows
+        found = np.flatnonzero(judged.broken)
         at, numbers = pl.Series(found // len(judged.rules)), pl.Series(judged.numbers.reshape(-1)[found])
         names = [name for name in (*PLACE[:1], *self._columns) if name in rows.columns]
         alerts = rows[names][at].hstack(judged.told[numbers])
@@ -112,6 +126,13 @@ class Alerting:
             is_other = alerts["column"] != names[0] if len(names) == 1 else ~alerts["column"].is_in(names)
             for name in names:
                 yield alerts[name].set(is_other, None)
+
+
+def _columns_of(broken: Sequence[pl.Series], count: int) -> NDArray[np.bool_]:
+    if not broken:
+        return np.zeros((count, 0), bool)
+    columns: NDArray[np.bool_] = np.column_stack(broken)
+    return columns
 
 
 def _columns(derived: Window | Last | Score) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.alarms.tables import ACTIONS_TABLE
 from assets.stream.checks import descriptions, evaluate
 from assets.stream.contract import Contract
 from assets.stream.rebuild import Rebuilt, rebuild
@@ -37,7 +38,7 @@ LIVE_EVERY_S = 60.0
 MAX_UNKNOWN_FIELDS = 20
 _AFTERWARDS = 10
 """How much nicer a session is once its successor is at work."""
-ALERTS_HUB = "alerts"
+ALERTS_HUB, ALARMS_HUB = "alerts", "alarms"
 
 _FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
@@ -66,6 +67,17 @@ def alerts_hub_asset(tables: Iterable[Table]) -> dg.AssetSpec:
         deps=[table_key(table.name) for table in tables],
         description="Alerts as they are published, the moment a rule is broken: a JSON object each, or arrays of them.",
         group_name="alerts",
+        kinds={"azureeventhub"},
+    )
+
+
+def alarms_hub_asset(tables: Iterable[Table]) -> dg.AssetSpec:
+    """The hub that what happens to alarms is published to."""
+    return dg.AssetSpec(
+        dg.AssetKey(["hub", ALARMS_HUB]),
+        deps=[table_key(table.name) for table in tables],
+        description="What happens to alarms, the moment it does: a JSON object for each transition.",
+        group_name="alarms",
         kinds={"azureeventhub"},
     )
 
@@ -107,15 +119,18 @@ def stream_assets(contract: Contract) -> dg.AssetsDefinition:
 
 
 def _references_of(contract: Contract, role: str) -> list[dg.AssetKey]:
-    """The reference tables that silver's rows are enriched from, and by which alerts are decided."""
+    """What silver's rows are enriched from, what alerts are decided by, and what people did to alarms."""
+    if role == "alarms":
+        return [table_key(contract.tables.alerts.name), table_key(ACTIONS_TABLE.name)]
     if role == "alerts" and contract.rule_table is not None:
         return [table_key(contract.rule_table.table.name)]
     return [table_key(each.table.name) for each in contract.enrich] if role == "silver" else []
 
 
-def limits_of(settings: Settings) -> SessionLimits:
+def limits_of(settings: Settings, contract: Contract) -> SessionLimits:
     """When a session of the settings acts and ends."""
     return SessionLimits(
+        commit_interval_s=contract.commit_every.total_seconds(),
         idle_timeout_s=settings.idle_timeout_s or math.inf,
         maintains_at_end=True,
         late_after=timedelta(seconds=settings.late_alert_after_s),
@@ -140,17 +155,22 @@ def _session(
     settings = hubs.settings()
     set_up(settings.log, run=context.run.run_id)
     live = _Live(context, contract)
-    with DeferredSignals() as signals, hubs.publisher(ALERTS_HUB) as publisher:
+    with (
+        DeferredSignals() as signals,
+        hubs.publisher(ALERTS_HUB) as publisher,
+        hubs.publisher(ALARMS_HUB) as alarms,
+    ):
         session = Session(
             contract,
             lake.open(),
             hubs.source(contract.stream),
             publisher,
-            limits=limits_of(settings),
+            limits=limits_of(settings, contract),
             on_progress=live.report,
             should_stop=lambda: signals.is_noted,
             lease=settings.lease(contract.stream, context.run.run_id),
             observer=observer_of(contract, settings),
+            alarms=alarms,
         )
         with noted(settings.metrics, "session", stream=contract.stream) as note:
             totals = session.run()

@@ -57,7 +57,10 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
         _all_published(store, day),
     ]
     findings += [each for child in store.contract.children for each in _children(store, child, day, since)]
-    return [*findings, _freshness(silver, now, store.contract)] if day == now.date() else findings
+    max_silence = store.contract.max_silence
+    if day != now.date() or max_silence is None:
+        return findings
+    return [*findings, _freshness(silver, now, max_silence)]
 
 
 def descriptions(contract: Contract) -> dict[tuple[str, str], str]:
@@ -65,13 +68,12 @@ def descriptions(contract: Contract) -> dict[tuple[str, str], str]:
     of_children = {
         (child.role, name): description for child in contract.children for name, description in _OF_CHILDREN.items()
     }
+    of_all = {**_DESCRIPTIONS} | of_children
+    if contract.max_silence is None:
+        return of_all
     minutes = contract.max_silence.total_seconds() / 60
     silence = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-    return (
-        {**_DESCRIPTIONS}
-        | of_children
-        | {("silver", "freshness"): f"The newest reading was received within {silence}."}
-    )
+    return of_all | {("silver", "freshness"): f"The newest reading was received within {silence}."}
 
 
 _PARENTS, _COUNTS = "parents_exist", "counts_match_parents"
@@ -238,8 +240,8 @@ def _children(store: StreamStore, child: Child, day: date, since: datetime | Non
     ]
 
 
-def _freshness(silver: pl.LazyFrame, now: datetime, contract: Contract) -> Finding:
+def _freshness(silver: pl.LazyFrame, now: datetime, max_silence: timedelta) -> Finding:
     newest = silver.select(pl.col("received_at").max()).collect(engine="streaming").item()
     age = (now - newest).total_seconds() if newest else None
-    passed = age is not None and age <= contract.max_silence.total_seconds()
+    passed = age is not None and age <= max_silence.total_seconds()
     return _finding("silver", "freshness", passed, {} if age is None else {"age_seconds": age}, is_error=False)

@@ -15,6 +15,8 @@ import dataframely as dy
 import msgspec
 import polars as pl
 
+from assets import columns
+from assets.alarms.tables import alarms_of
 from resources.table import Table, View
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -24,17 +26,13 @@ Comparison = Literal["above", "below", "at_least", "at_most"]
 Severity = Literal["info", "warning", "urgent"]
 
 Utc = pl.Datetime("us", "UTC")
+utc = columns.utc
 
 MICROSECOND = timedelta(microseconds=1)
 """The resolution of instants."""
 
 FUTURE_TOLERANCE = timedelta(minutes=10)
 """How far a reading's own time may be ahead of its receipt."""
-
-
-def utc(*, nullable: bool = False) -> dy.Datetime:
-    """The column of an instant: UTC, microseconds."""
-    return dy.Datetime(nullable=nullable, time_zone="UTC", time_unit="us")
 
 
 class BronzeRows(dy.Schema):
@@ -188,6 +186,7 @@ class Rule:
         severity: ``info``, ``warning`` or ``urgent``.
         unless: a Boolean column of the same kinds. Where it is true the rule is not broken; unknown counts as false.
         cause: what the rule is about, if it shares that with others that are its levels.
+        clear_threshold: the value beyond which an alarm that the rule raised may end; by default the threshold.
     """
 
     id: str
@@ -198,6 +197,21 @@ class Rule:
     version: int = 1
     unless: str | None = None
     cause: str | None = None
+    clear_threshold: float | None = None
+
+    @property
+    def about(self) -> str:
+        """The cause of its alarms."""
+        return self.cause or self.id
+
+    @property
+    def is_downward(self) -> bool:
+        """Whether lower values are worse."""
+        return self.comparison in ("below", "at_most")
+
+    def compares(self, values: pl.Series, thresholds: float | pl.Series) -> pl.Series:
+        """Whether each value is beyond the threshold; null where it is unknown."""
+        return _COMPARE[self.comparison](values, thresholds)
 
     def is_broken(self, rows: pl.DataFrame, thresholds: pl.Series | None = None) -> pl.Series:
         """Whether each row breaks the rule; one whose column is unknown does not.
@@ -206,10 +220,29 @@ class Rule:
             rows: readings with their windows and scores.
             thresholds: for each row; by default the rule's own.
         """
-        is_broken = _COMPARE[self.comparison](rows[self.column], self.threshold if thresholds is None else thresholds)
+        is_broken = self.compares(rows[self.column], self.threshold if thresholds is None else thresholds)
         if is_broken.has_nulls():
             is_broken = is_broken.fill_null(False)
         return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """How alarms of a stream behave, where a rule's version says nothing else; docs/adr/0039 defines each.
+
+    Attributes:
+        max_age: how old a reading may be when the hub gets it, to raise or clear an alarm.
+        clear_after: how long all rules of the cause must have been clear.
+        remind_every: by severity, after how long an alarm that lasts and that nobody acknowledged is told of again.
+        escalate_after: by severity, after how long an alarm that nobody acknowledged goes to the next tier.
+        silent_after: after how long without a reading an entity raises an alarm itself; None for never.
+    """
+
+    max_age: timedelta
+    clear_after: timedelta
+    remind_every: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
+    escalate_after: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
+    silent_after: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -359,8 +392,10 @@ class Contract:
             at once, and stay in silver whatever retention says. `versions_view` shows which is current.
         enrich: what reference tables know of readings. `clean` does not return these columns.
         rule_table: where rules are kept as data; without it the contract's rules hold for all.
+        alarms: how the stream's alarms behave; without it the stream has none.
         plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
-        max_silence: after how long without a reading the stream counts as silent.
+        max_silence: after how long without a reading the stream counts as silent; None for never.
+        commit_every: how long processed readings wait for their commit at most; the shorter, the more files.
         lateness: readings up to this far behind the newest are matched in memory, older ones by a look-up in silver.
         owner: who answers for the tables.
         phi: whether the tables hold data of patients.
@@ -383,8 +418,10 @@ class Contract:
     versions: tuple[str, ...] = ()
     enrich: tuple[Enrichment, ...] = ()
     rule_table: RuleTable | None = None
+    alarms: Alarms | None = None
     plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
-    max_silence: timedelta = timedelta(minutes=15)
+    max_silence: timedelta | None = timedelta(minutes=15)
+    commit_every: timedelta = timedelta(seconds=2)
     lateness: timedelta = timedelta(minutes=10)
     owner: str = "team:data-engineering"
     phi: bool = True
@@ -453,6 +490,7 @@ class Contract:
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
         self._check_enrichments(silver, never_null)
         self._check_rule_table(silver)
+        self._check_alarms(silver)
 
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
@@ -492,6 +530,24 @@ class Contract:
         for names, mistake in wrong:
             for name in sorted(names):
                 raise ContractError(f"Stream '{self.stream}': rule_table: {name} {mistake}.")
+
+    def _check_alarms(self, silver: pl.Schema) -> None:
+        if self.alarms is None:
+            return
+        if silver.get(self.entity) != pl.Int64():
+            raise ContractError(f"Stream '{self.stream}': alarms: the entity {self.entity} is no Int64; declare one.")
+        directions: dict[str, bool] = {}
+        for rule in self.rules:
+            if directions.setdefault(rule.about, rule.is_downward) != rule.is_downward:
+                raise ContractError(
+                    f"Stream '{self.stream}': alarms: of the rules of cause {rule.about} some are about low values and "
+                    "some about high ones; give them two causes."
+                )
+            if (clear := rule.clear_threshold) is not None and (clear < rule.threshold) == rule.is_downward:
+                raise ContractError(
+                    f"Stream '{self.stream}': alarms: rule {rule.id} clears at {clear:g}, which is on the wrong side "
+                    f"of its threshold {rule.threshold:g}; clear on the other side."
+                )
 
     @cached_property
     def comparable(self) -> frozenset[str]:
@@ -535,6 +591,11 @@ class Contract:
             Output("quarantine", quarantine, upstream=bronze.name),
             Output("alerts", alerts, upstream=silver.name, names_event_dates=True),
             *(Output(child.role, child.table, upstream=silver.name) for child in self.children),
+            *(
+                []
+                if self.alarms is None
+                else [Output("alarms", alarms_of(self.stream), silver.name, is_made_anew=False)]
+            ),
             Output("silver", silver, upstream=bronze.name, is_every_commit=True, names_event_dates=True),
         )
 
@@ -557,8 +618,8 @@ class Contract:
 
     @property
     def derived_roles(self) -> tuple[str, ...]:
-        """The roles of the tables that are made from bronze, in the order of their commits."""
-        return tuple(output.role for output in self.outputs if output.role != "bronze")
+        """The roles of the tables that can be made anew from bronze, in the order of their commits."""
+        return tuple(output.role for output in self.outputs if output.role != "bronze" and output.is_made_anew)
 
     @property
     def reach(self) -> timedelta:
@@ -578,6 +639,7 @@ class Output:
             says how far the stream has come.
         names_event_dates: whether its commits name the event dates that they touch, so that gold and
             reports can follow it.
+        is_made_anew: whether a rebuild makes its rows anew from bronze; alarms are a record of what people were told.
     """
 
     role: str
@@ -585,6 +647,7 @@ class Output:
     upstream: str
     is_every_commit: bool = False
     names_event_dates: bool = False
+    is_made_anew: bool = True
 
 
 class StreamTables:

@@ -26,6 +26,8 @@ from resources.lake import Lake, LakeTable
 OFFSET, EXPIRED = "", "expired/"
 PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "others_to/"
 """Marks of alerts; `assets.stream.waiting` says what they mean."""
+ACTIONS = "actions/"
+"""How far what people did to alarms is folded, by partition of its hub."""
 KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
 """The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
@@ -40,7 +42,13 @@ COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (
 )
 UNKNOWN = -1
 """The identity of a hub that tells none."""
-OF_STREAM = {"bronze": (COMMITS, CREATED_AT, EPOCH, REDERIVED), "silver": (COMMITS, REPLACED)}
+FOLDS, TOLD, SNAPSHOT = "folds", "told", "snapshot"
+"""Steps of the fold of alarms: the last one that is stored, that was published, and that stored all open alarms."""
+OF_STREAM = {
+    "bronze": (COMMITS, CREATED_AT, EPOCH, REDERIVED),
+    "alarms": (COMMITS, FOLDS, TOLD, SNAPSHOT),
+    "silver": (COMMITS, REPLACED),
+}
 """What a table's log holds of the stream as a whole; that of other tables counts commits."""
 
 
@@ -150,6 +158,10 @@ class StreamLog:
     def replacements(self) -> int:
         """How often rows of silver were replaced."""
         return self._known["silver"].get(self.id(REPLACED), 0)
+
+    def step(self, what: str) -> int:
+        """One of the steps of the fold of alarms; 0 before the first."""
+        return self._known["alarms"].get(self.id(what), 0)
 
     def marks(self, role: str, kind: str = OFFSET) -> Offsets:
         """All marks of a kind in a table's log."""

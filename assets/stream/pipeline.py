@@ -24,6 +24,8 @@ from typing import NamedTuple, Self
 
 import polars as pl
 
+from assets.stream.alarm_outlet import AlarmOutlet
+from assets.stream.alarming import Alarming, Folded
 from assets.stream.decode import Decoded
 from assets.stream.known import Known
 from assets.stream.observer import Committed, Observer, timed
@@ -61,6 +63,7 @@ class Pipeline:
         hub: where the events come from.
         failure: why nothing can be processed in this session, so that all goes into bronze alone.
         observer: told what the threads do; by default it only logs.
+        alarm_outlet: where what happens to alarms leaves; of streams that have some.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class Pipeline:
         hub: HubState,
         failure: Exception | None = None,
         observer: Observer | None = None,
+        alarm_outlet: AlarmOutlet | None = None,
     ) -> None:
+        self._alarm_outlet = alarm_outlet
         self._observer = observer or Observer(store.contract.stream)
         self._processor, self._store, self._outlet = processor, store, outlet
         self._hub = hub
@@ -100,6 +105,11 @@ class Pipeline:
         return sum(each.readings for each in self._waiting)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether anything is in no commit yet."""
+        return bool(self._waiting)
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of the bodies that are in no commit yet."""
         return sum(each.size for each in self._waiting)
@@ -123,6 +133,19 @@ class Pipeline:
         bronze = self._processor.bronze(events.positions, decoded)
         size = sum(len(body or b"") for body in events.bodies)
         self._waiting.append(_MicroBatch(int(decoded.reading_counts.sum()), size, bronze, outcome, delivery))
+
+    @property
+    def next_deadline(self) -> int | None:
+        """The instant before which no deadline of an alarm passes, in microseconds; None where there is none."""
+        alarming = self._processor.alarming
+        return None if alarming is None else alarming.episodes.next_deadline
+
+    def fold(self, work: Callable[[Alarming], Folded]) -> None:
+        """Hands on what happens to alarms without readings."""
+        outcome = self._processing.submit(self._fold, work)
+        delivery = self._publishing.submit(self._publish, outcome)
+        nothing = pl.DataFrame(schema=self._store.bronze.table.schema)
+        self._waiting.append(_MicroBatch(0, 0, nothing, outcome, delivery))
 
     def begin_commit(self) -> None:
         """Begins to commit all micro-batches that wait; `end_work` tells the outcome. No commit must be under way."""
@@ -167,7 +190,7 @@ class Pipeline:
         except BaseException:
             self._waiting = in_commit + self._waiting
             raise
-        self._stored += len(stored.outcomes)
+        self._stored += sum(outcome.is_micro_batch for outcome in stored.outcomes)
         return stored
 
     def _decoded(self, events: Events) -> Decoded:
@@ -196,8 +219,17 @@ class Pipeline:
             self._observer.looked_up(since.scans, since.seconds)
         return outcome
 
+    def _fold(self, work: Callable[[Alarming], Folded]) -> Outcome:
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+        try:
+            return self._processor.folded(work)
+        except ProcessingError as error:
+            self.failure = error
+            raise
+
     def _publish(self, outcome: Future[Outcome]) -> Delivery:
-        alerts = outcome.result().alerts
+        alerts, alarms = outcome.result().alerts, outcome.result().alarms
         with timed() as publish:
             delivery = self._outlet.publish(alerts)
         if alerts.height:
@@ -205,20 +237,27 @@ class Pipeline:
             self._observer.alerts_hub(is_away=not delivery.is_published)
             if delivery.is_published:
                 self._observer.published(_ages_s(alerts), delivery.set_aside)
+        if self._alarm_outlet is not None and alarms is not None:
+            delivery = delivery._replace(told=self._alarm_outlet.publish(alarms))
         return delivery
 
     def _send_waiting(self) -> Stored:
-        self._outlet.send_waiting()
-        self._observer.alerts_hub(is_away=self._outlet.failure is not None)
+        if self._outlet.is_sending_due:
+            self._outlet.send_waiting()
+            self._observer.alerts_hub(is_away=self._outlet.failure is not None)
+        if self._alarm_outlet is not None and self._alarm_outlet.is_sending_due:
+            self._alarm_outlet.send_waiting()
         return Stored([], 0)
 
     def _write(self, micro_batches: Sequence[_MicroBatch]) -> Stored:
         good = list(takewhile(lambda each: each.outcome.exception() is None, micro_batches))
         rest = micro_batches[len(good) :]
-        outcomes = [each.outcome.result() for each in good]
+        outcomes = [each for each in (one.outcome.result() for one in good) if not each.is_empty]
+        if not outcomes and not rest:
+            return Stored([], 0)
         try:
             with timed() as commit:
-                if good:
+                if outcomes:
                     self._store.commit(outcomes, delivery=_joined(good), hub=self._hub)
                 if rest:
                     self._store.commit_bronze(pl.concat([each.bronze for each in rest]), self._hub)
@@ -249,6 +288,7 @@ def maintain(store: StreamStore, day: date, observer: Observer) -> None:
 def _joined(micro_batches: Sequence[_MicroBatch]) -> Callable[[], Delivery]:
     def delivery() -> Delivery:
         each = [micro_batch.delivery.result() for micro_batch in micro_batches]
-        return Delivery(all(one.is_published for one in each), sum(one.set_aside for one in each))
+        told = max(one.told for one in each)
+        return Delivery(all(one.is_published for one in each), sum(one.set_aside for one in each), told)
 
     return delivery

@@ -12,7 +12,8 @@ from functools import partial
 import polars as pl
 
 from assets.discretion import T, without_text
-from assets.stream.alerting import Alerting
+from assets.stream.alarming import NO_ROWS, Alarming, Folded
+from assets.stream.alerting import Alerting, Judgement
 from assets.stream.cleaning import PLACE, Cleaning, with_counts
 from assets.stream.contract import Contract
 from assets.stream.decode import Body, Decoded, Decoder, body_size
@@ -35,12 +36,14 @@ class Outcome:
         duplicates: for each ingest date, readings that repeat an earlier one and were dropped.
         unknown_fields: how often each undeclared field was seen.
         reference_missing: readings in silver for which a reference table that has rows has none that holds.
+        alarms: what happened to alarms; None where none are folded.
     """
 
     rows: Mapping[str, pl.DataFrame]
     duplicates: pl.DataFrame
     unknown_fields: Counter[str]
     reference_missing: int = 0
+    alarms: Folded | None = None
 
     @property
     def bronze(self) -> pl.DataFrame:
@@ -61,6 +64,16 @@ class Outcome:
     def alerts(self) -> pl.DataFrame:
         """Rules that were broken."""
         return self.rows["alerts"]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is of no events, and nothing happened to alarms."""
+        return not self.is_micro_batch and (self.alarms is None or self.alarms.is_empty)
+
+    @property
+    def is_micro_batch(self) -> bool:
+        """Whether it is of events, and not of deadlines or of what people did."""
+        return not self.bronze.is_empty()
 
 
 class ProcessingError(RuntimeError):
@@ -84,10 +97,17 @@ class Processor:
         known: earlier readings and alerts.
         references: the reference tables; without them nothing is known of patients and devices, and only the contract's
             rules hold.
+        alarming: folds readings into alarms; without it there are none, as where rows are made anew from bronze.
     """
 
-    def __init__(self, contract: Contract, known: Known, references: References | None = None) -> None:
-        self.known = known
+    def __init__(
+        self,
+        contract: Contract,
+        known: Known,
+        references: References | None = None,
+        alarming: Alarming | None = None,
+    ) -> None:
+        self.known, self.alarming = known, alarming
         self._contract = contract
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
@@ -105,6 +125,19 @@ class Processor:
     def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
         """What bronze needs of bodies that could not be decoded."""
         return self._decoder.not_decoded(bodies)
+
+    def folded(self, work: Callable[[Alarming], Folded]) -> Outcome:
+        """What happens to alarms without readings: deadlines that pass, and what people do.
+
+        Raises:
+            ProcessingError: as for `process`.
+        """
+        if self.alarming is None:
+            raise ValueError(f"{self._contract.stream} has no alarms.")
+        alarming = self.alarming
+        folded = self._without_text(lambda: work(alarming))
+        rows = {role: pl.DataFrame(schema=schema) for role, schema in self._schemas.items()}
+        return Outcome(rows | {"alarms": folded.rows}, pl.DataFrame(schema=DUPLICATES), Counter(), alarms=folded)
 
     def bronze(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:
         """The rows of bronze, which need no more than the decoded bodies."""
@@ -137,12 +170,13 @@ class Processor:
         first, repeats = self._dedupe(good, earlier, is_one_each=is_one_each)
         conflicting = repeats.drop_nulls("reason")
         silver = self._conform("silver", first)
-        alerts = self._alerts(first, conflicting, context, earlier, is_one_each=is_one_each)
+        accepted, revised = self._judged(first, conflicting, context)
+        alerts = self._alerts(accepted, revised, earlier, is_one_each=is_one_each)
         self.known.add(silver, alerts)
+        refused = cleaned.filter(~is_good) if good.height < cleaned.height else cleaned.clear()
+        folded = None if self.alarming is None else self.alarming.fold(events, accepted, revised, refused)
         bronze = events.hstack(decoded.bodies)
-        rejects = [decoded.rejects, conflicting]
-        if good.height < cleaned.height:
-            rejects.append(cleaned.filter(~is_good))
+        rejects = [decoded.rejects, conflicting, refused]
         rows = {
             "bronze": self._conform("bronze", bronze),
             "quarantine": self._quarantine(rejects, bronze),
@@ -150,7 +184,9 @@ class Processor:
             **{child.role: child.exploded(first) for child in self._contract.children},
             "silver": silver,
         }
-        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields, missing_in(first))
+        if self._contract.alarms is not None:
+            rows["alarms"] = NO_ROWS if folded is None else folded.rows
+        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields, missing_in(first), folded)
 
     def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
@@ -191,27 +227,31 @@ class Processor:
         same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(f"{value}_standing")) for value in values)
         return first, repeats.with_columns(reason=pl.when(~same).then(pl.lit("conflicting_duplicate")))[rows.columns]
 
+    def _judged(
+        self, first: pl.DataFrame, conflicting: pl.DataFrame, context: pl.DataFrame
+    ) -> tuple[Judgement, Judgement | None]:
+        """Which rules readings that stand break, and which of those that contradict one are urgent."""
+        if not self._contract.rules:
+            return self._alerting.none_of(first), None
+        accepted = self._alerting.judged(first, context)
+        return accepted, self._alerting.revised(conflicting) if conflicting.height else None
+
     def _alerts(
-        self,
-        first: pl.DataFrame,
-        conflicting: pl.DataFrame,
-        context: pl.DataFrame,
-        earlier: pl.DataFrame,
-        *,
-        is_one_each: bool,
+        self, accepted: Judgement, revised: Judgement | None, earlier: pl.DataFrame, *, is_one_each: bool
     ) -> pl.DataFrame:
         """One row for each rule that a reading breaks, in the order of readings and rules."""
         contract = self._contract
-        if not contract.rules or first.height + conflicting.height == 0:
+        if not contract.rules or accepted.rows.height + (0 if revised is None else revised.rows.height) == 0:
             return pl.DataFrame(schema=self._schemas["alerts"])
-        raised = self._alerting.raised(first, context)
-        if conflicting.height:
-            raised = pl.concat([raised, self._alerting.revised(conflicting)]).sort(PLACE, maintain_order=True)
+        raised = self._alerting.alerts(accepted)
+        if revised is not None:
+            raised = pl.concat([raised, self._alerting.alerts(revised, is_revision=True)])
+            raised = raised.sort(PLACE, maintain_order=True)
         alerts = self._conform("alerts", raised)
-        if conflicting.is_empty() and contract.keys == (contract.entity,):
+        if revised is None and contract.keys == (contract.entity,):
             return alerts
         # Two readings of one instant can raise the same alert, here or in an earlier micro-batch.
-        if conflicting.height or not (is_one_each or self._is_one_each(first)):
+        if revised is not None or not (is_one_each or self._is_one_each(accepted.rows)):
             alerts = _only(alerts, alerts["alert_id"].is_first_distinct())
         if earlier.is_empty():
             return alerts

@@ -49,7 +49,7 @@ def prove(contract: Contract) -> None:
         breaking = pl.concat(_breaking(contract, row, number) for number in range(len(contract.rules)))
         alerting = Alerting(contract)
         derived = _with_broken_scores(contract, alerting.derived(breaking, breaking.clear()))
-        alerts = alerting.broken(derived)[contract.tables.alerts.schema.names()]
+        alerts = alerting.alerts(alerting.judge(derived))[contract.tables.alerts.schema.names()]
         if silent := {rule.id for rule in contract.rules} - set(alerts["rule"]):
             raise ContractError(f"a reading beyond their threshold does not raise {', '.join(sorted(silent))}")
     with _step(contract, "alert_payload"):

@@ -30,6 +30,7 @@ from assets.bitemporal import (
     microseconds,
 )
 from assets.stream.contract import GROUP_SEPARATOR, Comparison, Contract, Rule, RuleTable, Severity
+from assets.stream.limits import LIMIT_COLUMNS, Limits, limits_of
 
 ALL, GROUP = "all", "group"
 MINUTES_OF_DAY = 24 * 60
@@ -50,6 +51,7 @@ READ_COLUMNS = (
     "severity",
     "is_enabled",
     "version",
+    *LIMIT_COLUMNS,
     VALID_FROM,
     KNOWN_AT,
     IS_DELETED,
@@ -69,6 +71,7 @@ class Told(NamedTuple):
         numbers: for each reading (row) and rule (column) which row that is.
         thresholds: of each row.
         is_enabled: whether each row can be broken.
+        limits: how alarms of each row behave.
         touched: which rules some reading has a version of the table of.
     """
 
@@ -77,6 +80,7 @@ class Told(NamedTuple):
     numbers: NDArray[np.intp]
     thresholds: NDArray[np.float64]
     is_enabled: NDArray[np.bool_]
+    limits: Limits
     touched: frozenset[int]
 
 
@@ -102,6 +106,7 @@ class RuleVersions:
         of_table[: len(contract.rules)] = True
         self.thresholds = self.rows["threshold"].to_numpy()
         self.is_enabled = np.concatenate([of_table, ordered["is_enabled"].to_numpy()])
+        self.limits = limits_of(contract, self.rules, ordered)
         number_of = {rule.id: number for number, rule in enumerate(self.rules)}
         self.touched = sorted({number_of[each] for each in ordered["rule_id"].unique()})
         column_of = {self.rules[number].id: place for place, number in enumerate(self.touched)}
@@ -170,6 +175,7 @@ class Rulebook:
             numbers,
             versions.thresholds,
             versions.is_enabled,
+            versions.limits,
             frozenset(versions.touched),
         )
 

@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from assets.stream.actions import Actions, Learned
+from assets.stream.alarm_outlet import AlarmOutlet
+from assets.stream.alarming import Alarming, Folded
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Contract
 from assets.stream.enrichment import References
@@ -27,7 +30,7 @@ from assets.stream.outlet import LATE_AFTER, AlertOutlet
 from assets.stream.pipeline import Pipeline, maintain
 from assets.stream.process import Outcome, ProcessingError, Processor
 from assets.stream.proof import prove
-from assets.stream.store import Events, Remembered, StreamStore
+from assets.stream.store import Delivery, Events, Remembered, StreamStore
 from resources.background import Background
 from resources.event_source import (
     EventSource,
@@ -52,6 +55,8 @@ OPEN_S, HAND_OVER_S = 15.0, 8.0
 """How long a successor waits for its connections, and a session whose connections were taken for its successor."""
 THEFTS_APART_S = 60.0
 """A session whose connections are taken again and again by another one, and no successor, ends."""
+ALARMS_WAIT_US = 1_000_000
+"""How much later than its instant a deadline is passed: what the hub took before may still be on its way."""
 MAINTAIN_EVERY_S = 120.0
 """How often a session makes the tables' files fewer: each commit adds one to most of them."""
 MAINTAINED_IN_S = 30.0
@@ -158,7 +163,7 @@ class Totals:
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
             reference_missing=self.reference_missing + outcome.reference_missing,
             unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
-            micro_batches=self.micro_batches + 1,
+            micro_batches=self.micro_batches + outcome.is_micro_batch,
         )
 
     def joined(self, later: "Totals") -> "Totals":
@@ -185,6 +190,7 @@ class Session:
         should_stop: asked between micro-batches; True ends the session cleanly.
         lease: the session's part in the work on the stream; by default it is alone.
         observer: told what the session does; by default it only logs.
+        alarms: the hub that what happens to alarms goes to; without it that is only stored.
     """
 
     def __init__(
@@ -200,12 +206,17 @@ class Session:
         should_stop: Callable[[], bool] = lambda: False,
         lease: Lease | None = None,
         observer: Observer | None = None,
+        alarms: Publisher | None = None,
     ) -> None:
         self._contract, self._source, self._limits, self._lease = contract, source, limits, lease or Lease()
         self._observer = observer or Observer(contract.stream)
         self._on_progress, self._clock, self._should_stop = on_progress, clock, should_stop
         self.store, self._references = StreamStore(contract, lake), References(contract, lake)
         self._outlet = AlertOutlet(self.store, publisher, clock, limits.late_after)
+        self._alarm_outlet = None if contract.alarms is None else AlarmOutlet(self.store, alarms, clock)
+        self._actions = Actions(contract, lake)
+        self._is_commit_wanted = False
+        self._ticked_at = -math.inf
         self._totals = Totals()
         self._committed_at = self._maintained_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
@@ -235,6 +246,7 @@ class Session:
             self._tails, self._is_gapless = hub.tails, hub.is_gapless
             with ExitStack() as stack:
                 stack.enter_context(self._references.kept_fresh(self._observer.reference_failed))
+                stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
                 if self._lease.begin():
                     self._work(hub, None, stack)
                 elif (prepared := self._prepare(hub, stack)) is not None:
@@ -297,7 +309,7 @@ class Session:
             self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
         known = Known.nothing(self._contract) if failure else self._known(prepared)
-        processor = Processor(self._contract, known, self._references)
+        processor = Processor(self._contract, known, self._references, None if failure else self._alarming())
         failure = failure or self._catch_up(processor)
         if prepared is None:
             hub = identified(self._source, self._contract.stream, hub, self.store)
@@ -309,7 +321,8 @@ class Session:
             receiver.skip(self._pulled)
         self._lease.successor.release()
         self._observer.opened(time.monotonic() - began, is_successor=prepared is not None)
-        with Pipeline(processor, self.store, self._outlet, hub, failure, self._observer) as pipeline:
+        outlets = self._outlet, hub, failure, self._observer, self._alarm_outlet
+        with Pipeline(processor, self.store, *outlets) as pipeline:
             try:
                 self.is_handed_over = self._stream(pipeline, receiver, stack)
             finally:
@@ -341,6 +354,13 @@ class Session:
             raise
         finally:
             self._observer.ended(self._totals.counts(), failure)
+
+    def _alarming(self) -> Alarming | None:
+        """The open alarms, and what is to be published of them and folded into them."""
+        if self._alarm_outlet is not None:
+            self._alarm_outlet.begin()
+            self._actions.begin(self.store.log)
+        return self.store.open_alarms()
 
     def _known(self, prepared: "_Prepared | None") -> Known:
         if prepared is None or prepared.remembered is None:
@@ -380,15 +400,23 @@ class Session:
                 return error
             # What is stored was published before.
             new_alerts = self.store.beyond("alerts", outcome.alerts)
+            told = 0
+            if self._alarm_outlet is not None and outcome.alarms is not None:
+                told = self._alarm_outlet.publish(outcome.alarms)
             with timed() as commit:
-                self.store.commit([outcome], delivery=partial(self._outlet.publish, new_alerts))
+                self.store.commit([outcome], delivery=partial(self._delivered, new_alerts, told))
             self._observer.committed(Committed.of([outcome]), commit.seconds)
             processor.known.mark_stored()
             self._totals = replace(
                 self._totals.plus(outcome), caught_up_events=self._totals.caught_up_events + len(events.bodies)
             )
             self._on_progress(self._totals)
+        if processor.alarming is not None:
+            processor.alarming.folded = None
         return None
+
+    def _delivered(self, alerts: pl.DataFrame, told: int) -> Delivery:
+        return self._outlet.publish(alerts)._replace(told=told)
 
     def _stream(self, pipeline: Pipeline, receiver: Receiver, stack: ExitStack) -> bool:
         """Works through micro-batches.
@@ -426,6 +454,7 @@ class Session:
                 idle_since = time.monotonic()
                 pipeline.add(self._micro_batch(pulled, now))
             is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
+            self._fold_when_due(pipeline, now, is_at_end=is_at_end)
             self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
             self._maintain_when_due(pipeline, now.date())
             elapsed = time.monotonic() - started
@@ -434,9 +463,28 @@ class Session:
             if pipeline.failure is not None and not was_failing:
                 break
             if is_at_end and self._is_done(idle_since, silence, can_send=pipeline.failure is None):
+                self._tick(pipeline, self._now())
                 break
             receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
         return False
+
+    def _fold_when_due(self, pipeline: Pipeline, now: datetime, *, is_at_end: bool) -> None:
+        """Hands on what people did, and deadlines that pass while the hub has nothing more."""
+        if pipeline.failure is not None or self._alarm_outlet is None:
+            return
+        at = _epoch_us(max(now, self._last_pulled_at))
+        for learned in self._actions.take():
+            pipeline.fold(partial(_act, learned, at))
+            self._is_commit_wanted = True
+        deadline = pipeline.next_deadline
+        is_due = deadline is not None and deadline <= at - ALARMS_WAIT_US
+        if is_at_end and is_due and time.monotonic() - self._ticked_at > 1.0:
+            self._ticked_at = time.monotonic()
+            self._tick(pipeline, now)
+
+    def _tick(self, pipeline: Pipeline, now: datetime) -> None:
+        if pipeline.failure is None and self._alarm_outlet is not None:
+            pipeline.fold(partial(_tick, _epoch_us(max(now, self._last_pulled_at)) - ALARMS_WAIT_US))
 
     def _is_succeeded(self) -> bool:
         """Whether the session that took the hub's links is ready; it holds its lock when all of them are open."""
@@ -512,36 +560,43 @@ class Session:
         limits = self._limits
         is_full = pipeline.waiting_readings >= limits.commit_readings or pipeline.waiting_bytes >= COMMIT_BYTES
         is_late = is_last or time.monotonic() - self._committed_at >= limits.commit_interval_s
+        is_late |= self._is_commit_wanted
         self._end_work(pipeline, wait=is_full or is_last)
         if pipeline.is_at_work:
             return
         # Where the tables cannot be written, nothing could be noted of what is sent.
-        is_sending_due = pipeline.failure is None and self._outlet.is_sending_due
-        if self._outlet.failure is not None and is_sending_due:
-            # Alerts that the outlet refused must be stored before the hub is tried again: they are sent from the table.
+        alarms_wait = self._alarm_outlet is not None and self._alarm_outlet.is_sending_due
+        is_sending_due = pipeline.failure is None and (self._outlet.is_sending_due or alarms_wait)
+        is_refused = self._outlet.failure is not None and self._outlet.is_sending_due
+        if is_sending_due and (is_refused or alarms_wait):
+            # What the outlets refused must be stored before the hubs are tried again: it is sent from the tables.
             self._commit_all(pipeline)
-            self._outlet.try_again()
+            if is_refused:
+                self._outlet.try_again()
             pipeline.begin_sending()
-        elif pipeline.waiting_readings and (is_full or is_late):
+        elif pipeline.is_waiting and (is_full or is_late):
             pipeline.begin_commit()
-            self._committed_at = time.monotonic()
+            self._committed_at, self._is_commit_wanted = time.monotonic(), False
         elif is_sending_due:
             pipeline.begin_sending()
 
     def _commit_all(self, pipeline: Pipeline) -> None:
         self._end_work(pipeline, wait=True)
-        if pipeline.waiting_readings:
+        if pipeline.is_waiting:
             pipeline.begin_commit()
             self._end_work(pipeline, wait=True)
 
     def _send_the_rest(self, pipeline: Pipeline) -> None:
         """Offers waiting alerts once more at the end; a drain sends all of them, for no session may follow."""
         self._outlet.try_again()
-        while pipeline.failure is None and self.store.waiting and not self._should_stop():
+        while pipeline.failure is None and self._is_sending_left() and not self._should_stop():
             pipeline.begin_sending()
             self._end_work(pipeline, wait=True)
             if self._outlet.failure is not None or not self._limits.until_caught_up:
                 break
+
+    def _is_sending_left(self) -> bool:
+        return bool(self.store.waiting) or (self._alarm_outlet is not None and self._alarm_outlet.is_sending_due)
 
     def _end_work(self, pipeline: Pipeline, *, wait: bool) -> None:
         if not (stored := pipeline.end_work(wait=wait)) or not (stored.outcomes or stored.events_in_bronze):
@@ -578,6 +633,18 @@ class Session:
     def _has_reached_tails(self) -> bool:
         """Whether all is pulled that the hub was last seen to hold."""
         return _is_reached(self._tails, self._pulled)
+
+
+def _act(learned: Learned, now: int, alarming: Alarming) -> Folded:
+    return alarming.act(learned.actions, now, learned.reached)
+
+
+def _tick(until: int, alarming: Alarming) -> Folded:
+    return alarming.tick(until)
+
+
+def _epoch_us(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 class _Prepared(NamedTuple):

@@ -13,12 +13,27 @@ from typing import NamedTuple
 
 import polars as pl
 
+from assets.alarms.episodes import Episodes, Place
 from assets.day import slot
+from assets.stream.alarming import NO_ROWS, Alarming, Folded
 from assets.stream.cleaning import POSITIONS
-from assets.stream.contract import Contract, Output
+from assets.stream.contract import Alarms, Contract, Output
 from assets.stream.decode import Body, body_size
 from assets.stream.known import Known
-from assets.stream.log import EXPIRED, REPLAY, HubPartition, Offsets, StreamLog, hub_epoch, is_beyond, is_in
+from assets.stream.log import (
+    ACTIONS,
+    EXPIRED,
+    FOLDS,
+    REPLAY,
+    SNAPSHOT,
+    TOLD,
+    HubPartition,
+    Offsets,
+    StreamLog,
+    hub_epoch,
+    is_beyond,
+    is_in,
+)
 from assets.stream.process import ORDER, Outcome
 from assets.stream.waiting import WaitingAlerts
 from resources.copies import Copies
@@ -26,6 +41,8 @@ from resources.event_source import HubState
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
 _ATTEMPTS = 10
+SEEN_BEFORE = timedelta(minutes=10)
+"""How much further back than a silence who was seen is looked for at a start."""
 CHUNK_READINGS, CHUNK_BYTES = 100_000, 64 << 20
 """How many readings, and bytes of bodies, are read back from bronze at once; never less than one micro-batch."""
 
@@ -39,10 +56,11 @@ class Events:
 
 
 class Delivery(NamedTuple):
-    """What the alerts hub did with alerts: whether it took all of them, and how many of them it will never take."""
+    """What hubs did: whether that of alerts took all of them, how many it will never take, and the last step told."""
 
     is_published: bool
     set_aside: int = 0
+    told: int = 0
 
 
 class Remembered(NamedTuple):
@@ -162,10 +180,69 @@ class StreamStore:
             marks: dict[str, int] = {}
             if output.role == "alerts" and rows.height:
                 marks = self._delivered(reached, rows["ingest_date"][-1], delivery())
+            if output.role == "alarms":
+                self._append_alarms([each.alarms for each in outcomes if each.alarms is not None], reached, delivery)
+                continue
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
                 marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
             self._append(output, rows, reached, marks, hub)
+
+    def _append_alarms(self, folded: Sequence[Folded], reached: Offsets, delivery: Callable[[], Delivery]) -> None:
+        """Writes what happened to alarms; steps that the table has are left out, since a commit may be tried again."""
+        log, stored = self.log, self.log.step(FOLDS)
+        new = [each.after(stored) for each in folded if each.fold > stored or each.actions]
+        rows = pl.concat([each.rows for each in new]) if new else NO_ROWS
+        snapshots = [each.snapshot for each in new if each.snapshot is not None]
+        actions = {at: last for each in new for at, last in each.actions.items()}
+        if rows.is_empty() and not snapshots and not actions:
+            return
+        steps = {FOLDS: max(stored, *(each.fold for each in new))}
+        steps |= {SNAPSHOT: snapshots[-1]} if snapshots else {}
+        steps |= {TOLD: max(log.step(TOLD), min(delivery().told, steps[FOLDS]))}
+        marks = {log.id(name): step for name, step in steps.items()} | log.numbered(ACTIONS, actions)
+        marks |= log.reaching("alarms", reached) | log.next_commit("alarms")
+        self.alarms.append(_newest_updates(rows), transactions=marks, expected=log.of("alarms"))
+        log.note("alarms", marks)
+
+    @property
+    def alarms(self) -> LakeTable:
+        """What happened to alarms; only of streams that have some."""
+        return self.log.tables["alarms"]
+
+    def open_alarms(self) -> Alarming | None:
+        """The alarms that are open, as the table was when its log was read last; None if the stream has none."""
+        alarms = self.contract.alarms
+        if alarms is None:
+            return None
+        log = self.log
+        episodes = Episodes(self.contract.stream, alarms.silent_after, log.step(FOLDS))
+        episodes.restore(self.alarms.scan().filter(pl.col("fold") >= log.step(SNAPSHOT)).collect())
+        episodes.watch(self._seen(alarms))
+        return Alarming(self.contract, episodes, self.offsets("alarms") if self.is_behind() else None)
+
+    def _seen(self, alarms: Alarms) -> Iterator[tuple[int, int, int, Place]]:
+        """Who was seen lately, by silver as far as it has come."""
+        newest = self.silver.newest("received_at")
+        if newest is None:
+            return
+        entity, place = self.contract.entity, [pl.col(name).fill_null(0) for name in Place._fields]
+        since = newest - (alarms.silent_after or alarms.max_age) - SEEN_BEFORE
+        age = pl.col("received_at") - pl.col("measured_at")
+        seen = (
+            self.silver.scan()
+            .filter(pl.col("received_at") > since, age <= alarms.max_age, ~is_beyond(self.offsets("silver")))
+            .group_by(entity)
+            .agg(
+                pl.min_horizontal("measured_at", "received_at").max().to_physical().alias("newest"),
+                pl.col("received_at").max().to_physical(),
+                *(each.sort_by("received_at", "event_index").last() for each in place),
+            )
+            .select(entity, "newest", "received_at", *Place._fields)
+            .collect()
+        )
+        for entity_id, measured_at, received_at, *numbers in seen.iter_rows():
+            yield entity_id, measured_at, received_at, Place(*numbers)
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
@@ -309,6 +386,12 @@ class StreamStore:
 
     def _count(self, role: str, app_id: str) -> int:
         return self.tables[role].transactions([app_id]).get(app_id, 0)
+
+
+def _newest_updates(rows: pl.DataFrame) -> pl.DataFrame:
+    """Without rows that say of an alarm what a later row of the same commit says."""
+    is_last = pl.int_range(pl.len()).over("alarm_id") == pl.len().over("alarm_id") - 1
+    return rows.filter(~pl.col("is_update") | is_last)
 
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:

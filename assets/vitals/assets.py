@@ -25,6 +25,7 @@ CONTRACT = Contract(
     rules=rules.RULES,
     enrich=(OF_DEVICE, OF_PATIENT),
     rule_table=BY_PATIENT,
+    alarms=rules.ALARMS,
     plausible={column: (low, high) for column, low, high in silver.PLAUSIBLE.values()}
     | {"news2_score": (0, rules.HIGHEST_NEWS2)},
 )

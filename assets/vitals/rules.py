@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Last, Rule, Score
+from assets.stream.contract import Alarms, Last, Rule, Score
 from assets.vitals import news2
 
 KNOWN_FOR = timedelta(minutes=5)
@@ -37,15 +37,31 @@ HIGHEST_NEWS2 = 20
 NEWS2 = Score(news2.COLUMNS, _news2)
 
 RULES = (
-    Rule("heart_rate_high", "heart_rate_bpm", "above", 100.0, "warning", unless="is_sport_mode"),
-    Rule("systolic_high", "systolic_mmhg", "above", 130.0, "warning"),
+    Rule("heart_rate_high", "heart_rate_bpm", "above", 100.0, "warning", unless="is_sport_mode", clear_threshold=95.0),
+    Rule("systolic_high", "systolic_mmhg", "above", 130.0, "warning", clear_threshold=127.0),
     # Not `glucose_high`, which is a rule of the glucose stream: two alerts would have one id.
-    Rule("vitals_glucose_high", "glucose_mg_dl", "above", 120.0, "warning"),
-    Rule("spo2_low", "spo2_percent", "below", 92.0, "warning"),
-    Rule("spo2_urgent_low", "spo2_percent", "below", 88.0, "urgent", cause="spo2_low"),
-    Rule("temperature_high", "temperature_c", "above", 38.0, "warning"),
-    Rule("temperature_urgent_high", "temperature_c", "at_least", 39.1, "urgent", cause="temperature_high"),
-    Rule("temperature_urgent_low", "temperature_c", "at_most", 35.0, "urgent", cause="temperature_low"),
+    Rule("vitals_glucose_high", "glucose_mg_dl", "above", 120.0, "warning", clear_threshold=115.0),
+    Rule("spo2_low", "spo2_percent", "below", 92.0, "warning", clear_threshold=93.0),
+    Rule("spo2_urgent_low", "spo2_percent", "below", 88.0, "urgent", cause="spo2_low", clear_threshold=90.0),
+    Rule("temperature_high", "temperature_c", "above", 38.0, "warning", clear_threshold=37.8),
+    Rule(
+        "temperature_urgent_high",
+        "temperature_c",
+        "at_least",
+        39.1,
+        "urgent",
+        cause="temperature_high",
+        clear_threshold=38.8,
+    ),
+    Rule(
+        "temperature_urgent_low",
+        "temperature_c",
+        "at_most",
+        35.0,
+        "urgent",
+        cause="temperature_low",
+        clear_threshold=35.3,
+    ),
     Rule(
         "respiratory_rate_urgent_high",
         "respiratory_rate_per_min",
@@ -53,6 +69,7 @@ RULES = (
         25.0,
         "urgent",
         cause="respiratory_rate_high",
+        clear_threshold=24.0,
     ),
     Rule(
         "respiratory_rate_urgent_low",
@@ -61,9 +78,18 @@ RULES = (
         8.0,
         "urgent",
         cause="respiratory_rate_low",
+        clear_threshold=9.0,
     ),
     Rule("news2_medium", "news2_score", "at_least", 5.0, "warning", cause="news2"),
     Rule("news2_high", "news2_score", "at_least", 7.0, "urgent", cause="news2"),
+)
+
+ALARMS = Alarms(
+    max_age=timedelta(minutes=5),
+    clear_after=timedelta(minutes=2),
+    remind_every={"urgent": timedelta(minutes=5), "warning": timedelta(minutes=30)},
+    escalate_after={"urgent": timedelta(minutes=5)},
+    silent_after=timedelta(minutes=5),
 )
 
 _BY_COLUMN = {column: [rule.id for rule in RULES if rule.column == column] for column in (r.column for r in RULES)}

@@ -67,8 +67,8 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 def test_every_command_is_known():
     known = (
-        "archive demo dev drain export generate hub hubs metrics poll publish rederive reference replay retention rules"
-        " sql status"
+        "ack alarms archive close comment demo dev drain explain export generate hub hubs metrics poll publish rederive"
+        " reference replay retention rules snooze sql status"
     )
     assert known.split() == COMMANDS
 
@@ -242,7 +242,8 @@ def test_without_a_hub_it_says_how_to_start_one(command, arguments):
 def test_an_unknown_stream_is_answered_with_those_there_are(command, name):
     refused = command.invoke(name, "heartbeat", code=1)
     assert refused.err.strip() == (
-        "There is no stream 'heartbeat'. Streams: glucose_readings, device_readings, vitals, adverse_events."
+        "There is no stream 'heartbeat'. Streams: glucose_readings, device_readings, vitals, adverse_events, "
+        "alarm_actions."
     )
 
 

@@ -11,7 +11,7 @@ from orchestration.system import ROOT, STREAMS
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
 ADDED_UP = {gold.table.name for stream in STREAMS for gold in stream.daily_gold}
-KINDS = {"alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
+KINDS = {"alarms", "alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
 
 
 def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]:
@@ -20,12 +20,17 @@ def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]
 
 def test_assets():
     assert names(GRAPH.get_all_asset_keys()) == [
+        "alarms/device_readings",
+        "alarms/glucose_readings",
+        "alarms/vitals",
         "alerts/adverse_events",
+        "alerts/alarm_actions",
         "alerts/device_readings",
         "alerts/glucose_readings",
         "alerts/safety_signals",
         "alerts/vitals",
         "bronze/adverse_events",
+        "bronze/alarm_actions",
         "bronze/device_readings",
         "bronze/glucose_readings",
         "bronze/vitals",
@@ -55,11 +60,14 @@ def test_assets():
         "gold/vitals_daily",
         "gold/vitals_minute",
         "hub/adverse_events",
+        "hub/alarm_actions",
+        "hub/alarms",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
         "hub/vitals",
         "quarantine/adverse_events",
+        "quarantine/alarm_actions",
         "quarantine/device_readings",
         "quarantine/glucose_readings",
         "quarantine/vitals",
@@ -69,6 +77,7 @@ def test_assets():
         "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
+        "silver/alarm_actions",
         "silver/device_readings",
         "silver/glucose_readings",
         "silver/report_drugs",
@@ -81,6 +90,8 @@ def test_assets():
 def test_only_hubs_and_reference_data_are_outside():
     assert names(GRAPH.get_all_asset_keys() - set(EXECUTABLE)) == [
         "hub/adverse_events",
+        "hub/alarm_actions",
+        "hub/alarms",
         "hub/alerts",
         "hub/device_readings",
         "hub/glucose_readings",
@@ -106,11 +117,12 @@ def test_checks():
         "bronze/{}:sequence_continuity",
         "quarantine/{}:quarantine_share",
     ]
-    of_silver = ("counts_reconcile", "freshness", "keys_unique")
+    of_silver = ("counts_reconcile", "keys_unique")
     of_children = ("parents_exist", "counts_match_parents")
     expected = [
         *(name.format(stream.name) for name in of_each_stream for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
+        *(f"{stream.contract.tables.silver.name}:freshness" for stream in STREAMS if stream.contract.max_silence),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
     ]
     assert names(GRAPH.asset_check_keys) == sorted(expected)
@@ -122,6 +134,9 @@ def test_jobs():
         "adverse_events_rederive",
         "adverse_events_replay",
         "adverse_events_session",
+        "alarm_actions_rederive",
+        "alarm_actions_replay",
+        "alarm_actions_session",
         "device_readings_gold",
         "device_readings_rederive",
         "device_readings_replay",
@@ -143,8 +158,9 @@ def test_jobs():
 
 def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
-    of_each_stream = {f"{stream.name}_{what}" for stream in STREAMS for what in ("gold", "rederive")}
-    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *of_each_stream}
+    of_each_stream = {f"{stream.name}_rederive" for stream in STREAMS}
+    of_gold = {f"{stream.name}_gold" for stream in STREAMS if stream.gold}
+    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *of_each_stream, *of_gold}
 
 
 def test_sensors():
@@ -152,6 +168,7 @@ def test_sensors():
     assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
         "adverse_events_gold_sensor": 30,
         "adverse_events_sensor": 5,
+        "alarm_actions_sensor": 5,
         "device_readings_gold_sensor": 30,
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
@@ -208,10 +225,24 @@ def test_lineage_starts_at_a_hub_and_at_reference_data(key):
 def test_alerts_end_at_their_hub():
     assert names(GRAPH.get(dg.AssetKey(["hub", "alerts"])).parent_keys) == [
         "alerts/adverse_events",
+        "alerts/alarm_actions",
         "alerts/device_readings",
         "alerts/glucose_readings",
         "alerts/safety_signals",
         "alerts/vitals",
+    ]
+
+
+def test_alarms_follow_from_alerts_and_from_what_people_do_and_end_at_their_hub():
+    assert names(GRAPH.get(dg.AssetKey(["hub", "alarms"])).parent_keys) == [
+        "alarms/device_readings",
+        "alarms/glucose_readings",
+        "alarms/vitals",
+    ]
+    assert names(GRAPH.get(dg.AssetKey(["alarms", "vitals"])).parent_keys) == [
+        "alerts/vitals",
+        "silver/alarm_actions",
+        "silver/vitals",
     ]
 
 

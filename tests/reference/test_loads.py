@@ -14,6 +14,8 @@ from resources.lake import Lake
 from resources.settings import Settings
 from tests.reference.values import LONG_AGO, load_devices, load_patients
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 
 

@@ -15,6 +15,8 @@ from resources.stale_dates import look
 from tests.resources.lakes import NOON, SILVER, TABLES, day, empty_lake, fill, frame, row
 from tests.resources.numbers import age
 
+pytestmark = pytest.mark.slow
+
 DAILY = (
     "SELECT stream, event_date, count(*)::BIGINT AS readings, max(received_at)::TIMESTAMPTZ AS last "
     "FROM silver.all_streams GROUP BY ALL"

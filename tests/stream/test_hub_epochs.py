@@ -17,6 +17,8 @@ from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import NOON, body, hub_with, lake_in, reading, run_session, ticking, troubled_bodies
 from tests.stream.tables import everything, rows
 
+pytestmark = pytest.mark.slow
+
 
 def recreated(bodies: list[bytes], identity: int = 2) -> MemoryHub:
     hub = hub_with(bodies)

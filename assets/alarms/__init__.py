@@ -1,0 +1,1 @@
+"""Alarms: episodes of one entity and one cause, from raised to cleared."""

@@ -1,0 +1,956 @@
+"""Alarms as a fold: readings, deadlines and actions in, transitions out. Pure; docs/adr/0039 defines each transition.
+
+Most of a micro-batch changes no alarm. So readings become *runs* first: consecutive readings of an entity that say the
+same of a cause. Only runs that may matter are looked at one by one:
+
+```
+ measured_at   10:00  10:05  10:10  10:15  10:20        T: severity of the rules that are true
+ glucose          90     68     66     72     90        H: severity of those that are true or held
+ T, H            0,0    1,1    1,1    0,1    0,0
+ runs            ---    ----------     ---    ---       raised at 10:05, cleared 10 minutes after 10:20
+```
+
+All instants are in microseconds since 1970, UTC.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from assets.alarms.tables import (
+    ACKNOWLEDGED,
+    ACTION_KINDS,
+    CLEARED,
+    MAX_TIER,
+    RANKS,
+    REFUSED,
+    REFUSED_COUNT,
+    REFUSED_WITHIN,
+    SEVERITIES,
+    SILENCE,
+    SNOOZED,
+    UNACKNOWLEDGED,
+    UPDATED,
+    WATCHED_FOR,
+    AlarmRows,
+)
+
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NEVER = -(2**62)
+"""An instant before all others."""
+SNAPSHOT_EVERY = timedelta(minutes=5)
+"""How often all open alarms are written, so that a start need not read further back."""
+_SECOND = 1_000_000
+_WARNING = RANKS["warning"]
+_ID_BYTES = 8
+_INSTANTS = ("at", "decided_at", "raised_at", "measured_at", "until", "clear_since", "told_at", "due_at")
+NO_LIMIT = -1
+"""In arrays of durations: there is none."""
+
+_SCHEMA = pl.Schema({name: column.dtype for name, column in AlarmRows.columns().items()})
+
+
+class Place(NamedTuple):
+    """Where a reading is in bronze."""
+
+    hub_epoch: int
+    partition: int
+    sequence_number: int
+    event_index: int
+
+
+class Versions(NamedTuple):
+    """The versions of rules that readings are judged by; durations in microseconds, `NO_LIMIT` for none."""
+
+    rule_ids: Sequence[str]
+    numbers: Sequence[int]
+    thresholds: NDArray[np.float64]
+    clear_after: Int64s
+    remind_every: Int64s
+    escalate_after: Int64s
+
+
+class Judged(NamedTuple):
+    """What readings say of one cause, an item for each reading.
+
+    Attributes:
+        cause: its name.
+        is_downward: whether lower values are worse.
+        true: the rank of the greatest severity of rules that are true, 0 if none is.
+        held: the same of rules that are true or held.
+        is_evaluated: whether any rule is evaluated.
+        value: of the leading rule's column.
+        version: which of the versions the leading rule has.
+    """
+
+    cause: str
+    is_downward: bool
+    true: NDArray[np.int8]
+    held: NDArray[np.int8]
+    is_evaluated: Bools
+    value: NDArray[np.float64]
+    version: Int64s
+
+
+class Readings(NamedTuple):
+    """The readings of one micro-batch, an item for each.
+
+    Attributes:
+        entity, measured_at, received_at: of each.
+        order: of processing.
+        hub_epoch, partition, sequence_number, event_index: its place in bronze.
+        is_fresh: whether it is fresh for any rule.
+        is_accepted: whether it stands; revisions do not.
+        is_new: False for what was folded before a crash.
+        causes: what they say of each cause.
+        versions: that `causes` refers to.
+    """
+
+    entity: Int64s
+    measured_at: Int64s
+    received_at: Int64s
+    order: Int64s
+    hub_epoch: Int64s
+    partition: Int64s
+    sequence_number: Int64s
+    event_index: Int64s
+    is_fresh: Bools
+    is_accepted: Bools
+    is_new: Bools
+    causes: Sequence[Judged]
+    versions: Versions
+
+    def place(self, at: int) -> Place:
+        """Where one of them is in bronze."""
+        numbers = (self.hub_epoch, self.partition, self.sequence_number, self.event_index)
+        return Place(*(int(each[at]) for each in numbers))
+
+
+class Refusal(NamedTuple):
+    """A reading that went to quarantine, of an entity that is known."""
+
+    entity: int
+    received_at: int
+    order: int
+    place: Place
+
+
+class Action(NamedTuple):
+    """What a person did to an alarm."""
+
+    action_id: str
+    alarm_id: str
+    action: str
+    by: str
+    note: str | None
+    until: int | None
+    at: int
+
+
+class Step(NamedTuple):
+    """What a step of the fold decided.
+
+    Attributes:
+        rows: of the table of alarms.
+        fold: the step's number.
+        is_snapshot: whether all open alarms are among the rows.
+    """
+
+    rows: pl.DataFrame
+    fold: int
+    is_snapshot: bool
+
+
+class Timing(NamedTuple):
+    """How an alarm behaves, in microseconds."""
+
+    clear_after: int
+    remind_every: int | None
+    escalate_after: int | None
+
+
+@dataclass(slots=True)
+class Alarm:
+    """One open alarm; the names are those of its table."""
+
+    alarm_id: str
+    entity: int
+    cause: str
+    severity: int
+    rule_id: str | None
+    rule_version: int | None
+    value: float | None
+    threshold: float | None
+    worst_value: float | None
+    raised_at: int
+    measured_at: int
+    told_at: int
+    place: Place
+    timing: Timing
+    state: str = UNACKNOWLEDGED
+    index: int = -1
+    reading_count: int = 0
+    tier: int = 0
+    until: int | None = None
+    is_stale: bool = False
+    clear_since: int | None = None
+    due_at: int | None = None
+    is_changed: bool = False
+
+
+@dataclass(slots=True)
+class _Entity:
+    newest: int = NEVER
+    received_at: int = NEVER
+    place: Place = field(default_factory=lambda: Place(0, 0, -1, -1))
+    refusals: list[int] = field(default_factory=list)
+    deadline: int | None = None
+
+
+class _Run(NamedTuple):
+    """Consecutive readings of an entity that say the same of a cause: items `begin` to `end` of `_Runs`."""
+
+    begin: int
+    end: int
+    true: int
+    held: int
+    worst: float
+
+
+class _Runs:
+    """The readings that say something of a cause, by entity and time."""
+
+    def __init__(self, readings: Readings, judged: Judged, which: Int64s) -> None:
+        self.readings, self.judged, self.which = readings, judged, which
+        self.measured_at = readings.measured_at[which]
+        self.received_at = readings.received_at[which]
+
+    def runs(self, groups: Int64s) -> Iterator[tuple[int, _Run]]:
+        """The runs, each with its group; one of readings that are in different groups is parted."""
+        true, held = self.judged.true[self.which], self.judged.held[self.which]
+        is_new = (np.diff(groups) != 0) | (np.diff(true) != 0) | (np.diff(held) != 0)
+        begins = np.append(0, np.flatnonzero(is_new) + 1)
+        ends = np.append(begins[1:], len(self.which))
+        extreme = np.minimum if self.judged.is_downward else np.maximum
+        worst = extreme.reduceat(self.judged.value[self.which], begins)
+        columns = (begins, ends, true[begins], held[begins], worst)
+        yield from zip(groups[begins].tolist(), map(_Run, *(column.tolist() for column in columns)), strict=True)
+
+    def value(self, at: int) -> float:
+        """The value of the leading rule of one reading."""
+        return float(self.judged.value[self.which[at]])
+
+    def version(self, at: int) -> int:
+        """The version of the leading rule of one reading."""
+        return int(self.judged.version[self.which[at]])
+
+
+class Episodes:
+    """The open alarms of a stream, and who is watched for silence.
+
+    Args:
+        stream: its name, part of each alarm's id.
+        silent_after: after how long without a reading an entity is silent; None for never.
+        fold: the number of the last step.
+    """
+
+    def __init__(self, stream: str, silent_after: timedelta | None, fold: int = 0) -> None:
+        self._stream, self._fold = stream, fold
+        self._silent_after = None if silent_after is None else microseconds(silent_after)
+        self._open: dict[tuple[int, str], Alarm] = {}
+        self._by_id: dict[str, Alarm] = {}
+        self._entities_of: dict[str, set[int]] = {}
+        self._entities: dict[int, _Entity] = {}
+        self._deadlines: dict[tuple[int, int], list[tuple[int, int, int, str]]] = {}
+        self._pushed = 0
+        self._rows: list[tuple[Any, ...]] = []
+        self._changed: list[Alarm] = []
+        self._decided_at = 0
+        self._snapshot_at = NEVER
+        self._applied: set[str] = set()
+        self._refusing: set[int] = set()
+        self._ended: dict[tuple[int, str], tuple[str, int]] = {}
+        self._has_news = False
+        self.next_deadline: int | None = None
+        """No deadline is passed before this instant. Another thread may read it."""
+
+    def __len__(self) -> int:
+        """How many alarms are open."""
+        return len(self._open)
+
+    @property
+    def causes(self) -> set[str]:
+        """The causes of open alarms."""
+        return {cause for cause, entities in self._entities_of.items() if entities}
+
+    @property
+    def fold(self) -> int:
+        """The number of the last step."""
+        return self._fold
+
+    # ------------------------------------------------------------------ what is known at a start
+
+    def restore(self, rows: pl.DataFrame) -> None:
+        """Takes up the alarms that are open by rows of the table, since a snapshot at least."""
+        self._applied.update(rows["action_id"].drop_nulls())
+        kept = rows.filter(pl.col("kind") != REFUSED).sort("fold", "index", "is_update")
+        last = kept.unique("alarm_id", keep="last", maintain_order=True)
+        instants = last.with_columns(pl.col(name).dt.epoch("us") for name in _INSTANTS)
+        for row in instants.filter(pl.col("state") != CLEARED).iter_rows(named=True):
+            if row["index"] < 0:
+                entity = self._entities.setdefault(row["entity"], _Entity())
+                entity.refusals = [row["raised_at"], row["measured_at"]][-row["reading_count"] :]
+                self._refusing.add(row["entity"])
+                continue
+            clear_after, remind, escalate = (row[name] for name in _TIMING)
+            alarm = Alarm(
+                place=Place(*(row[name] for name in Place._fields)),
+                severity=RANKS[row["severity"]],
+                timing=Timing((clear_after or 0) * _SECOND, _microseconds(remind), _microseconds(escalate)),
+                **{name: row[name] for name in _SAME},
+            )
+            self._opened(alarm)
+            self._await(alarm)
+
+    def watch(self, seen: Iterable[tuple[int, int, int, Place]]) -> None:
+        """Takes up who was seen lately.
+
+        Args:
+            seen: for each entity its id, the newest time of a fresh reading, the newest receipt, and that one's place.
+        """
+        for entity_id, newest, received_at, place in seen:
+            entity = self._entities.setdefault(entity_id, _Entity())
+            entity.newest, entity.received_at, entity.place = newest, received_at, place
+            if entity.refusals and entity.refusals[-1] <= received_at:
+                self._forget_refusals(entity_id, entity)
+            self._watch(entity_id, entity)
+        # Who has been silent for longer is known by the alarm alone.
+        for entity_id, cause in [*self._open]:
+            if cause == SILENCE and entity_id not in self._entities:
+                alarm = self._open[entity_id, cause]
+                self._entities[entity_id] = entity = _Entity(NEVER, alarm.measured_at, alarm.place)
+                self._watch(entity_id, entity)
+        self._look_ahead()
+
+    # ------------------------------------------------------------------ steps
+
+    def step(
+        self,
+        readings: Readings | None,
+        refusals: Sequence[Refusal],
+        received: Mapping[tuple[int, int], int],
+        now: int,
+    ) -> Step:
+        """Folds a micro-batch.
+
+        Args:
+            readings: that stand, and urgent revisions; None if there are none.
+            refusals: readings that went to quarantine, in the order of processing.
+            received: for each hub epoch and partition when the hub got the newest event of the micro-batch.
+            now: when they were pulled.
+        """
+        self._decided_at = now
+        if readings is not None and len(readings.entity):
+            self._read(readings)
+        self._refuse(readings, refusals)
+        for partition, until in received.items():
+            self._pass_deadlines(partition, until)
+        return self._done(now)
+
+    def act(self, actions: Sequence[Action], now: int) -> Step:
+        """Folds what people did, in the order in which it was learned of."""
+        self._decided_at = now
+        for action in actions:
+            self._act(action)
+        return self._done(now)
+
+    def tick(self, now: int) -> Step:
+        """Passes all deadlines up to an instant; nothing that was received before it may come later."""
+        self._decided_at = now
+        for partition in [*self._deadlines]:
+            self._pass_deadlines(partition, now)
+        return self._done(now)
+
+    def _done(self, now: int) -> Step:
+        self._has_news |= bool(self._rows or self._changed)
+        is_snapshot = now - self._snapshot_at >= microseconds(SNAPSHOT_EVERY) and (self._has_news or bool(self._open))
+        if is_snapshot:
+            self._snapshot_at, self._has_news, self._ended = now, False, {}
+            self._changed = [*self._open.values()]
+            for entity_id in self._refusing:
+                entity = self._entities[entity_id]
+                self._note_refusals(entity_id, entity.refusals, entity.place)
+        for alarm in self._changed:
+            if is_snapshot or alarm.is_changed:
+                self._note(alarm, UPDATED, now, now)
+        self._changed = []
+        self._look_ahead()
+        rows, self._rows = self._rows, []
+        if rows or is_snapshot:
+            self._fold += 1
+        return Step(_frame(rows, self._stream, self._fold, now), self._fold, is_snapshot)
+
+    # ------------------------------------------------------------------ readings
+
+    def _read(self, readings: Readings) -> None:
+        ids, codes = np.unique(readings.entity, return_inverse=True)
+        entities = [self._entities.setdefault(each, _Entity()) for each in ids.tolist()]
+        newest = np.array([each.newest for each in entities], np.int64)
+        gaps = self._gaps(readings, codes, entities)
+        segments = np.zeros(len(codes), np.int64)
+        for code, found in gaps.items():
+            of_entity = np.flatnonzero(codes == code)
+            begins = np.array([received_at for _, received_at, _ in found])
+            segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
+        order = np.lexsort((readings.order, readings.measured_at, segments, codes))
+        is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= newest[codes])
+        slow: dict[int, list[tuple[int, _Runs, _Run]]] = {code: [] for code in gaps}
+        for judged in readings.causes:
+            self._read_cause(readings, judged, order[is_folded[order]], codes, segments, ids, slow)
+        for code, runs in slow.items():
+            self._read_parted(readings, int(ids[code]), gaps[code], runs)
+        # A clock that is ahead must not make the readings of other devices be passed over.
+        time = np.minimum(readings.measured_at, readings.received_at)[readings.is_fresh]
+        np.maximum.at(newest, codes[readings.is_fresh], time)
+        for entity, value in zip(entities, newest.tolist(), strict=True):
+            entity.newest = value
+        self._see(readings, codes, ids, entities)
+
+    def _read_cause(
+        self,
+        readings: Readings,
+        judged: Judged,
+        order: Int64s,
+        codes: NDArray[np.intp],
+        segments: Int64s,
+        ids: Int64s,
+        slow: Mapping[int, list[tuple[int, _Runs, _Run]]],
+    ) -> None:
+        cause = judged.cause
+        is_concerned = np.zeros(len(ids), bool)
+        is_concerned[codes[judged.true > 0]] = True
+        if of_cause := self._entities_of.get(cause):
+            is_concerned |= np.isin(ids, np.fromiter(of_cause, np.int64, len(of_cause)))
+        if not is_concerned.any():
+            return
+        which = order[judged.is_evaluated[order] & is_concerned[codes[order]]]
+        if not len(which):
+            return
+        runs = _Runs(readings, judged, which)
+        # Readings of an entity on two sides of a silence are in different groups.
+        span = int(segments.max()) + 1
+        for group, run in runs.runs(codes[which] * span + segments[which]):
+            code, segment = divmod(group, span)
+            if code in slow:
+                slow[code].append((segment, runs, run))
+            else:
+                self._run(int(ids[code]), runs, run)
+
+    def _read_parted(
+        self,
+        readings: Readings,
+        entity_id: int,
+        gaps: Sequence[tuple[int, int, int]],
+        runs: Sequence[tuple[int, _Runs, _Run]],
+    ) -> None:
+        """The readings of an entity that was silent before or between them."""
+        for segment in range(len(gaps) + 1):
+            if segment:
+                before, received_at, at = gaps[segment - 1]
+                self._fall_silent(entity_id, before, received_at)
+                if alarm := self._open.get((entity_id, SILENCE)):
+                    alarm.place, alarm.measured_at = readings.place(at), int(readings.measured_at[at])
+                    self._end(alarm, CLEARED, received_at)
+                # The deadline that is kept is that of being watched no more.
+                self._entities[entity_id].deadline = None
+            for _, of_cause, run in (each for each in runs if each[0] == segment):
+                self._run(entity_id, of_cause, run)
+
+    def _run(self, entity_id: int, runs: _Runs, run: _Run) -> None:
+        """Takes an alarm, or none, through readings that say the same of its cause."""
+        begin, end, true, held, _ = run
+        cause = runs.judged.cause
+        at = begin
+        while at < end:
+            alarm = self._open.get((entity_id, cause))
+            if alarm is None:
+                if not true:
+                    return
+                self._raise(entity_id, runs, at, true)
+                at += 1
+                continue
+            self._escalate(alarm, int(runs.received_at[at]))
+            if alarm.is_stale:
+                alarm.is_stale, alarm.clear_since, alarm.is_changed = False, None, True
+            if true > alarm.severity or 0 < held < alarm.severity:
+                self._grade(alarm, runs, at, true, held)
+                at += 1
+                continue
+            if held:
+                alarm.clear_since = None
+                last = self._reminder(alarm, runs, at, end) if true else end
+            else:
+                if alarm.clear_since is None:
+                    alarm.clear_since = int(runs.measured_at[at])
+                clears_at = alarm.clear_since + alarm.timing.clear_after
+                last = at + int(np.searchsorted(runs.measured_at[at:end], clears_at))
+            self._absorb(alarm, runs, at, min(last + 1, end), run)
+            if last >= end:
+                self._escalate(alarm, int(runs.received_at[at:end].max()))
+                self._change(alarm)
+                return
+            self._escalate(alarm, int(runs.received_at[last]))
+            if held:
+                self._remind(alarm, runs, last)
+            else:
+                self._end(alarm, CLEARED, int(runs.measured_at[last]))
+            at = last + 1
+
+    def _raise(self, entity_id: int, runs: _Runs, at: int, severity: int) -> None:
+        readings, which = runs.readings, int(runs.which[at])
+        measured_at, value, version = int(runs.measured_at[at]), runs.value(at), runs.version(at)
+        alarm = Alarm(
+            alarm_id=alarm_id_of(self._stream, entity_id, runs.judged.cause, measured_at),
+            entity=entity_id,
+            cause=runs.judged.cause,
+            severity=severity,
+            rule_id=None,
+            rule_version=None,
+            value=value,
+            threshold=None,
+            worst_value=value,
+            raised_at=measured_at,
+            measured_at=measured_at,
+            told_at=measured_at,
+            place=readings.place(which),
+            timing=Timing(0, None, None),
+            reading_count=1,
+        )
+        self._lead(alarm, readings.versions, version)
+        self._opened(alarm)
+        self._falls_due(alarm, int(runs.received_at[at]))
+        self._transit(alarm, "raised", measured_at)
+
+    def _grade(self, alarm: Alarm, runs: _Runs, at: int, true: int, held: int) -> None:
+        """A reading by which the alarm becomes more severe, or less."""
+        self._absorb(alarm, runs, at, at + 1, None if not true else _Run(at, at + 1, true, held, runs.value(at)))
+        is_worse = true > alarm.severity
+        alarm.severity = true if is_worse else held
+        self._lead(alarm, runs.readings.versions, runs.version(at))
+        measured_at = int(runs.measured_at[at])
+        alarm.clear_since = None
+        if is_worse:
+            alarm.state, alarm.until, alarm.told_at = UNACKNOWLEDGED, None, measured_at
+            self._falls_due(alarm, int(runs.received_at[at]))
+        self._transit(alarm, "worsened" if is_worse else "eased", measured_at)
+
+    def _reminder(self, alarm: Alarm, runs: _Runs, at: int, end: int) -> int:
+        """The first of some readings that break a rule at which the alarm is told of again; `end` if at none."""
+        if alarm.state == SNOOZED and alarm.until is not None:
+            over = np.flatnonzero(runs.received_at[at:end] >= alarm.until)
+            return at + int(over[0]) if len(over) else end
+        if alarm.state == UNACKNOWLEDGED and alarm.timing.remind_every is not None:
+            due = alarm.told_at + alarm.timing.remind_every
+            return at + int(np.searchsorted(runs.measured_at[at:end], due))
+        return end
+
+    def _remind(self, alarm: Alarm, runs: _Runs, at: int) -> None:
+        alarm.told_at = int(runs.measured_at[at])
+        if alarm.state == SNOOZED:
+            alarm.state, alarm.until = UNACKNOWLEDGED, None
+            self._falls_due(alarm, int(runs.received_at[at]))
+        self._transit(alarm, "reminded", alarm.told_at)
+
+    def _absorb(self, alarm: Alarm, runs: _Runs, begin: int, end: int, run: _Run | None) -> None:
+        """Counts readings, and keeps what the last of them said."""
+        which = int(runs.which[end - 1])
+        alarm.place, alarm.measured_at = runs.readings.place(which), int(runs.measured_at[end - 1])
+        alarm.value = runs.value(end - 1)
+        self._follow(alarm, runs.readings.versions, runs.version(end - 1))
+        alarm.is_changed = True
+        if run is None or not run.true:
+            return
+        alarm.reading_count += end - begin
+        worst = run.worst
+        if (begin, end) != (run.begin, run.end):
+            values = runs.judged.value[runs.which[begin:end]]
+            worst = float(values.min() if runs.judged.is_downward else values.max())
+        known = worst if alarm.worst_value is None else alarm.worst_value
+        alarm.worst_value = min(known, worst) if runs.judged.is_downward else max(known, worst)
+
+    def _follow(self, alarm: Alarm, versions: Versions, version: int) -> None:
+        """The alarm says what a version of a rule says."""
+        alarm.rule_id, alarm.rule_version = versions.rule_ids[version], versions.numbers[version]
+        alarm.threshold = float(versions.thresholds[version])
+
+    def _lead(self, alarm: Alarm, versions: Versions, version: int) -> None:
+        """The alarm behaves as a version of a rule wants."""
+        self._follow(alarm, versions, version)
+        alarm.timing = Timing(
+            int(versions.clear_after[version]),
+            _or_none(int(versions.remind_every[version])),
+            _or_none(int(versions.escalate_after[version])),
+        )
+
+    # ------------------------------------------------------------------ deadlines
+
+    def _falls_due(self, alarm: Alarm, since: int) -> None:
+        after = alarm.timing.escalate_after
+        alarm.due_at = None if after is None or alarm.tier >= MAX_TIER else since + after
+        self._await(alarm)
+
+    def _await(self, alarm: Alarm) -> None:
+        if alarm.due_at is not None:
+            self._push(alarm.place, alarm.due_at, alarm.entity, alarm.cause)
+
+    def _escalate(self, alarm: Alarm, until: int) -> None:
+        """Passes the alarm's deadlines up to an instant."""
+        while (
+            alarm.due_at is not None
+            and alarm.due_at <= until
+            and alarm.state == UNACKNOWLEDGED
+            and alarm.timing.escalate_after is not None
+        ):
+            due = alarm.due_at
+            alarm.tier += 1
+            self._falls_due(alarm, due)
+            self._transit(alarm, "escalated", due, decided_at=due)
+
+    def _look_ahead(self) -> None:
+        self.next_deadline = min((heap[0][0] for heap in self._deadlines.values() if heap), default=None)
+
+    def _push(self, place: Place, deadline: int, entity_id: int, cause: str) -> None:
+        self._pushed += 1
+        heap = self._deadlines.setdefault((place.hub_epoch, place.partition), [])
+        heappush(heap, (deadline, self._pushed, entity_id, cause))
+
+    def _pass_deadlines(self, partition: tuple[int, int], until: int) -> None:
+        heap = self._deadlines.get(partition, [])
+        while heap and heap[0][0] <= until:
+            deadline, _, entity_id, cause = heappop(heap)
+            if cause == SILENCE:
+                self._look_for_silence(entity_id, deadline)
+            elif (alarm := self._open.get((entity_id, cause))) and alarm.due_at == deadline:
+                self._escalate(alarm, deadline)
+
+    def _watch(self, entity_id: int, entity: _Entity) -> None:
+        """Keeps one deadline for each entity, which is moved on when it is looked at."""
+        if self._silent_after is None or entity.deadline is not None or entity.received_at == NEVER:
+            return
+        is_silent = (entity_id, SILENCE) in self._open
+        after = microseconds(WATCHED_FOR) if is_silent else self._silent_after
+        entity.deadline = entity.received_at + after
+        self._push(entity.place, entity.deadline, entity_id, SILENCE)
+
+    def _look_for_silence(self, entity_id: int, deadline: int) -> None:
+        entity = self._entities.get(entity_id)
+        if self._silent_after is None or entity is None or entity.deadline != deadline:
+            return
+        entity.deadline = None
+        is_over = entity.received_at + microseconds(WATCHED_FOR) <= deadline
+        if is_over or entity.received_at + self._silent_after <= deadline:
+            self._fall_silent(entity_id, entity.received_at, deadline)
+        if is_over:
+            del self._entities[entity_id]
+        else:
+            self._watch(entity_id, entity)
+
+    def _fall_silent(self, entity_id: int, since: int, until: int) -> None:
+        """An entity was not heard of from one instant to another, which may be longer than it is watched."""
+        if self._silent_after is None:
+            return
+        deadline, forgotten = since + self._silent_after, since + microseconds(WATCHED_FOR)
+        key = entity_id, SILENCE
+        if key not in self._open and deadline <= until:
+            for each in self._of_entity(entity_id):
+                if each.cause != REFUSED and not each.is_stale:
+                    self._escalate(each, deadline)
+                    each.is_stale, each.clear_since = True, None
+                    self._transit(each, "stale", deadline, decided_at=deadline)
+            self._raise_about(entity_id, SILENCE, deadline, self._entities[entity_id].place, measured_at=since)
+        if forgotten <= until and (alarm := self._open.get(key)):
+            self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note="not heard of for 7 days, watched no more")
+
+    def _gaps(
+        self, readings: Readings, codes: NDArray[np.intp], entities: Sequence[_Entity]
+    ) -> dict[int, list[tuple[int, int, int]]]:
+        """For entities that were silent: when each silence began, and the receipt and number of what ended it."""
+        if self._silent_after is None:
+            return {}
+        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
+        order = of_contact[
+            np.lexsort((readings.order[of_contact], readings.received_at[of_contact], codes[of_contact]))
+        ]
+        code, received_at = codes[order], readings.received_at[order]
+        before = np.empty_like(received_at)
+        before[1:] = received_at[:-1]
+        is_first = np.append(True, code[1:] != code[:-1])[: len(order)]
+        known = np.array([each.received_at for each in entities], np.int64)
+        before[is_first] = known[code[is_first]]
+        is_gap = (before != NEVER) & (received_at - before >= self._silent_after)
+        if silent := self._entities_of.get(SILENCE):
+            is_gap |= is_first & np.isin(readings.entity[order], np.fromiter(silent, np.int64, len(silent)))
+        # What was folded before a crash is on record.
+        is_gap &= readings.is_new[order]
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        for at in np.flatnonzero(is_gap).tolist():
+            gap = int(before[at]), int(received_at[at]), int(order[at])
+            found.setdefault(int(code[at]), []).append(gap)
+        return found
+
+    def _see(self, readings: Readings, codes: NDArray[np.intp], ids: Int64s, entities: Sequence[_Entity]) -> None:
+        """Notes when each entity was heard of last."""
+        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
+        order = of_contact[
+            np.lexsort((readings.order[of_contact], readings.received_at[of_contact], codes[of_contact]))
+        ]
+        code = codes[order]
+        lasts = np.append(code[1:] != code[:-1], True)[: len(order)]
+        for at, which in zip(code[lasts].tolist(), order[lasts].tolist(), strict=True):
+            entity = entities[at]
+            if (received_at := int(readings.received_at[which])) >= entity.received_at:
+                entity.received_at, entity.place = received_at, readings.place(which)
+            self._watch(int(ids[at]), entity)
+
+    # ------------------------------------------------------------------ refused readings
+
+    def _refuse(self, readings: Readings | None, refusals: Sequence[Refusal]) -> None:
+        """Readings that went to quarantine, and accepted ones in between."""
+        concerned = {each.entity for each in refusals}
+        concerned |= self._entities_of.get(REFUSED, set())
+        concerned |= self._refusing
+        if not concerned:
+            return
+        steps: list[tuple[int, int, Refusal | int]] = [(each.order, each.entity, each) for each in refusals]
+        if readings is not None:
+            is_of = readings.is_accepted & readings.is_new
+            is_of &= np.isin(readings.entity, np.fromiter(concerned, np.int64, len(concerned)))
+            steps += [(int(readings.order[at]), int(readings.entity[at]), at) for at in np.flatnonzero(is_of).tolist()]
+        for _, entity_id, what in sorted(steps, key=lambda each: each[0]):
+            entity = self._entities.setdefault(entity_id, _Entity())
+            if isinstance(what, Refusal):
+                self._count_refusal(entity_id, entity, what)
+            elif readings is not None:
+                self._forget_refusals(entity_id, entity)
+                if alarm := self._open.get((entity_id, REFUSED)):
+                    alarm.place, alarm.measured_at = readings.place(what), int(readings.measured_at[what])
+                    self._end(alarm, CLEARED, int(readings.received_at[what]))
+
+    def _forget_refusals(self, entity_id: int, entity: _Entity) -> None:
+        entity.refusals = []
+        self._refusing.discard(entity_id)
+
+    def _count_refusal(self, entity_id: int, entity: _Entity, refusal: Refusal) -> None:
+        if alarm := self._open.get((entity_id, REFUSED)):
+            alarm.reading_count += 1
+            alarm.place, alarm.measured_at, alarm.is_changed = refusal.place, refusal.received_at, True
+            self._change(alarm)
+            return
+        times = [*entity.refusals, refusal.received_at][-REFUSED_COUNT:]
+        if len(times) == REFUSED_COUNT and times[-1] - times[0] <= microseconds(REFUSED_WITHIN):
+            self._forget_refusals(entity_id, entity)
+            self._raise_about(entity_id, REFUSED, refusal.received_at, refusal.place, count=REFUSED_COUNT)
+            return
+        entity.refusals = times[1 - REFUSED_COUNT :]
+        self._refusing.add(entity_id)
+        self._note_refusals(entity_id, entity.refusals, refusal.place)
+
+    def _note_refusals(self, entity_id: int, times: Sequence[int], place: Place) -> None:
+        counted = _counted(self._stream, entity_id, times, place)
+        self._rows.append(_row(counted, UPDATED, times[-1], self._decided_at))
+
+    def _raise_about(
+        self, entity_id: int, cause: str, at: int, place: Place, measured_at: int | None = None, count: int = 0
+    ) -> None:
+        """An alarm that no rule of the contract is about."""
+        alarm = Alarm(
+            alarm_id=alarm_id_of(self._stream, entity_id, cause, at),
+            entity=entity_id,
+            cause=cause,
+            severity=_WARNING,
+            rule_id=None,
+            rule_version=None,
+            value=None,
+            threshold=None,
+            worst_value=None,
+            raised_at=at,
+            measured_at=at if measured_at is None else measured_at,
+            told_at=at,
+            place=place,
+            timing=Timing(0, None, None),
+            reading_count=count,
+        )
+        self._opened(alarm)
+        self._transit(alarm, "raised", at, decided_at=at if cause == SILENCE else None)
+
+    # ------------------------------------------------------------------ actions
+
+    def _act(self, action: Action) -> None:
+        if action.action_id in self._applied:
+            return
+        self._applied.add(action.action_id)
+        alarm = self._by_id.get(action.alarm_id)
+        told: dict[str, Any] = {"action_id": action.action_id, "actor": action.by, "note": action.note}
+        if alarm is None:
+            told["note"] = "no alarm with this id is open"
+            self._rows.append(_row(_unknown(action.alarm_id), REFUSED, action.at, self._decided_at, **told))
+            return
+        kind = ACTION_KINDS[action.action]
+        if kind == "closed":
+            self._end(alarm, kind, action.at, **told)
+            return
+        if kind == "acknowledged":
+            alarm.state, alarm.until = ACKNOWLEDGED, None
+        elif kind == "snoozed":
+            alarm.state, alarm.until = SNOOZED, action.until
+        self._transit(alarm, kind, action.at, **told)
+
+    # ------------------------------------------------------------------ bookkeeping
+
+    def _of_entity(self, entity_id: int) -> list[Alarm]:
+        keys = ((entity_id, cause) for cause in self._entities_of)
+        return [self._open[key] for key in keys if key in self._open]
+
+    def _opened(self, alarm: Alarm) -> None:
+        key = alarm.entity, alarm.cause
+        if (ended := self._ended.get(key)) and ended[0] == alarm.alarm_id:
+            # Raised again by another reading of the same instant.
+            alarm.index = ended[1]
+        self._open[key] = self._by_id[alarm.alarm_id] = alarm
+        self._entities_of.setdefault(alarm.cause, set()).add(alarm.entity)
+
+    def _end(self, alarm: Alarm, kind: str, at: int, **told: Any) -> None:
+        alarm.state, alarm.until, alarm.due_at = CLEARED, None, None
+        self._transit(alarm, kind, at, **told)
+        self._ended[alarm.entity, alarm.cause] = alarm.alarm_id, alarm.index
+        del self._open[alarm.entity, alarm.cause], self._by_id[alarm.alarm_id]
+        self._entities_of[alarm.cause].discard(alarm.entity)
+
+    def _transit(self, alarm: Alarm, kind: str, at: int, decided_at: int | None = None, **told: Any) -> None:
+        alarm.index += 1
+        self._note(alarm, kind, at, self._decided_at if decided_at is None else decided_at, **told)
+
+    def _note(self, alarm: Alarm, kind: str, at: int, decided_at: int, **told: Any) -> None:
+        alarm.is_changed = False
+        self._rows.append(_row(alarm, kind, at, decided_at, **told))
+
+    def _change(self, alarm: Alarm) -> None:
+        if alarm.is_changed:
+            self._changed.append(alarm)
+
+
+_TIMING = ("clear_after_s", "remind_every_s", "escalate_after_s")
+_SAME = (
+    *("alarm_id", "entity", "cause", "rule_id", "rule_version", "value", "threshold", "worst_value", "raised_at"),
+    *(
+        "measured_at",
+        "told_at",
+        "state",
+        "index",
+        "reading_count",
+        "tier",
+        "until",
+        "is_stale",
+        "clear_since",
+        "due_at",
+    ),
+)
+_ROW = (
+    *("alarm_id", "index", "kind", "at", "decided_at", "entity", "cause", "severity", "state", "rule_id"),
+    *("rule_version", "value", "threshold", "worst_value", "reading_count", "tier", "raised_at", "measured_at"),
+    *("until", "action_id", "actor", "note", "is_stale", "clear_since", "told_at", "due_at"),
+    *("clear_after_s", "remind_every_s", "escalate_after_s", *Place._fields),
+)
+"""What `_row` gives, in its order."""
+
+
+def _row(
+    alarm: Alarm,
+    kind: str,
+    at: int,
+    decided_at: int,
+    action_id: str | None = None,
+    actor: str | None = None,
+    note: str | None = None,
+) -> tuple[Any, ...]:
+    clear_after, remind_every, escalate_after = alarm.timing
+    is_unknown = kind == REFUSED
+    return (
+        *(alarm.alarm_id, alarm.index, kind, at, decided_at),
+        *((None,) * 4 if is_unknown else (alarm.entity, alarm.cause, SEVERITIES[alarm.severity], alarm.state)),
+        *(alarm.rule_id, alarm.rule_version, alarm.value, alarm.threshold, alarm.worst_value),
+        *(alarm.reading_count, alarm.tier),
+        *((None, None) if is_unknown else (alarm.raised_at, alarm.measured_at)),
+        *(alarm.until, action_id, actor, note, alarm.is_stale, alarm.clear_since),
+        *(None if is_unknown else alarm.told_at, alarm.due_at),
+        clear_after // _SECOND,
+        None if remind_every is None else remind_every // _SECOND,
+        None if escalate_after is None else escalate_after // _SECOND,
+        *alarm.place,
+    )
+
+
+def _frame(rows: Sequence[tuple[Any, ...]], stream: str, fold: int, now: int) -> pl.DataFrame:
+    if not rows:
+        return pl.DataFrame(schema=_SCHEMA)
+    types = {name: pl.Int64() if name in _INSTANTS else _SCHEMA[name] for name in _ROW}
+    columns = dict(zip(_ROW, zip(*rows, strict=True), strict=True))
+    frame = pl.DataFrame({name: pl.Series(name, values, types[name]) for name, values in columns.items()})
+    instants = [pl.col(name).cast(_SCHEMA[name]) for name in _INSTANTS]
+    return frame.with_columns(
+        *instants,
+        stream=pl.lit(stream),
+        is_late=pl.lit(value=False),
+        fold=pl.lit(fold, pl.Int64),
+        event_date=pl.col("at").cast(_SCHEMA["at"]).dt.date(),
+        ingest_date=pl.lit(now, pl.Int64).cast(_SCHEMA["at"]).dt.date(),
+        is_update=pl.col("kind") == UPDATED,
+    ).select(_SCHEMA.names())
+
+
+def _unknown(alarm_id: str) -> Alarm:
+    return Alarm(alarm_id, 0, "", 0, None, None, None, None, None, 0, 0, 0, Place(0, -1, -1, -1), Timing(0, None, None))
+
+
+def _counted(stream: str, entity_id: int, refusals: Sequence[int], place: Place) -> Alarm:
+    """The row of an entity of which some readings were refused, and not yet enough for an alarm; its index is -1."""
+    alarm_id = alarm_id_of(stream, entity_id, REFUSED, NEVER)
+    times = refusals[0], refusals[-1]
+    return Alarm(
+        *(alarm_id, entity_id, REFUSED, _WARNING, None, None, None, None, None),
+        *(*times, times[1], place, Timing(0, None, None)),
+        reading_count=len(refusals),
+    )
+
+
+def alarm_id_of(stream: str, entity: int, cause: str, raised_at: int) -> str:
+    """The same wherever and whenever an alarm is raised: 16 hexadecimal digits of BLAKE2b.
+
+    Args:
+        stream, entity, cause: what it is about.
+        raised_at: microseconds since 1970, UTC.
+    """
+    text = f"{stream}|{entity}|{cause}|{raised_at}"
+    return hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+def microseconds(span: timedelta) -> int:
+    """A span as a whole number of microseconds."""
+    return span // timedelta(microseconds=1)
+
+
+def _microseconds(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * _SECOND
+
+
+def _or_none(limit: int) -> int | None:
+    return None if limit == NO_LIMIT else limit

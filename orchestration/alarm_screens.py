@@ -1,0 +1,151 @@
+"""What the commands about alarms print."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from orchestration.alarms import contracts_with_alarms, names_of
+
+if TYPE_CHECKING:
+    from assets.stream.alarm_history import Explained
+    from assets.stream.contract import Contract
+    from resources.lake import Lake
+
+MAX_READINGS_SHOWN = 24
+_COLOURS = {"urgent": "red", "warning": "yellow", "info": "cyan"}
+
+
+def show_alarms(out: Console, alarms: pl.DataFrame, now: datetime) -> None:
+    """A line for each alarm."""
+    if alarms.is_empty():
+        out.print("No alarm is open.")
+        return
+    names = names_of(contracts_with_alarms())
+    grid = Grid("alarm", "of", "cause", "severity", "state", "raised (UTC)", "lasts", "value", "worst", "readings")
+    for row in alarms.iter_rows(named=True):
+        state = row["state"] + (", stale" if row["is_stale"] else "") + (f", tier {row['tier']}" if row["tier"] else "")
+        is_over = row["state"] == "cleared"
+        grid.add_row(
+            row["alarm_id"],
+            f"{names[row['stream']]} {row['entity']}",
+            row["cause"],
+            f"[{_COLOURS[row['severity']]}]{row['severity']}[/]",
+            state,
+            f"{row['raised_at']:%m-%d %H:%M:%S}",
+            span_of((row["at"] if is_over else now) - row["raised_at"]),
+            _number(row["value"]),
+            _number(row["worst_value"]),
+            f"{row['reading_count']:,}",
+        )
+    out.print(grid)
+
+
+def show_explained(out: Console, contract: "Contract", lake: "Lake", alarm: "Explained") -> None:
+    """Everything that is on record of an alarm."""
+    first, last = alarm.transitions.row(0, named=True), alarm.transitions.row(-1, named=True)
+    who = f"{contract.entity.removesuffix('_id')} {first['entity']}"
+    out.print(f"Alarm {first['alarm_id']}: {first['cause']} of {who}, {last['state']}", highlight=False)
+    out.print(_rule_told(contract, lake, first), highlight=False)
+    grid = Grid(
+        "",
+        "what",
+        "at (UTC)",
+        "severity",
+        "value",
+        "threshold",
+        "by",
+        "note",
+        title="What happened",
+        title_justify="left",
+    )
+    for row in alarm.transitions.iter_rows(named=True):
+        grid.add_row(
+            str(row["index"]),
+            row["kind"],
+            f"{row['at']:%Y-%m-%d %H:%M:%S}",
+            row["severity"],
+            _number(row["value"]),
+            _number(row["threshold"]),
+            escape(row["actor"] or ("the clock" if row["kind"] in ("escalated", "stale") else "a reading")),
+            escape(row["note"] or ""),
+        )
+    out.print(grid)
+    _show_readings(out, contract, alarm)
+    out.print(_again_told(alarm), highlight=False)
+
+
+def _rule_told(contract: "Contract", lake: "Lake", raised: dict[str, object]) -> str:
+    rule_id, version = raised["rule_id"], raised["rule_version"]
+    if rule_id is None:
+        return "No rule of the stream decided it: it is about readings that did not come, or were refused."
+    rule = next((each for each in contract.rules if each.id == rule_id), None)
+    if rule is not None and rule.version == version:
+        return (
+            f"Raised by rule {rule_id}, version {version}: {rule.column} {rule.comparison.replace('_', ' ')} "
+            f"{raised['threshold']:g}. It comes with the stream, and no version for a scope or hours held."
+        )
+    table = contract.rule_table
+    rows = (
+        None
+        if table is None
+        else lake.table(table.table).scan().filter(pl.col("rule_id") == rule_id, pl.col("version") == version).collect()
+    )
+    if rows is None or rows.is_empty():
+        return f"Raised by rule {rule_id}, version {version}, which is no longer on record."
+    row = rows.row(0, named=True)
+    hours = f", {row['hours_from']}-{row['hours_to']} local time" if row["hours_from"] else ""
+    by = f" by {row['changed_by']}" if row["changed_by"] else ""
+    return (
+        f"Raised by rule {rule_id}, version {version}: {row['column']} {row['comparison'].replace('_', ' ')} "
+        f"{row['threshold']:g}. It is for {row['scope']}{hours}, since {row['valid_from']:%Y-%m-%d %H:%M} UTC{by}: "
+        "the most specific version that held."
+    )
+
+
+def _show_readings(out: Console, contract: "Contract", alarm: "Explained") -> None:
+    columns = list(dict.fromkeys(rule.column for rule in contract.rules if rule.column in alarm.readings.columns))
+    decided = alarm.transitions.select("hub_epoch", "partition", "sequence_number", "event_index").unique()
+    shown = alarm.readings.join(decided, on=decided.columns, how="semi").head(MAX_READINGS_SHOWN)
+    if shown.is_empty():
+        return
+    title = f"The readings that decided, of {alarm.readings.height:,} since an hour before"
+    grid = Grid("measured (UTC)", "received", *columns, "raw body", title=escape(title), title_justify="left")
+    for row in shown.iter_rows(named=True):
+        grid.add_row(
+            f"{row['measured_at']:%m-%d %H:%M:%S}",
+            f"{row['received_at']:%m-%d %H:%M:%S}",
+            *(_number(row[name]) for name in columns),
+            escape((row["body"] or "archived")[:200]),
+        )
+    out.print(grid)
+
+
+def _again_told(alarm: "Explained") -> str:
+    if alarm.is_same is None:
+        return "It was not decided again: it is about no rule, or its readings are archived, quarantined or too many."
+    if alarm.is_same:
+        return (
+            f"Decided again from {alarm.readings.height:,} readings: the same {alarm.transitions.height} transitions."
+        )
+    return (
+        f"Decided again from {alarm.readings.height:,} readings: NOT the same. On record are "
+        f"{', '.join(alarm.transitions['kind'])}; again it is {', '.join(alarm.again['kind']) or 'no alarm'}. "
+        "Readings, rules or code have changed since; compare `pulselake rules show`, and the changelog."
+    )
+
+
+def span_of(span: timedelta) -> str:
+    """A time for people: ``2 d 3 h``, ``5 h 10 min``, ``12 min``."""
+    minutes = max(0, int(span.total_seconds() // 60))
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
