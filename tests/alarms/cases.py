@@ -651,11 +651,11 @@ def pulled_at(case: Case) -> Iterator[datetime]:
         yield now
 
 
-def action_of(case: Case, do: Do, place: str) -> Action:
+def action_of(case: Case, do: Do, place: str, entity: int = 1) -> Action:
     """The action as the session learns of it."""
     until = None if do.until is None else at(do.until)
-    raised = alarm_id(case.stream.name, 1, do.cause, at(do.raised))
-    return Action(do.action_id or place, raised, do.action, at(do.at), until)
+    raised = alarm_id(case.stream.name, entity, do.cause, at(do.raised))
+    return Action(f"{entity} {do.action_id or place}", raised, do.action, at(do.at), until)
 
 
 def input_of(case: Case) -> list[Batch]:

@@ -131,7 +131,7 @@ DEVICES = Stream(
     "device_id",
     (),
     60 * MINUTE,
-    15 * MINUTE,
+    60 * MINUTE,
     {"device_id": (int,), "timestamp": NUMBER_OR_TEXT, "battery_level": (int, float)}
     | dict.fromkeys(("firmware_version", "connectivity_status", "error_codes"), (str,)),
     lambda row, known: {},

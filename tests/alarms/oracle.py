@@ -133,7 +133,7 @@ def evaluate(
 def alarm_id(stream: str, entity: int, cause: str, at: datetime) -> str:
     """The name of an alarm."""
     name = f"{stream}|{entity}|{cause}|{(at - EPOCH) // MICROSECOND}"
-    return hashlib.blake2b(name.encode()).hexdigest()[:16]
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def _first_ones(batches: Sequence[Batch]) -> list[list[Action]]:

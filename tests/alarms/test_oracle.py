@@ -45,7 +45,7 @@ def test_actions_that_change_nothing_are_answered(name: str, answers: list[str])
 
 
 def test_the_id_is_that_of_the_decision() -> None:
-    assert alarm_id("glucose_readings", 1, LOW, at(0)) == "8a835d4562204a8d"
+    assert alarm_id("glucose_readings", 1, LOW, at(0)) == "d465a3182c109e52"
 
 
 def test_with_no_time_to_clear_it_clears_at_once_and_an_id_that_comes_again_goes_on_counting() -> None:
