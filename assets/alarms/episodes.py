@@ -144,6 +144,22 @@ class Refusal(NamedTuple):
     place: Place
 
 
+class Seen(NamedTuple):
+    """An entity that was heard of lately.
+
+    Attributes:
+        entity: its id.
+        newest: the newest time of a fresh reading; `NEVER` where there was none.
+        received_at: the newest receipt of a fresh reading; of any, the first one, where none is fresh.
+        place: of that reading.
+    """
+
+    entity: int
+    newest: int
+    received_at: int
+    place: Place
+
+
 class Action(NamedTuple):
     """What a person did to an alarm."""
 
@@ -321,13 +337,11 @@ class Episodes:
             self._opened(alarm)
             self._await(alarm)
 
-    def watch(self, seen: Iterable[tuple[int, int, int, Place]]) -> None:
-        """Takes up who was seen lately.
-
-        Args:
-            seen: for each entity its id, the newest time of a fresh reading, the newest receipt, and that one's place.
-        """
+    def watch(self, seen: Iterable[Seen]) -> None:
+        """Takes up who was seen lately."""
         for entity_id, newest, received_at, place in seen:
+            if newest == NEVER and (entity_id, SILENCE) in self._open:
+                continue
             entity = self._entities.setdefault(entity_id, _Entity())
             entity.newest, entity.received_at, entity.place = newest, received_at, place
             if entity.refusals and entity.refusals[-1] <= received_at:
@@ -720,6 +734,14 @@ class Episodes:
             if (received_at := int(readings.received_at[which])) >= entity.received_at:
                 entity.received_at, entity.place = received_at, readings.place(which)
             self._watch(int(ids[at]), entity)
+        # Who sends nothing but late readings from the first one on must be watched too.
+        is_first = np.array([each.received_at == NEVER for each in entities])[codes] & readings.is_accepted
+        for which in np.flatnonzero(is_first).tolist():
+            entity, received_at = entities[int(codes[which])], int(readings.received_at[which])
+            if entity.received_at == NEVER or received_at < entity.received_at:
+                entity.received_at, entity.place = received_at, readings.place(which)
+        for at in np.unique(codes[is_first]).tolist():
+            self._watch(int(ids[at]), entities[at])
 
     # ------------------------------------------------------------------ refused readings
 

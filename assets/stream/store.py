@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import Episodes, Place
+from assets.alarms.episodes import NEVER, Episodes, Place, Seen
 from assets.day import slot
 from assets.stream.alarming import NO_ROWS, Alarming, Folded
 from assets.stream.cleaning import POSITIONS
@@ -221,28 +221,33 @@ class StreamStore:
         episodes.watch(self._seen(alarms))
         return Alarming(self.contract, episodes, self.offsets("alarms") if self.is_behind() else None)
 
-    def _seen(self, alarms: Alarms) -> Iterator[tuple[int, int, int, Place]]:
+    def _seen(self, alarms: Alarms) -> Iterator[Seen]:
         """Who was seen lately, by silver as far as it has come."""
         newest = self.silver.newest("received_at")
         if newest is None:
             return
-        entity, place = self.contract.entity, [pl.col(name).fill_null(0) for name in Place._fields]
+        received = pl.col("received_at")
         since = newest - (alarms.silent_after or alarms.max_age) - SEEN_BEFORE
-        age = pl.col("received_at") - pl.col("measured_at")
+        is_fresh = received - pl.col("measured_at") <= alarms.max_age
+        order = ["received_at", "partition", "sequence_number", "event_index"]
+        place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
+        fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
         seen = (
             self.silver.scan()
-            .filter(pl.col("received_at") > since, age <= alarms.max_age, ~is_beyond(self.offsets("silver")))
-            .group_by(entity)
+            .filter(received > since, ~is_beyond(self.offsets("silver")))
+            .group_by(self.contract.entity)
             .agg(
-                pl.min_horizontal("measured_at", "received_at").max().to_physical().alias("newest"),
-                pl.col("received_at").max().to_physical(),
-                *(each.sort_by("received_at", "event_index").last() for each in place),
+                pl.min_horizontal("measured_at", "received_at").filter(is_fresh).max().to_physical().alias("newest"),
+                pl.coalesce(received.filter(is_fresh).max(), received.min()).to_physical(),
+                *(
+                    pl.coalesce(last, each.first()).alias(name)
+                    for name, last, each in zip(Place._fields, fresh, place, strict=True)
+                ),
             )
-            .select(entity, "newest", "received_at", *Place._fields)
             .collect()
         )
-        for entity_id, measured_at, received_at, *numbers in seen.iter_rows():
-            yield entity_id, measured_at, received_at, Place(*numbers)
+        for entity, newest_at, received_at, *numbers in seen.iter_rows():
+            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers))
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
