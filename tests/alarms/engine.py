@@ -24,6 +24,8 @@ CONTRACTS = {GLUCOSE.name: GLUCOSE_CONTRACT, VITALS.name: VITALS_CONTRACT, DEVIC
 TO_LEARN = SessionLimits(trigger_s=0.02, commit_interval_s=0, commit_readings=1, idle_timeout_s=0.8)
 """Long enough to hear of what people did."""
 MICROSECOND = timedelta(microseconds=1)
+ACTED = ("acknowledged", "snoozed", "commented", "closed")
+"""They are decided when a session learns of it, which is no matter of what comes."""
 COMPARED = (
     "alarm_id",
     "index",
@@ -98,6 +100,7 @@ def differences(found: Iterable[Row], right: Iterable[Row]) -> list[str]:
             told.append(f"{'only right' if one is None else 'only found'}: {_brief(one or other or {})}")
             continue
         names = [*COMPARED, *(["position"] if other["position"] else [])]
+        names += ["decided_at"] if other["kind"] not in ACTED else []
         if unlike := [f"{name}: found {one[name]}, right {other[name]}" for name in names if one[name] != other[name]]:
             told.append(f"{_brief(other)}: {'; '.join(unlike)}")
     return told
@@ -116,10 +119,10 @@ def _transitions(rows: pl.DataFrame) -> list[Row]:
     keys = rows.select("alarm_id", "index")
     assert keys.is_unique().all(), f"doubled: {keys.filter(keys.is_duplicated()).rows()[:5]}"
     place = ("partition", "sequence_number", "event_index")
-    return [
-        {name: row[name] for name in COMPARED} | {"position": tuple(row[name] for name in place)}
-        for row in rows.sort("entity", "fold", "index").iter_rows(named=True)
-    ]
+    rows = rows.sort("entity", "fold", "index").select(*COMPARED, "decided_at", position=pl.struct(place))
+    # Python has no name for an instant that is far out.
+    rows = rows.with_columns(pl.when(pl.col("decided_at").to_physical() > 0).then("decided_at"))
+    return [row | {"position": tuple(row["position"].values())} for row in rows.iter_rows(named=True)]
 
 
 class _Clock:

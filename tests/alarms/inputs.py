@@ -183,7 +183,7 @@ def with_rules(stream: Stream, **changes: Any) -> Levels:
 def _read(
     stream: Stream, batch: Sequence[Event], standing: dict[tuple[Any, ...], Row], known: dict[int, Known]
 ) -> list[Reading | Refusal]:
-    tables = Expected()
+    tables, pulled_at = Expected(), batch[0].pulled_at
     new = [(row, stands) for event in batch for row, stands in settle(event, stream.domain, standing, tables)]
     for row, stands in new:
         if stands:
@@ -191,13 +191,19 @@ def _read(
     read: dict[tuple[int, int, int], Reading | Refusal] = {}
     for row in tables.quarantine:
         if row["reason"] != "conflicting_duplicate" and (entity := _entity(stream, row)) is not None:
-            read[_position(row)] = Refusal(entity, row["received_at"], _position(row))
+            read[_position(row)] = Refusal(entity, row["received_at"], _position(row), pulled_at)
     for row, stands in new:
         values = {**row, **(stream.derived(row, known[row[stream.entity]]) if stands else {})}
         if stands or _is_urgent(stream, values):
             place = _position(row)
             read[place] = Reading(
-                row[stream.entity], row["measured_at"], row["received_at"], place, values, is_revision=not stands
+                row[stream.entity],
+                row["measured_at"],
+                row["received_at"],
+                place,
+                pulled_at,
+                values,
+                is_revision=not stands,
             )
     return [read[position] for position in sorted(read)]
 

@@ -48,6 +48,7 @@ class Reading(NamedTuple):
     measured_at: datetime
     received_at: datetime
     position: Position
+    pulled_at: datetime
     values: Mapping[str, Any]
     is_revision: bool = False
 
@@ -58,6 +59,7 @@ class Refusal(NamedTuple):
     entity: int
     received_at: datetime
     position: Position
+    pulled_at: datetime
 
 
 class Action(NamedTuple):
@@ -308,7 +310,7 @@ class _Entity:
             if not alarm.is_stale and alarm.cause != "refused":
                 alarm.is_stale, alarm.clear_since = True, None
                 self._tell(alarm, "stale", at)
-        self._raise("silence", "warning", at)
+        self._tell(self._opened("silence", "warning", at), "raised", at)
 
     def _forget(self, at: datetime) -> None:
         self._last = None
@@ -325,7 +327,7 @@ class _Entity:
 
     def _contact(self, reading: Reading) -> None:
         if silence := self._open.get("silence"):
-            self._clear(silence, reading.received_at, reading.position)
+            self._clear(silence, reading.received_at, reading)
         self._is_silent = False
         if self._last is None or reading.received_at >= self._last[0]:
             self._last = reading.received_at, reading.position[0]
@@ -340,12 +342,12 @@ class _Entity:
             self._refused = []
             alarm = self._opened("refused", "warning", refusal.received_at)
             alarm.count = REFUSED_IN_A_ROW
-            self._tell(alarm, "raised", refusal.received_at, refusal.position)
+            self._tell(alarm, "raised", refusal.received_at, refusal)
 
     def _end_row(self, reading: Reading) -> None:
         self._refused = []
         if alarm := self._open.get("refused"):
-            self._clear(alarm, reading.received_at, reading.position)
+            self._clear(alarm, reading.received_at, reading)
 
     # Readings
 
@@ -397,9 +399,9 @@ class _Entity:
                 self._attend(alarm, reading)
             alarm.reminded_at = reading.measured_at
         if kind == "cleared":
-            self._clear(alarm, reading.measured_at, reading.position)
+            self._clear(alarm, reading.measured_at, reading)
         else:
-            self._tell(alarm, kind, reading.measured_at, reading.position)
+            self._tell(alarm, kind, reading.measured_at, reading)
 
     def _attend(self, alarm: _Alarm, reading: Reading) -> None:
         """Somebody must see to it, again or for the first time."""
@@ -438,15 +440,12 @@ class _Entity:
         self._open[cause] = alarm
         return alarm
 
-    def _raise(self, cause: str, severity: str, at: datetime, position: Position | None = None) -> None:
-        self._tell(self._opened(cause, severity, at), "raised", at, position)
-
-    def _clear(self, alarm: _Alarm, at: datetime, position: Position | None = None) -> None:
+    def _clear(self, alarm: _Alarm, at: datetime, by: Reading | None = None) -> None:
         del self._open[alarm.cause]
         alarm.state, alarm.until = "cleared", None
-        self._tell(alarm, "cleared", at, position)
+        self._tell(alarm, "cleared", at, by)
 
-    def _tell(self, alarm: _Alarm, kind: str, at: datetime, position: Position | None = None) -> None:
+    def _tell(self, alarm: _Alarm, kind: str, at: datetime, by: Reading | Refusal | None = None) -> None:
         rule_id, threshold, value = alarm.told
         index = self._indexes[alarm.alarm_id]
         self._indexes[alarm.alarm_id] += 1
@@ -456,6 +455,7 @@ class _Entity:
                 "index": index,
                 "kind": kind,
                 "at": at,
+                "decided_at": at if by is None else by.pulled_at,
                 "entity": self._entity,
                 "cause": alarm.cause,
                 "severity": alarm.severity,
@@ -467,7 +467,7 @@ class _Entity:
                 "reading_count": alarm.count,
                 "tier": alarm.tier,
                 "until": alarm.until,
-                "position": position,
+                "position": None if by is None else by.position,
             }
         )
 

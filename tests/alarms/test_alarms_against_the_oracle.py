@@ -1,5 +1,6 @@
 """Real sessions on real tables: what happens to alarms is what was worked out by hand, and what the oracle says."""
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.alarms.cases import CASES, Case, Do, Sent, action_of, at, bodies, in_order, pulled_at, told
+from tests.alarms.cases import CASES, Case, Do, Sent, action_of, at, bodies, g, in_order, pulled_at, told
 from tests.alarms.engine import World
 from tests.alarms.inputs import CLOCK_IS_BEHIND, DEVICES, GLUCOSE, VITALS, Stream
 from tests.alarms.oracle import Row
@@ -87,3 +90,48 @@ def _is_later(row: Row, seen_until: datetime) -> bool:
 @pytest.mark.parametrize("stream", [GLUCOSE, VITALS, DEVICES], ids=lambda stream: stream.name)
 def test_the_cases_together_are_what_the_oracle_says(worlds: Mapping[str, Together], stream: Stream) -> None:
     assert worlds[stream.name].differences == []
+
+
+VALUES = [45, 53.9, 54, 57, 60, 65, 69.9, 70, 74.9, 75, 80, 100, 103, 105.1, 110, 112, 116, 241, 260, 4711, "n/a"]
+AGES = [-10.5, -9, -2, 0, 0, 0, 0, 0, 1, 4, 12, 15, 15.1, 40]
+"""Minutes from a measurement to its receipt; what is more than ten minutes ahead is refused."""
+GAPS = [0, 0, 0.1, 1, 2, 5, 5, 5, 10, 14, 16, 31, 70]
+"""Minutes between two receipts."""
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[Sent]:
+    """Readings of three patients in two partitions, around thresholds; late, overtaken, repeated and contradictory."""
+    sent: list[Sent] = []
+    now = 0.0
+    for gap in draw(st.lists(st.sampled_from(GAPS), min_size=1, max_size=30)):
+        now = round(now + gap, 3)
+        kind = draw(st.integers(0, 9))
+        if kind == 0 and sent:
+            said = draw(st.sampled_from(sent)).said
+            change = draw(st.sampled_from([{}, {"glucose_level": draw(st.sampled_from(VALUES))}]))
+            sent.append(Sent(now, said | change, said["patient_id"] % 2))
+        else:
+            patient, age = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(AGES))
+            device = draw(st.sampled_from([10, 10, 10, 11]))
+            value = draw(st.sampled_from(VALUES))
+            sent.append(g(round(now - age, 3), value, now, patient, device, patient % 2))
+    return sent
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_comes_however_it_is_cut_is_what_the_oracle_says(data: st.DataObject) -> None:
+    sent = data.draw(arrivals())
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), GLUCOSE)
+        world.hub.take = data.draw(st.sampled_from([1, 3, 1000]))
+        while sent:
+            count = data.draw(st.integers(1, len(sent)))
+            part, sent = sent[:count], sent[count:]
+            for one in part:
+                world.hub.send([bodies(one)], at(one.received), one.partition)
+            ahead = (sent[0].received if sent else part[-1].received + 200) - part[-1].received
+            waits = data.draw(st.sampled_from([0.0, 0.5, 0.99]))
+            world.session(at(part[-1].received + waits * ahead) + CLOCK_IS_BEHIND)
+        assert world.differences() == []
