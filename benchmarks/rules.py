@@ -41,16 +41,16 @@ def cases(quick: bool) -> list[Case]:
 def run(*, quick: bool = False) -> Figures:
     """Each case with own thresholds by hour, and with one rule that holds for a group."""
     figures: Figures = {"cases": []}
-    for name, wanted in {"own, by hour": _of_patients(), "a group's": _of_a_group()}.items():
+    for name, wanted in {"own, by hour": own_rules(), "a group's": _of_a_group()}.items():
         with TemporaryDirectory(prefix="bench-") as folder, TemporaryDirectory(prefix="bench-") as without:
             lakes = {"with": Lake(folder), "without": Lake(without)}
             for lake in lakes.values():
-                _load_patients(lake)
+                load_patients(lake)
             began = time.perf_counter()
-            put_rules(lakes["with"], [CONTRACT], wanted, valid_from=LONG_AGO, clock=_long_ago)
+            put_rules(lakes["with"], [CONTRACT], wanted, valid_from=LONG_AGO, clock=long_ago)
             loaded_s = time.perf_counter() - began
             lake_references = {name: References(CONTRACT, lake) for name, lake in lakes.items()}
-            seconds = {name: _refreshed(references) for name, references in lake_references.items()}
+            seconds = {name: refreshed(references) for name, references in lake_references.items()}
             for case in cases(quick):
                 say(f"  {case.rows:,} rows a batch, {case.name}, {name}")
                 figures["cases"].append(
@@ -66,7 +66,8 @@ def run(*, quick: bool = False) -> Figures:
     return figures
 
 
-def _of_patients() -> list[Wanted]:
+def own_rules() -> list[Wanted]:
+    """Three thresholds by day and three by night of each patient."""
     # Near those of the contract: more alerts would cost more by themselves.
     return [
         Wanted(rule.id, {"threshold": rule.threshold + patient % 5 - 2}, f"patient:{patient}", *hours)
@@ -81,7 +82,8 @@ def _of_a_group() -> list[Wanted]:
     return [Wanted("glucose_high", {"threshold": 116.0}, "group:icu")]
 
 
-def _load_patients(lake: Lake) -> None:
+def load_patients(lake: Lake) -> None:
+    """Patients in some time zones and groups."""
     ids = pl.int_range(1, PATIENT_COUNT + 1, eager=True)
     schema = PATIENTS.table.schema
     given: dict[str, pl.Expr | pl.Series] = {
@@ -91,14 +93,16 @@ def _load_patients(lake: Lake) -> None:
         "groups": pl.Series(["icu;north" if number % 10 == 0 else "north" for number in ids]),
     }
     rows = pl.select((given.get(name, pl.lit(None))).cast(schema[name]).alias(name) for name in PATIENTS.cells)
-    put(lake, PATIENTS, rows, valid_from=LONG_AGO, clock=_long_ago)
+    put(lake, PATIENTS, rows, valid_from=LONG_AGO, clock=long_ago)
 
 
-def _long_ago() -> datetime:
+def long_ago() -> datetime:
+    """Before all readings."""
     return LONG_AGO
 
 
-def _refreshed(references: References) -> float:
+def refreshed(references: References) -> float:
+    """Reads what is known, and says in how many seconds."""
     began = time.perf_counter()
     references.refresh()
     return time.perf_counter() - began

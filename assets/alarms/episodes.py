@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ class Versions(NamedTuple):
 
     rule_ids: Sequence[str]
     numbers: Sequence[int]
-    thresholds: NDArray[np.float64]
+    thresholds: Sequence[float]
     clear_after: Int64s
     remind_every: Int64s
     escalate_after: Int64s
@@ -194,24 +195,28 @@ class Timing(NamedTuple):
     escalate_after: int | None
 
 
+UNTIMED = Timing(0, None, None)
+NOWHERE = Place(0, -1, -1, -1)
+
+
 @dataclass(slots=True)
 class Alarm:
-    """One open alarm; the names are those of its table."""
+    """One open alarm; the names are those of its table. `last` is the reading that counted last, until `settle`."""
 
     alarm_id: str
     entity: int
     cause: str
     severity: int
-    rule_id: str | None
-    rule_version: int | None
-    value: float | None
-    threshold: float | None
-    worst_value: float | None
     raised_at: int
-    measured_at: int
     told_at: int
-    place: Place
-    timing: Timing
+    place: Place = NOWHERE
+    measured_at: int = NEVER
+    rule_id: str | None = None
+    rule_version: int | None = None
+    value: float | None = None
+    threshold: float | None = None
+    worst_value: float | None = None
+    timing: Timing = UNTIMED
     state: str = UNACKNOWLEDGED
     index: int = -1
     reading_count: int = 0
@@ -221,6 +226,23 @@ class Alarm:
     clear_since: int | None = None
     due_at: int | None = None
     is_changed: bool = False
+    last: "tuple[_Runs, int] | None" = None
+
+    @property
+    def escalates(self) -> bool:
+        """Whether its deadlines count."""
+        return self.state == UNACKNOWLEDGED and self.timing.escalate_after is not None
+
+    def settle(self) -> None:
+        """Says what the last reading that counted said."""
+        if self.last is None:
+            return
+        runs, at = self.last
+        versions, version = runs.readings.versions, runs.version[at]
+        self.place, self.measured_at, self.value = runs.place(at), runs.measured_at[at], runs.value[at]
+        self.rule_id, self.rule_version = versions.rule_ids[version], versions.numbers[version]
+        self.threshold = versions.thresholds[version]
+        self.last = None
 
 
 @dataclass(slots=True)
@@ -232,42 +254,48 @@ class _Entity:
     deadline: int | None = None
 
 
-class _Run(NamedTuple):
-    """Consecutive readings of an entity that say the same of a cause: items `begin` to `end` of `_Runs`."""
-
-    begin: int
-    end: int
-    true: int
-    held: int
-    worst: float
-
-
 class _Runs:
-    """The readings that say something of a cause, by entity and time."""
+    """The readings that say something of a cause, by entity and time; lists, since they are looked at one by one."""
 
     def __init__(self, readings: Readings, judged: Judged, which: Int64s) -> None:
-        self.readings, self.judged, self.which = readings, judged, which
-        self.measured_at = readings.measured_at[which]
-        self.received_at = readings.received_at[which]
+        self.readings, self.cause, self.is_downward = readings, judged.cause, judged.is_downward
+        self._judged, self._which = judged, which
+        self.measured_at: list[int] = readings.measured_at[which].tolist()
+        self.received_at: list[int] = readings.received_at[which].tolist()
+        self.value: list[float] = judged.value[which].tolist()
+        self.version: list[int] = judged.version[which].tolist()
 
-    def runs(self, groups: Int64s) -> Iterator[tuple[int, _Run]]:
-        """The runs, each with its group; one of readings that are in different groups is parted."""
-        true, held = self.judged.true[self.which], self.judged.held[self.which]
+    @cached_property
+    def _places(self) -> Int64s:
+        readings = self.readings
+        numbers = (readings.hub_epoch, readings.partition, readings.sequence_number, readings.event_index)
+        return np.column_stack(numbers)[self._which]
+
+    def place(self, at: int) -> Place:
+        """Where one of the readings is in bronze."""
+        return Place(*self._places[at].tolist())
+
+    def runs(self, groups: Int64s) -> Iterator[tuple[int, int, int, int, int]]:
+        """Runs of readings of one group: the group, the first item, the one after the last, and what they say."""
+        true, held = self._judged.true[self._which], self._judged.held[self._which]
         is_new = (np.diff(groups) != 0) | (np.diff(true) != 0) | (np.diff(held) != 0)
         begins = np.append(0, np.flatnonzero(is_new) + 1)
-        ends = np.append(begins[1:], len(self.which))
-        extreme = np.minimum if self.judged.is_downward else np.maximum
-        worst = extreme.reduceat(self.judged.value[self.which], begins)
-        columns = (begins, ends, true[begins], held[begins], worst)
-        yield from zip(groups[begins].tolist(), map(_Run, *(column.tolist() for column in columns)), strict=True)
+        ends = np.append(begins[1:], len(self._which))
+        columns = (groups[begins], begins, ends, true[begins], held[begins])
+        yield from zip(*(column.tolist() for column in columns), strict=True)
 
-    def value(self, at: int) -> float:
-        """The value of the leading rule of one reading."""
-        return float(self.judged.value[self.which[at]])
+    def first(self, times: list[int], at: int, end: int, since: int) -> int:
+        """The first of some readings with a time from an instant on; `end` if there is none."""
+        # Usually there is none.
+        return next((each for each in range(at, end) if times[each] >= since), end)
 
-    def version(self, at: int) -> int:
-        """The version of the leading rule of one reading."""
-        return int(self.judged.version[self.which[at]])
+
+class _Parted(NamedTuple):
+    """A run of an entity that was silent: in which part of its readings it is."""
+
+    segment: int
+    runs: _Runs
+    run: Sequence[int]
 
 
 class Episodes:
@@ -349,9 +377,10 @@ class Episodes:
             self._watch(entity_id, entity)
         # Who has been silent for longer is known by the alarm alone.
         for entity_id, cause in [*self._open]:
-            if cause == SILENCE and entity_id not in self._entities:
+            entity = self._entities.setdefault(entity_id, _Entity())
+            if cause == SILENCE and entity.received_at == NEVER:
                 alarm = self._open[entity_id, cause]
-                self._entities[entity_id] = entity = _Entity(NEVER, alarm.measured_at, alarm.place)
+                entity.received_at, entity.place = alarm.measured_at, alarm.place
                 self._watch(entity_id, entity)
         self._look_ahead()
 
@@ -427,7 +456,7 @@ class Episodes:
             segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
         order = np.lexsort((readings.order, readings.measured_at, segments, codes))
         is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= newest[codes])
-        slow: dict[int, list[tuple[int, _Runs, _Run]]] = {code: [] for code in gaps}
+        slow: dict[int, list[_Parted]] = {code: [] for code in gaps}
         for judged in readings.causes:
             self._read_cause(readings, judged, order[is_folded[order]], codes, segments, ids, slow)
         for code, runs in slow.items():
@@ -447,7 +476,7 @@ class Episodes:
         codes: NDArray[np.intp],
         segments: Int64s,
         ids: Int64s,
-        slow: Mapping[int, list[tuple[int, _Runs, _Run]]],
+        slow: Mapping[int, list["_Parted"]],
     ) -> None:
         cause = judged.cause
         is_concerned = np.zeros(len(ids), bool)
@@ -462,19 +491,20 @@ class Episodes:
         runs = _Runs(readings, judged, which)
         # Readings of an entity on two sides of a silence are in different groups.
         span = int(segments.max()) + 1
-        for group, run in runs.runs(codes[which] * span + segments[which]):
+        entity_ids = ids.tolist()
+        for group, *run in runs.runs(codes[which] * span + segments[which]):
             code, segment = divmod(group, span)
             if code in slow:
-                slow[code].append((segment, runs, run))
+                slow[code].append(_Parted(segment, runs, run))
             else:
-                self._run(int(ids[code]), runs, run)
+                self._run(entity_ids[code], runs, *run)
 
     def _read_parted(
         self,
         readings: Readings,
         entity_id: int,
         gaps: Sequence[tuple[int, int, int]],
-        runs: Sequence[tuple[int, _Runs, _Run]],
+        runs: Sequence["_Parted"],
     ) -> None:
         """The readings of an entity that was silent before or between them."""
         for segment in range(len(gaps) + 1):
@@ -486,25 +516,25 @@ class Episodes:
                     self._end(alarm, CLEARED, received_at)
                 # The deadline that is kept is that of being watched no more.
                 self._entities[entity_id].deadline = None
-            for _, of_cause, run in (each for each in runs if each[0] == segment):
-                self._run(entity_id, of_cause, run)
+            for each in runs:
+                if each.segment == segment:
+                    self._run(entity_id, each.runs, *each.run)
 
-    def _run(self, entity_id: int, runs: _Runs, run: _Run) -> None:
+    def _run(self, entity_id: int, runs: _Runs, at: int, end: int, true: int, held: int) -> None:
         """Takes an alarm, or none, through readings that say the same of its cause."""
-        begin, end, true, held, _ = run
-        cause = runs.judged.cause
-        at = begin
+        key = entity_id, runs.cause
         while at < end:
-            alarm = self._open.get((entity_id, cause))
+            alarm = self._open.get(key)
             if alarm is None:
                 if not true:
                     return
                 self._raise(entity_id, runs, at, true)
                 at += 1
                 continue
-            self._escalate(alarm, int(runs.received_at[at]))
+            if alarm.due_at is not None:
+                self._escalate(alarm, runs.received_at[at])
             if alarm.is_stale:
-                alarm.is_stale, alarm.clear_since, alarm.is_changed = False, None, True
+                alarm.is_stale, alarm.clear_since = False, None
             if true > alarm.severity or 0 < held < alarm.severity:
                 self._grade(alarm, runs, at, true, held)
                 at += 1
@@ -514,101 +544,85 @@ class Episodes:
                 last = self._reminder(alarm, runs, at, end) if true else end
             else:
                 if alarm.clear_since is None:
-                    alarm.clear_since = int(runs.measured_at[at])
-                clears_at = alarm.clear_since + alarm.timing.clear_after
-                last = at + int(np.searchsorted(runs.measured_at[at:end], clears_at))
-            self._absorb(alarm, runs, at, min(last + 1, end), run)
+                    alarm.clear_since = runs.measured_at[at]
+                last = runs.first(runs.measured_at, at, end, alarm.clear_since + alarm.timing.clear_after)
+            stop = min(last + 1, end)
+            if alarm.due_at is not None and alarm.due_at <= max(runs.received_at[at:stop]):
+                due = runs.first(runs.received_at, at, stop, alarm.due_at)
+                if at < due < stop and alarm.escalates:
+                    # It is escalated before that reading.
+                    self._absorb(alarm, runs, at, due, true)
+                    at = due
+                    continue
+            self._absorb(alarm, runs, at, stop, true)
             if last >= end:
-                self._escalate(alarm, int(runs.received_at[at:end].max()))
-                self._change(alarm)
                 return
-            self._escalate(alarm, int(runs.received_at[last]))
             if held:
                 self._remind(alarm, runs, last)
             else:
-                self._end(alarm, CLEARED, int(runs.measured_at[last]))
+                self._end(alarm, CLEARED, runs.measured_at[last])
             at = last + 1
 
     def _raise(self, entity_id: int, runs: _Runs, at: int, severity: int) -> None:
-        readings, which = runs.readings, int(runs.which[at])
-        measured_at, value, version = int(runs.measured_at[at]), runs.value(at), runs.version(at)
+        measured_at = runs.measured_at[at]
         alarm = Alarm(
-            alarm_id=alarm_id_of(self._stream, entity_id, runs.judged.cause, measured_at),
+            alarm_id=alarm_id_of(self._stream, entity_id, runs.cause, measured_at),
             entity=entity_id,
-            cause=runs.judged.cause,
+            cause=runs.cause,
             severity=severity,
-            rule_id=None,
-            rule_version=None,
-            value=value,
-            threshold=None,
-            worst_value=value,
             raised_at=measured_at,
-            measured_at=measured_at,
             told_at=measured_at,
-            place=readings.place(which),
-            timing=Timing(0, None, None),
-            reading_count=1,
         )
-        self._lead(alarm, readings.versions, version)
         self._opened(alarm)
-        self._falls_due(alarm, int(runs.received_at[at]))
+        self._absorb(alarm, runs, at, at + 1, severity)
+        self._lead(alarm, runs.readings.versions, runs.version[at])
+        self._falls_due(alarm, runs.received_at[at])
         self._transit(alarm, "raised", measured_at)
 
     def _grade(self, alarm: Alarm, runs: _Runs, at: int, true: int, held: int) -> None:
         """A reading by which the alarm becomes more severe, or less."""
-        self._absorb(alarm, runs, at, at + 1, None if not true else _Run(at, at + 1, true, held, runs.value(at)))
+        self._absorb(alarm, runs, at, at + 1, true)
         is_worse = true > alarm.severity
-        alarm.severity = true if is_worse else held
-        self._lead(alarm, runs.readings.versions, runs.version(at))
-        measured_at = int(runs.measured_at[at])
-        alarm.clear_since = None
+        alarm.severity, alarm.clear_since = true if is_worse else held, None
+        self._lead(alarm, runs.readings.versions, runs.version[at])
+        measured_at = runs.measured_at[at]
         if is_worse:
             alarm.state, alarm.until, alarm.told_at = UNACKNOWLEDGED, None, measured_at
-            self._falls_due(alarm, int(runs.received_at[at]))
+            self._falls_due(alarm, runs.received_at[at])
         self._transit(alarm, "worsened" if is_worse else "eased", measured_at)
 
     def _reminder(self, alarm: Alarm, runs: _Runs, at: int, end: int) -> int:
         """The first of some readings that break a rule at which the alarm is told of again; `end` if at none."""
         if alarm.state == SNOOZED and alarm.until is not None:
-            over = np.flatnonzero(runs.received_at[at:end] >= alarm.until)
-            return at + int(over[0]) if len(over) else end
+            return runs.first(runs.received_at, at, end, alarm.until)
         if alarm.state == UNACKNOWLEDGED and alarm.timing.remind_every is not None:
             due = alarm.told_at + alarm.timing.remind_every
-            return at + int(np.searchsorted(runs.measured_at[at:end], due))
+            return end if runs.measured_at[end - 1] < due else runs.first(runs.measured_at, at, end, due)
         return end
 
     def _remind(self, alarm: Alarm, runs: _Runs, at: int) -> None:
-        alarm.told_at = int(runs.measured_at[at])
+        alarm.told_at = runs.measured_at[at]
         if alarm.state == SNOOZED:
             alarm.state, alarm.until = UNACKNOWLEDGED, None
-            self._falls_due(alarm, int(runs.received_at[at]))
+            self._falls_due(alarm, runs.received_at[at])
         self._transit(alarm, "reminded", alarm.told_at)
 
-    def _absorb(self, alarm: Alarm, runs: _Runs, begin: int, end: int, run: _Run | None) -> None:
-        """Counts readings, and keeps what the last of them said."""
-        which = int(runs.which[end - 1])
-        alarm.place, alarm.measured_at = runs.readings.place(which), int(runs.measured_at[end - 1])
-        alarm.value = runs.value(end - 1)
-        self._follow(alarm, runs.readings.versions, runs.version(end - 1))
-        alarm.is_changed = True
-        if run is None or not run.true:
+    def _absorb(self, alarm: Alarm, runs: _Runs, begin: int, end: int, true: int) -> None:
+        """Counts readings; what the last of them said is taken from it when it is written."""
+        alarm.last = runs, end - 1
+        if not alarm.is_changed:
+            alarm.is_changed = True
+            self._changed.append(alarm)
+        if not true:
             return
         alarm.reading_count += end - begin
-        worst = run.worst
-        if (begin, end) != (run.begin, run.end):
-            values = runs.judged.value[runs.which[begin:end]]
-            worst = float(values.min() if runs.judged.is_downward else values.max())
-        known = worst if alarm.worst_value is None else alarm.worst_value
-        alarm.worst_value = min(known, worst) if runs.judged.is_downward else max(known, worst)
-
-    def _follow(self, alarm: Alarm, versions: Versions, version: int) -> None:
-        """The alarm says what a version of a rule says."""
-        alarm.rule_id, alarm.rule_version = versions.rule_ids[version], versions.numbers[version]
-        alarm.threshold = float(versions.thresholds[version])
+        values = runs.value[begin:end]
+        if alarm.worst_value is not None:
+            values.append(alarm.worst_value)
+        alarm.worst_value = min(values) if runs.is_downward else max(values)
 
     def _lead(self, alarm: Alarm, versions: Versions, version: int) -> None:
         """The alarm behaves as a version of a rule wants."""
-        self._follow(alarm, versions, version)
         alarm.timing = Timing(
             int(versions.clear_after[version]),
             _or_none(int(versions.remind_every[version])),
@@ -624,16 +638,12 @@ class Episodes:
 
     def _await(self, alarm: Alarm) -> None:
         if alarm.due_at is not None:
+            alarm.settle()
             self._push(alarm.place, alarm.due_at, alarm.entity, alarm.cause)
 
     def _escalate(self, alarm: Alarm, until: int) -> None:
         """Passes the alarm's deadlines up to an instant."""
-        while (
-            alarm.due_at is not None
-            and alarm.due_at <= until
-            and alarm.state == UNACKNOWLEDGED
-            and alarm.timing.escalate_after is not None
-        ):
+        while alarm.due_at is not None and alarm.due_at <= until and alarm.escalates:
             due = alarm.due_at
             alarm.tier += 1
             self._falls_due(alarm, due)
@@ -674,6 +684,7 @@ class Episodes:
         if is_over or entity.received_at + self._silent_after <= deadline:
             self._fall_silent(entity_id, entity.received_at, deadline)
         if is_over:
+            self._forget_refusals(entity_id, entity)
             del self._entities[entity_id]
         else:
             self._watch(entity_id, entity)
@@ -774,7 +785,7 @@ class Episodes:
     def _count_refusal(self, entity_id: int, entity: _Entity, refusal: Refusal) -> None:
         if alarm := self._open.get((entity_id, REFUSED)):
             alarm.reading_count += 1
-            alarm.place, alarm.measured_at, alarm.is_changed = refusal.place, refusal.received_at, True
+            alarm.place, alarm.measured_at = refusal.place, refusal.received_at
             self._change(alarm)
             return
         times = [*entity.refusals, refusal.received_at][-REFUSED_COUNT:]
@@ -799,16 +810,10 @@ class Episodes:
             entity=entity_id,
             cause=cause,
             severity=_WARNING,
-            rule_id=None,
-            rule_version=None,
-            value=None,
-            threshold=None,
-            worst_value=None,
             raised_at=at,
             measured_at=at if measured_at is None else measured_at,
             told_at=at,
             place=place,
-            timing=Timing(0, None, None),
             reading_count=count,
         )
         self._opened(alarm)
@@ -862,11 +867,13 @@ class Episodes:
         self._note(alarm, kind, at, self._decided_at if decided_at is None else decided_at, **told)
 
     def _note(self, alarm: Alarm, kind: str, at: int, decided_at: int, **told: Any) -> None:
+        alarm.settle()
         alarm.is_changed = False
         self._rows.append(_row(alarm, kind, at, decided_at, **told))
 
     def _change(self, alarm: Alarm) -> None:
-        if alarm.is_changed:
+        if not alarm.is_changed:
+            alarm.is_changed = True
             self._changed.append(alarm)
 
 
@@ -904,20 +911,43 @@ def _row(
     actor: str | None = None,
     note: str | None = None,
 ) -> tuple[Any, ...]:
+    is_alarm = kind != REFUSED
     clear_after, remind_every, escalate_after = alarm.timing
-    is_unknown = kind == REFUSED
+    epoch, partition, sequence_number, event_index = alarm.place
     return (
-        *(alarm.alarm_id, alarm.index, kind, at, decided_at),
-        *((None,) * 4 if is_unknown else (alarm.entity, alarm.cause, SEVERITIES[alarm.severity], alarm.state)),
-        *(alarm.rule_id, alarm.rule_version, alarm.value, alarm.threshold, alarm.worst_value),
-        *(alarm.reading_count, alarm.tier),
-        *((None, None) if is_unknown else (alarm.raised_at, alarm.measured_at)),
-        *(alarm.until, action_id, actor, note, alarm.is_stale, alarm.clear_since),
-        *(None if is_unknown else alarm.told_at, alarm.due_at),
+        alarm.alarm_id,
+        alarm.index,
+        kind,
+        at,
+        decided_at,
+        alarm.entity if is_alarm else None,
+        alarm.cause if is_alarm else None,
+        SEVERITIES[alarm.severity] if is_alarm else None,
+        alarm.state if is_alarm else None,
+        alarm.rule_id,
+        alarm.rule_version,
+        alarm.value,
+        alarm.threshold,
+        alarm.worst_value,
+        alarm.reading_count,
+        alarm.tier,
+        alarm.raised_at if is_alarm else None,
+        alarm.measured_at if is_alarm else None,
+        alarm.until,
+        action_id,
+        actor,
+        note,
+        alarm.is_stale,
+        alarm.clear_since,
+        alarm.told_at if is_alarm else None,
+        alarm.due_at,
         clear_after // _SECOND,
         None if remind_every is None else remind_every // _SECOND,
         None if escalate_after is None else escalate_after // _SECOND,
-        *alarm.place,
+        epoch,
+        partition,
+        sequence_number,
+        event_index,
     )
 
 
@@ -940,16 +970,21 @@ def _frame(rows: Sequence[tuple[Any, ...]], stream: str, fold: int, now: int) ->
 
 
 def _unknown(alarm_id: str) -> Alarm:
-    return Alarm(alarm_id, 0, "", 0, None, None, None, None, None, 0, 0, 0, Place(0, -1, -1, -1), Timing(0, None, None))
+    return Alarm(alarm_id, 0, "", 0, NEVER, NEVER)
 
 
 def _counted(stream: str, entity_id: int, refusals: Sequence[int], place: Place) -> Alarm:
     """The row of an entity of which some readings were refused, and not yet enough for an alarm; its index is -1."""
     alarm_id = alarm_id_of(stream, entity_id, REFUSED, NEVER)
-    times = refusals[0], refusals[-1]
     return Alarm(
-        *(alarm_id, entity_id, REFUSED, _WARNING, None, None, None, None, None),
-        *(*times, times[1], place, Timing(0, None, None)),
+        alarm_id,
+        entity_id,
+        REFUSED,
+        _WARNING,
+        raised_at=refusals[0],
+        told_at=refusals[-1],
+        measured_at=refusals[-1],
+        place=place,
         reading_count=len(refusals),
     )
 

@@ -50,6 +50,8 @@ class Actions:
         ]
         ids = {log.id(f"{ACTIONS}{place.name}"): place for place in places}
         found = log.tables["alarms"].transactions(ids)
+        # A commit compares what it moves with what is known of the log.
+        log.note("alarms", found)
         self._reached = {ids[name]: last for name, last in found.items()}
 
     @contextmanager

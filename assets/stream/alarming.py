@@ -219,7 +219,7 @@ def _is_held(judgement: Judgement, limits: Limits, member: int, values: NDArray[
     clear = limits.clear_thresholds[numbers]
     is_held = (values < clear) if rule.is_downward else (values > clear)
     if rule.unless is not None:
-        is_held |= rule.compares(pl.Series(values), pl.Series(limits.versions.thresholds[numbers])).to_numpy()
+        is_held |= rule.compares(pl.Series(values), pl.Series(limits.thresholds[numbers])).to_numpy()
     return is_held & judgement.is_enabled[numbers]
 
 

@@ -23,12 +23,14 @@ class Limits(NamedTuple):
 
     Attributes:
         versions: what alarms say of them; durations in microseconds.
+        thresholds: of each.
         clear_thresholds: beyond which a rule is clear; NaN where only the threshold counts.
         max_ages: how old a reading may be, in microseconds.
         ranks: of the severity.
     """
 
     versions: Versions
+    thresholds: NDArray[np.float64]
     clear_thresholds: NDArray[np.float64]
     max_ages: NDArray[np.int64]
     ranks: NDArray[np.int8]
@@ -52,7 +54,7 @@ def limits_of(contract: Contract, rules: Sequence[Rule], rows: pl.DataFrame | No
     versions = Versions(
         rule_ids=[each["rule_id"] for each in given],
         numbers=[each["version"] for each in given],
-        thresholds=np.array([each["threshold"] for each in given], np.float64),
+        thresholds=[float(each["threshold"]) for each in given],
         clear_after=numbers("clear_after_s", of_all),
         remind_every=numbers("remind_every_s", alarms.remind_every),
         escalate_after=numbers("escalate_after_s", alarms.escalate_after),
@@ -60,6 +62,7 @@ def limits_of(contract: Contract, rules: Sequence[Rule], rows: pl.DataFrame | No
     clear = [each["clear_threshold"] for each in given]
     return Limits(
         versions,
+        np.array(versions.thresholds, np.float64),
         np.array([np.nan if one is None else one for one in clear], np.float64),
         numbers("max_age_s", dict.fromkeys(severities, alarms.max_age)),
         np.array([RANKS[severity] for severity in severities], np.int8),

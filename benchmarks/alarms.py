@@ -1,0 +1,141 @@
+"""What alarms cost: two processors in turn, one of which has thresholds of patients by hour and folds alarms.
+
+Readings arrive seconds after they were measured, so that all of them count. Then how long a session takes to restore
+many open alarms.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from assets.alarms.episodes import Episodes
+from assets.glucose.assets import CONTRACT
+from assets.reference_store import put_rules
+from assets.stream.alarming import Alarming
+from assets.stream.decode import Decoded
+from assets.stream.enrichment import References
+from assets.stream.instants import instants
+from assets.stream.store import StreamStore
+from benchmarks.engine import LARGE, SMALL, Case, Engine
+from benchmarks.report import Figures, say, show
+from benchmarks.rules import LONG_AGO, NIGHT, PATIENT_COUNT, load_patients, long_ago, own_rules, refreshed
+from benchmarks.turns import by_turns, compared
+from resources.lake import Lake
+
+TARGET_PERCENT, TARGET_SMALL_MS, TARGET_RESTORE_S = 40.0, 5.0, 2.0
+OPEN_ALARMS = 20_000
+DELAY = timedelta(seconds=5)
+
+
+class _Body(msgspec.Struct):
+    timestamp: str
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class _Live(Engine):
+    """A processor whose readings arrive shortly after they were measured."""
+
+    def __init__(self, folder: Path, references: References | None, alarming: Alarming | None) -> None:
+        super().__init__(folder, references)
+        self._processor.alarming = alarming
+        self._received: pl.Series | None = None
+        self.alarms = 0
+
+    def expect(self, bodies: Sequence[bytes]) -> None:
+        """Notes when events arrive, outside the time that is measured."""
+        texts = pl.DataFrame({"timestamp": [_decode(body).timestamp for body in bodies]})
+        frame = texts.select(timestamp=pl.lit(None, pl.Float64), timestamp_text="timestamp")
+        self._received = instants(frame, "timestamp") + DELAY
+
+    def process(self, bodies: Sequence[bytes], decoded: Decoded | None = None) -> None:
+        super().process(bodies, decoded)
+        self.alarms += self._produced[-1].rows["alarms"].filter(pl.col("kind") == "raised").height
+
+    def _positions(self, count: int) -> pl.DataFrame:
+        positions = super()._positions(count)
+        if self._received is None:
+            return positions
+        return positions.with_columns(received_at=self._received, pulled_at=pl.lit(self._received.max()))
+
+
+def cases(quick: bool) -> list[Case]:
+    five_minutes, second, count = timedelta(minutes=5), timedelta(seconds=1), 3 if quick else 15
+    return [
+        Case("10,000 patients every 5 min", 10_000, five_minutes, LARGE, 2, count),
+        Case("1,000 patients every 5 min", 1_000, five_minutes, LARGE, 2, count),
+        Case("10,000 patients every 5 min", 10_000, five_minutes, SMALL, 20, 20 if quick else 300),
+        Case("1,000 patients every second", 1_000, second, SMALL, 20, 20 if quick else 300),
+    ]
+
+
+def run(*, quick: bool = False) -> Figures:
+    """Each case with rules of patients and alarms, and without both."""
+    figures: Figures = {"cases": []}
+    with TemporaryDirectory(prefix="bench-") as folder, TemporaryDirectory(prefix="bench-") as without:
+        lakes = {"with": Lake(folder), "without": Lake(without)}
+        for lake in lakes.values():
+            load_patients(lake)
+        put_rules(lakes["with"], [CONTRACT], own_rules(), valid_from=LONG_AGO, clock=long_ago)
+        references = {name: References(CONTRACT, lake) for name, lake in lakes.items()}
+        for each in references.values():
+            refreshed(each)
+        for case in cases(quick):
+            say(f"  {case.rows:,} rows a batch, {case.name}")
+            figures["cases"].append(_measured(case, references))
+    figures["restored"] = _restored(2_000 if quick else OPEN_ALARMS)
+    _show(figures)
+    return figures
+
+
+def _measured(case: Case, references: dict[str, References]) -> Figures:
+    with TemporaryDirectory(prefix="bench-") as first, TemporaryDirectory(prefix="bench-") as second:
+        alarms = CONTRACT.alarms
+        episodes = Episodes(CONTRACT.stream, None if alarms is None else alarms.silent_after)
+        engines = {
+            "with": _Live(Path(first), references["with"], Alarming(CONTRACT, episodes)),
+            "without": _Live(Path(second), references["without"], None),
+        }
+        taken = by_turns(engines, case, lambda engine, bodies: engine.expect(bodies))
+        figures: Figures = {"case": case.name, "rows": case.rows, "raised": engines["with"].alarms, "open": len(episodes)}
+    return figures | compared(taken)
+
+
+def _restored(count: int) -> Figures:
+    """A session's start with many open alarms: what reading them and who was seen lately takes."""
+    from tests.stream.hubs import MemoryHub, MemoryPublisher
+
+    raise NotImplementedError
+
+
+def _show(figures: Figures) -> None:
+    rows: list[list[Any]] = [
+        [
+            each["case"],
+            f"{each['rows']:,}",
+            f"{each['raised']:,}",
+            what,
+            f"{each[what]['without_ms']:.1f}",
+            f"{each[what]['with_ms']:.1f}",
+            f"{each[what]['more_percent']:.1f}",
+        ]
+        for each in figures["cases"]
+        for what in ("median", "best")
+    ]
+    show(
+        f"Alarms and rules of {PATIENT_COUNT:,} patients (wanted: at most {TARGET_PERCENT:.0f} % more of {LARGE:,} rows, "
+        f"{TARGET_SMALL_MS:.0f} ms of {SMALL:,})",
+        ("readings of", "rows a batch", "raised", "", "without, ms", "with, ms", "more, %"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    run()
