@@ -364,7 +364,12 @@ class _Entity:
 
     def _fold(self, reading: Reading, fresh: Sequence[Level]) -> None:
         evaluated = [level for level in fresh if reading.values.get(level.column) is not None]
-        for cause in dict.fromkeys(level.cause for level in evaluated):
+        causes = dict.fromkeys(level.cause for level in evaluated)
+        if reading.is_revision:
+            # It contradicts another reading: it may raise an alarm, and clears none.
+            urgent = [level for level in evaluated if level.severity == "urgent"]
+            causes = dict.fromkeys(level.cause for level in urgent if judged(level, reading.values) == "true")
+        for cause in causes:
             self._fold_cause(reading, cause, [level for level in evaluated if level.cause == cause])
 
     def _fold_cause(self, reading: Reading, cause: str, levels: Sequence[Level]) -> None:
