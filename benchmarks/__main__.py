@@ -20,6 +20,7 @@ PARTS = (
     "adverse_events",
     "reference",
     "rules",
+    "alarms",
 )
 
 

@@ -3,6 +3,7 @@
 The reference, in the same run and on the same kind of hub, receives the same load and appends the bodies to one table.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,12 +27,17 @@ STARTING_S = 3.0
 """How long the patients send before the session, and after the reference has ended."""
 COMMIT_INTERVAL_S = 0.5
 """Sessions commit every 2 seconds by default, so most of the wait would be for the commit to begin."""
-HUBS = ("vitals:4", "bare:4", "alerts:4")
+HUBS = ("vitals:4", "bare:4", "alerts:4", "alarms:4")
 TARGET_COMMIT_P99_S = 1.0
 
 
 class _Alert(msgspec.Struct):
     alert_id: str
+
+
+class _Transition(msgspec.Struct):
+    alarm_id: str
+    transition: str
 
 
 def run(*, quick: bool = False, transport: str = "event-hubs") -> Figures:
@@ -44,10 +50,17 @@ def run(*, quick: bool = False, transport: str = "event-hubs") -> Figures:
         say(f"A session for {seconds:.0f} s …")
         session = _measured(
             same | {"hub": "vitals"},
-            {"work": "session", "alerts_hub": "alerts", "lake": lake, "commit_interval_s": COMMIT_INTERVAL_S},
+            {
+                "work": "session",
+                "alerts_hub": "alerts",
+                "alarms_hub": "alarms",
+                "lake": lake,
+                "commit_interval_s": COMMIT_INTERVAL_S,
+            },
             seconds,
         )
         waits = _alert_waits(kind.connect(address).source("alerts"), lake)
+        raised = _raise_waits(kind.connect(address).source("alarms"), lake)
         say(f"The reference for {bare_seconds:.0f} s …")
         bare = _measured(same | {"hub": "bare"}, {"work": "bare", "table": str(Path(folder) / "bare")}, bare_seconds)
     figures: Figures = {
@@ -56,7 +69,9 @@ def run(*, quick: bool = False, transport: str = "event-hubs") -> Figures:
         "pull_to_commit": quantiles(np.array(session.pop("pull_to_commit_s"))),
         "commit": quantiles(np.array(session.pop("commit_s"))),
         "event_to_alert": quantiles(waits),
+        "event_to_alarm": quantiles(raised),
         "bare_pull_to_commit": quantiles(np.array(bare.pop("pull_to_commit_s"))),
+        "bare_event_to_pull": quantiles(np.array(bare.pop("event_to_pull_s"))),
         "session": session,
         "bare": bare,
     }
@@ -73,26 +88,53 @@ def _measured(hub: dict[str, Any], options: dict[str, Any], seconds: float) -> F
 
 
 def _alert_waits(alerts: EventSource, lake: str) -> Any:
-    """How long after its event each alert was published, in seconds.
-
-    Events that waited for the session to start are left out: those that were received before its first micro-batch.
-    """
+    """How long after its event each alert was published, in seconds."""
     decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
-    ids, published_ms = [], []
-    waiting = sum(tail.last + 1 for tail in alerts.state().tails.values())
-    with alerts.receive({}) as receiver:
+    told = [
+        (alert.alert_id, enqueued_ms)
+        for enqueued_ms, body in _published(alerts)
+        for found in [decoder.decode(body)]
+        for alert in (found if isinstance(found, list) else [found])
+    ]
+    stored = _since_the_first(lake, "alerts").select("alert_id", "received_at").collect()
+    return _waits(pl.DataFrame(told, schema=["alert_id", "published_ms"], orient="row").join(stored, on="alert_id"))
+
+
+def _raise_waits(alarms: EventSource, lake: str) -> Any:
+    """How long after the reading's event each alarm was told of as raised, in seconds."""
+    decoder = msgspec.json.Decoder(_Transition)
+    told = [
+        (transition.alarm_id, enqueued_ms)
+        for enqueued_ms, body in _published(alarms)
+        for transition in [decoder.decode(body)]
+        if transition.transition == "raised"
+    ]
+    place = ["partition", "sequence_number"]
+    readings = _since_the_first(lake, "bronze").select(*place, "received_at")
+    raised = Lake(lake).table(CONTRACT.tables["alarms"]).scan()
+    of_readings = raised.filter(pl.col("kind") == "raised", pl.col("rule_id").is_not_null()).select("alarm_id", *place)
+    stored = of_readings.join(readings, on=place).collect()
+    return _waits(pl.DataFrame(told, schema=["alarm_id", "published_ms"], orient="row").join(stored, on="alarm_id"))
+
+
+def _published(hub: EventSource) -> Iterator[tuple[int, bytes]]:
+    """All that a hub holds, and when it took it."""
+    waiting = sum(tail.last + 1 for tail in hub.state().tails.values())
+    with hub.receive({}) as receiver:
         while waiting > 0:
             for pulled in receiver.take(timeout=5.0):
                 waiting -= len(pulled.bodies)
-                for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
-                    found = decoder.decode(body or b"")
-                    for alert in found if isinstance(found, list) else [found]:
-                        ids.append(alert.alert_id)
-                        published_ms.append(enqueued_ms)
+                yield from zip(pulled.enqueued_ms, (body or b"" for body in pulled.bodies), strict=True)
+
+
+def _since_the_first(lake: str, layer: str) -> pl.LazyFrame:
+    """Rows of events that did not wait for the session to start: received after its first micro-batch was pulled."""
     tables = {table.layer: Lake(lake).table(table).scan() for table in CONTRACT.tables}
     first = tables["bronze"].select(pl.col("pulled_at").min()).collect().item()
-    stored = tables["alerts"].filter(pl.col("received_at") > first).select("alert_id", "received_at").collect()
-    joined = pl.DataFrame({"alert_id": ids, "published_ms": published_ms}).join(stored, on="alert_id")
+    return tables[layer].filter(pl.col("received_at") > first)
+
+
+def _waits(joined: pl.DataFrame) -> Any:
     return (joined["published_ms"] - joined["received_at"].dt.epoch("ms")).to_numpy() / 1000
 
 
@@ -103,9 +145,11 @@ def _show(figures: Figures, seconds: float) -> None:
         ("", "count", "p50", "p99", "max"),
         [
             [f"pull to commit (wanted: p99 ≤ {TARGET_COMMIT_P99_S:.0f})", *seconds_of(figures["pull_to_commit"])],
-            ["  of it the commit of four tables", *seconds_of(figures["commit"])],
+            ["  of it the commit of five tables", *seconds_of(figures["commit"])],
             ["event to alert", *seconds_of(figures["event_to_alert"])],
+            ["event to alarm (wanted: p50 ≤ 0.2, p99 ≤ 0.5)", *seconds_of(figures["event_to_alarm"])],
             ["reference: pull to commit of one plain table", *seconds_of(figures["bare_pull_to_commit"])],
+            ["reference: oldest event of a partition to its pull", *seconds_of(figures["bare_event_to_pull"])],
         ],
     )
     show(

@@ -44,14 +44,21 @@ def patients(transport: str, address: str, hub: str, count: int, seconds: float)
 
 
 def session(
-    transport: str, address: str, hub: str, alerts_hub: str, lake: str, seconds: float, commit_interval_s: float
+    transport: str,
+    address: str,
+    hub: str,
+    alerts_hub: str,
+    alarms_hub: str,
+    lake: str,
+    seconds: float,
+    commit_interval_s: float,
 ) -> dict[str, Any]:
     """One session; waits of micro-batches from their pull to the end of their commit, in seconds."""
     hubs = TRANSPORTS[transport].connect(address)
     limits = SessionLimits(max_duration_s=seconds, commit_interval_s=commit_interval_s)
     began_cpu = time.process_time()
-    with hubs.publisher(alerts_hub) as publisher:
-        measured = Session(CONTRACT, Lake(lake), hubs.source(hub), publisher, limits=limits)
+    with hubs.publisher(alerts_hub) as publisher, hubs.publisher(alarms_hub) as alarms:
+        measured = Session(CONTRACT, Lake(lake), hubs.source(hub), publisher, limits=limits, alarms=alarms)
         waits, commits = _watched(measured.store)
         totals = measured.run()
     return {
@@ -67,7 +74,9 @@ def session(
 
 def bare(transport: str, address: str, hub: str, table: str, seconds: float) -> dict[str, Any]:
     """Receives and appends bodies to one plain Delta table, each time that something has come, and no more."""
-    waits, events = [], 0
+    waits: list[float] = []
+    arrivals: list[float] = []
+    events = 0
     source = TRANSPORTS[transport].connect(address).source(hub)
     tails = {partition: tail.last for partition, tail in source.state().tails.items()}
     end = time.monotonic() + seconds
@@ -75,12 +84,14 @@ def bare(transport: str, address: str, hub: str, table: str, seconds: float) -> 
         while time.monotonic() < end:
             receiver.gather(0.2)
             pulled, pulled_at = receiver.take(0.2), time.monotonic()
+            now_ms = time.time() * 1000
+            arrivals += [(now_ms - each.enqueued_ms[0]) / 1000 for each in pulled]
             bodies = [body for each in pulled for body in each.bodies]
             if bodies:
                 write_deltalake(table, pl.DataFrame({"body": bodies}).to_arrow(), mode="append")
                 waits.append(time.monotonic() - pulled_at)
                 events += len(bodies)
-    return {"events": events, "pull_to_commit_s": waits}
+    return {"events": events, "pull_to_commit_s": waits, "event_to_pull_s": arrivals}
 
 
 def _watched(store: StreamStore) -> tuple[list[float], list[float]]:

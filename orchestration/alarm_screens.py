@@ -1,13 +1,16 @@
 """What the commands about alarms print."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from assets.alarms.tables import ACKNOWLEDGED, CLEARED, UNACKNOWLEDGED
 from orchestration.alarms import contracts_with_alarms, names_of
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from resources.lake import Lake
 
 MAX_READINGS_SHOWN = 24
+SHOWN_ID = 8
+"""How much of an id is shown in a list; it names the alarm as well."""
 _COLOURS = {"urgent": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -25,23 +30,37 @@ def show_alarms(out: Console, alarms: pl.DataFrame, now: datetime) -> None:
         out.print("No alarm is open.")
         return
     names = names_of(contracts_with_alarms())
-    grid = Grid("alarm", "of", "cause", "severity", "state", "raised (UTC)", "lasts", "value", "worst", "readings")
+    grid = Grid(
+        *("alarm", "of", "cause", "severity", "state", "lasts", "value", "worst"),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for row in alarms.iter_rows(named=True):
-        state = row["state"] + (", stale" if row["is_stale"] else "") + (f", tier {row['tier']}" if row["tier"] else "")
-        is_over = row["state"] == "cleared"
+        is_over = row["state"] == CLEARED
         grid.add_row(
-            row["alarm_id"],
+            row["alarm_id"][:SHOWN_ID],
             f"{names[row['stream']]} {row['entity']}",
             row["cause"],
             f"[{_COLOURS[row['severity']]}]{row['severity']}[/]",
-            state,
-            f"{row['raised_at']:%m-%d %H:%M:%S}",
+            _state_of(row),
             span_of((row["at"] if is_over else now) - row["raised_at"]),
             _number(row["value"]),
             _number(row["worst_value"]),
-            f"{row['reading_count']:,}",
         )
     out.print(grid)
+    counts = alarms.filter(pl.col("state") != CLEARED)["severity"].value_counts().rows()
+    told = ", ".join(f"{count:,} {severity}" for severity, count in sorted(counts, reverse=True)) or "none"
+    out.print(
+        f"Open: {told}. `pulselake explain ALARM` shows why, `pulselake ack ALARM` acknowledges.", highlight=False
+    )
+
+
+def _state_of(row: Mapping[str, Any]) -> str:
+    state = {UNACKNOWLEDGED: "open", ACKNOWLEDGED: "ack"}.get(row["state"], str(row["state"]))
+    if row["until"] is not None:
+        state += f" until {row['until']:%H:%M}"
+    return state + (" (stale)" if row["is_stale"] else "") + (f" (tier {row['tier']})" if row["tier"] else "")
 
 
 def show_explained(out: Console, contract: "Contract", lake: "Lake", alarm: "Explained") -> None:

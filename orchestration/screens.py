@@ -50,15 +50,24 @@ def show_status(
     for each in streams:
         if each.lag and each.lag.has_unpublished_alerts:
             out.print(f"[red]{each.stream.name}: stored alerts wait for the alerts hub; sessions offer them again.[/]")
+        if each.has_untold_alarms:
+            out.print(
+                f"[red]{each.stream.name}: what happened to alarms waits for its hub; sessions offer it again.[/]"
+            )
     _at_work(out, workers)
     _sessions(out, sessions)
     rows = Grid(
-        "stream", "last pull (UTC)", "bronze", "silver", "quarantine", "alerts", title="Rows", title_justify="left"
+        *("stream", "last pull (UTC)", "bronze", "silver", "quarantine", "alerts", "open alarms"),
+        title="Rows",
+        title_justify="left",
     )
     for each in streams:
         last = f"{each.last_pulled_at:%m-%d %H:%M:%S}" if each.last_pulled_at else "never"
         rows.add_row(
-            each.stream.name, last, *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts"))
+            each.stream.name,
+            last,
+            *(f"{each.rows[layer]:,}" for layer in ("bronze", "silver", "quarantine", "alerts")),
+            open_alarms_told(each),
         )
     out.print(rows)
     for each in streams:
@@ -69,6 +78,14 @@ def show_status(
             out.print(f"{each.stream.name}: archived: {', '.join(gone)}", highlight=False)
         _counts(out, f"{each.stream.name}: quarantined today, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts today, by rule", each.alerts)
+
+
+def open_alarms_told(stream: "StreamStatus") -> str:
+    """How many alarms are open, the urgent ones first."""
+    if stream.open_alarms is None:
+        return "–"
+    counts = [(severity, stream.open_alarms.get(severity, 0)) for severity in ("urgent", "warning", "info")]
+    return ", ".join(f"{count:,} {severity}" for severity, count in counts if count) or "0"
 
 
 def _at_work(out: Console, workers: "Sequence[Worker]") -> None:

@@ -8,7 +8,9 @@ import dagster as dg
 import polars as pl
 
 from assets.archived import archived
+from assets.stream.alarm_history import standing
 from assets.stream.asset import table_key
+from assets.stream.log import FOLDS, TOLD
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
 from orchestration.backlog import Backlog, backlog
@@ -34,6 +36,8 @@ class StreamStatus:
         duplicates: dropped repeats of the asked days.
         archived: by role of the table how many ingest dates retention removed, and how many rows they had.
         hub: its hub in the words of its transport.
+        open_alarms: how many are open, by severity; None where the stream has no alarms.
+        has_untold_alarms: whether something that happened to alarms waits for their hub.
     """
 
     stream: Stream
@@ -46,6 +50,8 @@ class StreamStatus:
     duplicates: int
     archived: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     hub: str = ""
+    open_alarms: Mapping[str, int] | None = None
+    has_untold_alarms: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,11 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
         quarantine, alerts = _counts(store.quarantine, "reason", asked), _counts(store.alerts, "rule", asked)
     except SchemaError as error:
         problems.append(str(error))
+    open_alarms, has_untold = _alarms(stream, store, lake)
     return StreamStatus(
         stream=stream,
+        open_alarms=open_alarms,
+        has_untold_alarms=has_untold,
         hub=sources.described(settings, stream.name),
         lag=lag,
         problem="\n".join(problems),
@@ -97,6 +106,15 @@ def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable
         duplicates=sum(store.duplicates(day) for day in asked),
         archived={role: (len(each), sum(record.rows for record in each)) for role, each in gone.items() if each},
     )
+
+
+def _alarms(stream: Stream, store: StreamStore, lake: Lake) -> tuple[dict[str, int] | None, bool]:
+    if stream.contract.alarms is None:
+        return None, False
+    by_severity = standing(stream.contract, lake)["severity"].value_counts()
+    folds, told = (store.log.id(each) for each in (FOLDS, TOLD))
+    steps = store.alarms.transactions([folds, told])
+    return dict(by_severity.iter_rows()), steps.get(told, 0) < steps.get(folds, 0)
 
 
 def last_sessions(settings: Settings, now: datetime) -> list[LastSession]:

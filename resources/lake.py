@@ -495,6 +495,18 @@ class LakeTable:
                 post_commithook_properties=HOOKS,
             )
 
+    def drop(self, predicate: str) -> None:
+        """Removes whole partitions in one commit; appends to others go on.
+
+        Args:
+            predicate: over partition columns.
+
+        Raises:
+            ConcurrentWriteError: another writer was faster; nothing was removed.
+        """
+        with self._refused():
+            self.delta().delete(predicate, post_commithook_properties=HOOKS)
+
     def distinct(self, column: str) -> list[Any]:
         """The values of a column of the table as it stands, whatever its contract says of the others."""
         try:

@@ -103,7 +103,7 @@ class Judged(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """The readings of one micro-batch, an item for each.
+    """The readings of one micro-batch, an item for each, in the order of processing.
 
     Attributes:
         entity, measured_at, received_at: of each.
@@ -132,8 +132,13 @@ class Readings(NamedTuple):
 
     def place(self, at: int) -> Place:
         """Where one of them is in bronze."""
+        [place] = self.places(np.array([at]))
+        return place
+
+    def places(self, which: Int64s) -> Iterator[Place]:
+        """Where some of them are in bronze."""
         numbers = (self.hub_epoch, self.partition, self.sequence_number, self.event_index)
-        return Place(*(int(each[at]) for each in numbers))
+        return map(Place._make, zip(*(each[which].tolist() for each in numbers), strict=True))
 
 
 class Refusal(NamedTuple):
@@ -288,6 +293,25 @@ class _Runs:
         """The first of some readings with a time from an instant on; `end` if there is none."""
         # Usually there is none.
         return next((each for each in range(at, end) if times[each] >= since), end)
+
+
+class _Contacts:
+    """The readings that show that entities are there, by entity and receipt.
+
+    Args:
+        readings: all of them.
+        codes: the entity of each, by its place among all entities.
+        known: when each entity was heard of before.
+    """
+
+    def __init__(self, readings: Readings, codes: NDArray[np.intp], known: Int64s) -> None:
+        self.all_codes, self.known = codes, known
+        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
+        self.order = of_contact[np.lexsort((readings.received_at[of_contact], codes[of_contact]))]
+        self.codes, self.received_at = codes[self.order], readings.received_at[self.order]
+        is_new = self.codes[1:] != self.codes[:-1]
+        self.is_first = np.append(True, is_new)[: len(self.order)]
+        self.is_last = np.append(is_new, True)[: len(self.order)]
 
 
 class _Parted(NamedTuple):
@@ -446,15 +470,17 @@ class Episodes:
 
     def _read(self, readings: Readings) -> None:
         ids, codes = np.unique(readings.entity, return_inverse=True)
-        entities = [self._entities.setdefault(each, _Entity()) for each in ids.tolist()]
+        entities = [self._entity(each) for each in ids.tolist()]
         newest = np.array([each.newest for each in entities], np.int64)
-        gaps = self._gaps(readings, codes, entities)
+        contacts = _Contacts(readings, codes, np.array([each.received_at for each in entities], np.int64))
+        gaps = self._gaps(readings, contacts)
         segments = np.zeros(len(codes), np.int64)
         for code, found in gaps.items():
             of_entity = np.flatnonzero(codes == code)
             begins = np.array([received_at for _, received_at, _ in found])
             segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
-        order = np.lexsort((readings.order, readings.measured_at, segments, codes))
+        # They are in the order of processing, which stays where times are equal.
+        order = np.lexsort((readings.measured_at, segments, codes) if gaps else (readings.measured_at, codes))
         is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= newest[codes])
         slow: dict[int, list[_Parted]] = {code: [] for code in gaps}
         for judged in readings.causes:
@@ -466,7 +492,12 @@ class Episodes:
         np.maximum.at(newest, codes[readings.is_fresh], time)
         for entity, value in zip(entities, newest.tolist(), strict=True):
             entity.newest = value
-        self._see(readings, codes, ids, entities)
+        self._see(readings, contacts, ids.tolist(), entities)
+
+    def _entity(self, entity_id: int) -> _Entity:
+        if (found := self._entities.get(entity_id)) is None:
+            found = self._entities[entity_id] = _Entity()
+        return found
 
     def _read_cause(
         self,
@@ -705,54 +736,44 @@ class Episodes:
         if forgotten <= until and (alarm := self._open.get(key)):
             self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note="not heard of for 7 days, watched no more")
 
-    def _gaps(
-        self, readings: Readings, codes: NDArray[np.intp], entities: Sequence[_Entity]
-    ) -> dict[int, list[tuple[int, int, int]]]:
+    def _gaps(self, readings: Readings, contacts: "_Contacts") -> dict[int, list[tuple[int, int, int]]]:
         """For entities that were silent: when each silence began, and the receipt and number of what ended it."""
         if self._silent_after is None:
             return {}
-        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
-        order = of_contact[
-            np.lexsort((readings.order[of_contact], readings.received_at[of_contact], codes[of_contact]))
-        ]
-        code, received_at = codes[order], readings.received_at[order]
-        before = np.empty_like(received_at)
-        before[1:] = received_at[:-1]
-        is_first = np.append(True, code[1:] != code[:-1])[: len(order)]
-        known = np.array([each.received_at for each in entities], np.int64)
-        before[is_first] = known[code[is_first]]
-        is_gap = (before != NEVER) & (received_at - before >= self._silent_after)
+        before = np.empty_like(contacts.received_at)
+        before[1:] = contacts.received_at[:-1]
+        before[contacts.is_first] = contacts.known[contacts.codes[contacts.is_first]]
+        is_gap = (before != NEVER) & (contacts.received_at - before >= self._silent_after)
         if silent := self._entities_of.get(SILENCE):
-            is_gap |= is_first & np.isin(readings.entity[order], np.fromiter(silent, np.int64, len(silent)))
+            is_silent = np.isin(readings.entity[contacts.order], np.fromiter(silent, np.int64, len(silent)))
+            is_gap |= contacts.is_first & is_silent
         # What was folded before a crash is on record.
-        is_gap &= readings.is_new[order]
+        is_gap &= readings.is_new[contacts.order]
         found: dict[int, list[tuple[int, int, int]]] = {}
         for at in np.flatnonzero(is_gap).tolist():
-            gap = int(before[at]), int(received_at[at]), int(order[at])
-            found.setdefault(int(code[at]), []).append(gap)
+            gap = int(before[at]), int(contacts.received_at[at]), int(contacts.order[at])
+            found.setdefault(int(contacts.codes[at]), []).append(gap)
         return found
 
-    def _see(self, readings: Readings, codes: NDArray[np.intp], ids: Int64s, entities: Sequence[_Entity]) -> None:
+    def _see(self, readings: Readings, contacts: "_Contacts", ids: Sequence[int], entities: Sequence[_Entity]) -> None:
         """Notes when each entity was heard of last."""
-        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
-        order = of_contact[
-            np.lexsort((readings.order[of_contact], readings.received_at[of_contact], codes[of_contact]))
-        ]
-        code = codes[order]
-        lasts = np.append(code[1:] != code[:-1], True)[: len(order)]
-        for at, which in zip(code[lasts].tolist(), order[lasts].tolist(), strict=True):
-            entity = entities[at]
-            if (received_at := int(readings.received_at[which])) >= entity.received_at:
-                entity.received_at, entity.place = received_at, readings.place(which)
-            self._watch(int(ids[at]), entity)
+        lasts = contacts.order[contacts.is_last]
+        received_at = readings.received_at[lasts].tolist()
+        codes = contacts.codes[contacts.is_last].tolist()
+        for code, when, place in zip(codes, received_at, readings.places(lasts), strict=True):
+            entity = entities[code]
+            if when >= entity.received_at:
+                entity.received_at, entity.place = when, place
+            if entity.deadline is None:
+                self._watch(ids[code], entity)
         # Who sends nothing but late readings from the first one on must be watched too.
-        is_first = np.array([each.received_at == NEVER for each in entities])[codes] & readings.is_accepted
-        for which in np.flatnonzero(is_first).tolist():
-            entity, received_at = entities[int(codes[which])], int(readings.received_at[which])
-            if entity.received_at == NEVER or received_at < entity.received_at:
-                entity.received_at, entity.place = received_at, readings.place(which)
-        for at in np.unique(codes[is_first]).tolist():
-            self._watch(int(ids[at]), entities[at])
+        is_unknown = (contacts.known == NEVER)[contacts.all_codes] & readings.is_accepted & ~readings.is_fresh
+        for which in np.flatnonzero(is_unknown).tolist():
+            code = int(contacts.all_codes[which])
+            entity, when = entities[code], int(readings.received_at[which])
+            if entity.received_at == NEVER or (entity.newest == NEVER and when < entity.received_at):
+                entity.received_at, entity.place, entity.deadline = when, readings.place(which), None
+                self._watch(ids[code], entity)
 
     # ------------------------------------------------------------------ refused readings
 

@@ -27,7 +27,7 @@ class RuleRows(dy.Schema):
     `scope` is `all`, `group:<name>` or `patient:<id>`. `hours_from` and `hours_to` are local times such as 22:00, the
     latter excluded; they may pass midnight, and null means always. A rule that is not enabled is never broken there.
     Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` is `level` or `window`.
-    What ends in `_s`, and `clear_threshold`, is kept for alarms and has no effect on alerts.
+    What ends in `_s`, and `clear_threshold`, is for alarms and has no effect on alerts.
     """
 
     rule_id = dy.String(nullable=False)

@@ -53,6 +53,8 @@ class Actions:
         # A commit compares what it moves with what is known of the log.
         log.note("alarms", found)
         self._reached = {ids[name]: last for name, last in found.items()}
+        # A session that ends at once must fold what is there.
+        self._look()
 
     @contextmanager
     def looked_for(self, failed: Callable[[str, str], None]) -> Iterator[None]:

@@ -248,6 +248,8 @@ def _joined(parts: Sequence[Readings]) -> Readings:
     """Readings and revisions together; what one of them says nothing of is not evaluated there."""
     names = [name for name in Readings._fields if name not in ("causes", "versions")]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    order = np.argsort(arrays["order"], kind="stable")
+    arrays = {name: values[order] for name, values in arrays.items()}
     counts = [len(part.entity) for part in parts]
     causes: dict[str, list[Judged | None]] = {}
     for at, part in enumerate(parts):
@@ -255,22 +257,22 @@ def _joined(parts: Sequence[Readings]) -> Readings:
             causes.setdefault(judged.cause, [None] * len(parts))[at] = judged
     return Readings(
         **arrays,
-        causes=[_joined_cause(cause, found, counts) for cause, found in causes.items()],
+        causes=[_joined_cause(cause, found, counts, order) for cause, found in causes.items()],
         versions=parts[0].versions,
     )
 
 
-def _joined_cause(cause: str, found: Sequence[Judged | None], counts: Sequence[int]) -> Judged:
+def _joined_cause(cause: str, found: Sequence[Judged | None], counts: Sequence[int], order: NDArray[np.intp]) -> Judged:
     known = next(each for each in found if each is not None)
     parts = [_nothing(known, count) if each is None else each for each, count in zip(found, counts, strict=True)]
     return Judged(
         cause,
         known.is_downward,
-        np.concatenate([each.true for each in parts]),
-        np.concatenate([each.held for each in parts]),
-        np.concatenate([each.is_evaluated for each in parts]),
-        np.concatenate([each.value for each in parts]),
-        np.concatenate([each.version for each in parts]),
+        np.concatenate([each.true for each in parts])[order],
+        np.concatenate([each.held for each in parts])[order],
+        np.concatenate([each.is_evaluated for each in parts])[order],
+        np.concatenate([each.value for each in parts])[order],
+        np.concatenate([each.version for each in parts])[order],
     )
 
 

@@ -373,6 +373,18 @@ class StreamStore:
         for table in self.tables.values():
             if table.exists():
                 table.maintain([("ingest_date", "=", day.isoformat())])
+        if "alarms" in self.tables and self.alarms.exists():
+            self._drop_old_updates(day)
+
+    def _drop_old_updates(self, day: date) -> None:
+        """Removes what open alarms came to on earlier days, as far as no start reads it any more."""
+        needed = self.alarms.scan().filter(pl.col("fold") >= self.log.step(SNAPSHOT))
+        first = needed.select(pl.col("ingest_date").min()).collect().item() or day
+        kept_from = min(first, day - timedelta(days=1))
+        files = self.alarms.files()
+        is_old = pl.col("is_update") & (pl.col("ingest_date") < kept_from)
+        if files.height and not files.filter(is_old).is_empty():
+            self.alarms.drop(f"is_update = true AND ingest_date < '{kept_from.isoformat()}'")
 
     def _duplicates(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         if not outcomes:

@@ -165,6 +165,38 @@ def acting() -> dict[str, Any]:
     return {"limits": SessionLimits(trigger_s=0.05, commit_interval_s=0, commit_readings=1, idle_timeout_s=1.5)}
 
 
+def test_a_session_that_ends_at_once_folds_the_actions_that_are_there(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW[:4])
+    run_session(lake, hub, clock=until(16))
+    do(lake, action(1, only_id(lake), "acknowledge", BEGIN + 16 * MINUTE), at=BEGIN + 16 * MINUTE)
+    run_session(lake, hub, clock=until(17))
+    assert standing(CONTRACT, lake)["state"].to_list() == ["acknowledged"]
+
+
+def test_what_open_alarms_came_to_on_earlier_days_is_removed_and_they_stay_open(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1, take=1)
+    send(hub, *((minute, 60) for minute in range(0, 60, 5)))
+    run_session(lake, hub, clock=until(60))
+    days = 3
+    send(hub, *((minute + days * 1440, 60) for minute in range(0, 30, 5)))
+    run_session(lake, hub, clock=until(days * 1440 + 30))
+    today = (BEGIN + timedelta(days=days)).date()
+    before = standing(CONTRACT, lake)
+    store = StreamStore(CONTRACT, lake)
+    store.look()
+    store.maintain(today)
+    left = alarms(lake)
+    assert {*left.filter("is_update")["ingest_date"]} == {today}
+    assert BEGIN.date() in {*left.filter(~pl.col("is_update"))["ingest_date"]}
+    assert standing(CONTRACT, lake).equals(before)
+    restored = StreamStore(CONTRACT, lake)
+    restored.look()
+    found_again = restored.open_alarms()
+    assert found_again is not None
+    assert len(found_again.episodes) == before.height == 1
+
+
 def test_a_rebuild_leaves_the_record_of_alarms_as_it_is(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
     send(hub, *LOW)
