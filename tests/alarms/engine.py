@@ -23,6 +23,8 @@ from tests.stream.tables import bronze_events
 CONTRACTS = {GLUCOSE.name: GLUCOSE_CONTRACT, VITALS.name: VITALS_CONTRACT, DEVICES.name: DEVICES_CONTRACT}
 TO_LEARN = SessionLimits(trigger_s=0.02, commit_interval_s=0, commit_readings=1, idle_timeout_s=0.8)
 """Long enough to hear of what people did."""
+PATIENCE = 10
+"""A session of a busy machine may end before it has looked."""
 MICROSECOND = timedelta(microseconds=1)
 ACTED = ("acknowledged", "snoozed", "commented", "closed")
 """They are decided when a session learns of it, which is no matter of what comes."""
@@ -71,13 +73,21 @@ class World:
         for action in actions:
             self._actions.send([_said(self.stream.name, action)], at)
         run_session(self.lake, self._actions, contract=ACTIONS, clock=_Clock(at))
-        self.session(at, TO_LEARN)
+        ids = {action.action_id for action in actions}
+        for _ in range(PATIENCE):
+            self.session(at, TO_LEARN)
+            if ids <= set(self._rows()["action_id"]):
+                break
+        else:
+            raise AssertionError(f"{PATIENCE} sessions did not learn of {ids - set(self._rows()['action_id'])}")
         self.learned += [(self.idle_at[-1], action) for action in actions]
 
     def found(self) -> list[Row]:
         """The transitions that stand in the table."""
-        table = self.lake.table(self.contract.tables["alarms"])
-        return _transitions(table.scan().collect())
+        return _transitions(self._rows())
+
+    def _rows(self) -> pl.DataFrame:
+        return self.lake.table(self.contract.tables["alarms"]).scan().collect()
 
     def right(self, levels: Levels | None = None) -> list[Row]:
         """The transitions that the oracle makes of bronze."""

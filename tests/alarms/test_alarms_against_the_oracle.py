@@ -1,26 +1,35 @@
 """Real sessions on real tables: what happens to alarms is what was worked out by hand, and what the oracle says."""
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.alarms.cases import CASES, Case, Do, Sent, action_of, at, bodies, g, in_order, pulled_at, told
-from tests.alarms.engine import World
+from assets.alarms.tables import TOLD, TRANSITIONS
+from assets.glucose.assets import CONTRACT
+from generator.events import Event as Generated
+from generator.streams import events
+from tests.alarms.cases import CASES, MINUTE, Case, Do, Sent, action_of, at, bodies, g, in_order, pulled_at, told
+from tests.alarms.engine import World, differences
 from tests.alarms.inputs import CLOCK_IS_BEHIND, DEVICES, GLUCOSE, VITALS, Stream
-from tests.alarms.oracle import Row
+from tests.alarms.oracle import Action, Row
+from tests.stream.scenarios import NOON
 
 pytestmark = pytest.mark.slow
 
 APART = 100
 """So far apart are the patients of two cases."""
+ORIGINAL = ("glucose_high", "glucose_average_high")
 OF_THE_CLOCK = ("escalated", "stale")
 TOGETHER = [case for case in CASES if case.pauses]
 
@@ -135,3 +144,142 @@ def test_whatever_comes_however_it_is_cut_is_what_the_oracle_says(data: st.DataO
             waits = data.draw(st.sampled_from([0.0, 0.5, 0.99]))
             world.session(at(part[-1].received + waits * ahead) + CLOCK_IS_BEHIND)
         assert world.differences() == []
+
+
+def _received(event: Generated, number: int) -> datetime:
+    assert event.due is not None
+    return datetime.fromtimestamp(event.due, UTC) + timedelta(milliseconds=number % 900)
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "patients", "days", "every"),
+    [
+        (GLUCOSE, "glucose", 200, 7, timedelta(minutes=20)),
+        (VITALS, "vitals", 30, 1, timedelta(minutes=4)),
+        (DEVICES, "devices", 50, 3, timedelta(minutes=30)),
+    ],
+    ids=["a week of glucose", "a day of vital signs", "three days of devices"],
+)
+def test_what_a_fleet_sends_is_what_the_oracle_says(
+    tmp_path: Path, stream: Stream, name: str, patients: int, days: int, every: timedelta
+) -> None:
+    start = NOON - timedelta(days=days)
+    made = [
+        *events(
+            name,
+            start=start,
+            rate=patients / every.total_seconds(),
+            seconds=days * 86_400,
+            patients=patients,
+            faults=0.05,
+            repeats=0.03,
+            alarms=True,
+            seed=3,
+        )
+    ]
+    world = World(tmp_path, stream)
+    world.hub.take = 2_000
+    first = 0
+    for share in (0.1, 0.11, 0.5, 0.9, 1):
+        last = int(share * len(made))
+        for number, event in enumerate(made[first:last], first):
+            world.hub.send([event.body], _received(event, number), crc32(event.key.encode()) % 2)
+        world.session(_received(made[last - 1], last) + CLOCK_IS_BEHIND)
+        first = last
+    world.session(NOON + timedelta(days=1))
+    found = world.found()
+    assert {row["kind"] for row in found} >= {"raised", "cleared"}
+    assert {row["cause"] for row in found} >= {"silence", *({level.cause for level in stream.levels[:5]})}
+    assert differences(found, world.right()) == []
+
+
+def _storm(random: Random, patients: int) -> list[Sent]:
+    """What `arrivals` draws, of many patients at once, each of whom tends to one kind of value."""
+    sent: list[Sent] = []
+    for patient in range(1, patients + 1):
+        now, own = 0.0, list[Sent]()
+        values = random.choice(
+            [VALUES, VALUES, [45, 50, 53, 56, 61, 66, 71, 74, 76, 80], [99, 104, 111, 117, 245, 255]]
+        )
+        ages = random.choice([AGES, [0]])
+        for _ in range(25):
+            now = round(now + random.choice(GAPS), 3)
+            if own and random.random() < 0.1:
+                said = random.choice(own).said | random.choice([{}, {"glucose_level": random.choice(values)}])
+                own.append(Sent(now, said, patient % 2))
+            else:
+                device, measured = random.choice([10, 10, 10, 11]), round(now - random.choice(ages), 3)
+                own.append(g(measured, random.choice(values), now, patient, device, patient % 2))
+        sent += own
+    return sorted(sent, key=lambda one: one.received)
+
+
+def _deeds(world: World, random: Random, now: datetime, count: int) -> list[Action]:
+    """What people may do to alarms that are open or over, and to one that never was."""
+    alarms = random.sample(sorted({row["alarm_id"] for row in world.found()}), count)
+    kinds = ("acknowledge", "acknowledge", "snooze", "snooze", "comment", "close")
+    chosen = [(alarm, random.choice(kinds)) for alarm in [*alarms, "0" * 16]]
+    lasts = MINUTE * random.choice([5, 30, 200])
+    return [
+        Action(f"{now} {place}", alarm, kind, now, now + lasts if kind == "snooze" else None)
+        for place, (alarm, kind) in enumerate(chosen)
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_storm_in_which_people_act_is_what_the_oracle_says(tmp_path: Path, seed: int) -> None:
+    random, world = Random(seed), World(tmp_path, GLUCOSE)
+    sent = _storm(random, patients=80)
+    world.hub.take = random.choice([50, 1000])
+    cuts = [0, *sorted(random.sample(range(1, len(sent)), 6)), len(sent)]
+    for number, (first, last) in enumerate(pairwise(cuts)):
+        for one in sent[first:last]:
+            world.hub.send([bodies(one)], at(one.received), one.partition)
+        now = at(sent[last - 1].received) + CLOCK_IS_BEHIND
+        world.session(now)
+        if number % 2:
+            world.act(now + MINUTE / 1000, _deeds(world, random, now, 40))
+    found = world.found()
+    assert {row["kind"] for row in found} >= {*TRANSITIONS} - {"refused"}
+    assert differences(found, world.right()) == []
+
+
+def test_what_arrives_in_the_order_of_time_may_be_cut_and_shuffled(tmp_path: Path) -> None:
+    random = Random(5)
+    sent = [
+        g(minute, random.choice([45, 57, 65, 72, 80, 100, 108, 116, 260]), None, patient, 10, patient % 2)
+        for patient in range(1, 41)
+        for minute in sorted(random.sample(range(400), 25))
+    ]
+    sent.sort(key=lambda one: one.received)
+    found = []
+    for name, size, is_shuffled in (("whole", 1000, False), ("cut", 130, False), ("shuffled", 200, True)):
+        world = World(tmp_path / name, GLUCOSE)
+        for first in range(0, len(sent), size):
+            part = sent[first : first + size]
+            now = at(part[-1].received) + CLOCK_IS_BEHIND
+            for one in random.sample(part, len(part)) if is_shuffled else part:
+                world.hub.send([bodies(one)], at(one.received), one.partition)
+            world.session(now)
+        world.session(at(500))
+        found.append([row | {"position": None, "decided_at": None} for row in world.found()])
+    whole, cut, shuffled = found
+    assert len(whole) > 500
+    assert differences(cut, whole) == []
+    assert differences(shuffled, whole) == []
+
+
+def test_an_hour_of_a_thousand_patients_tells_of_few_transitions_each(tmp_path: Path) -> None:
+    """By the two rules that were there first, about single readings and about means."""
+    original = replace(CONTRACT, rules=tuple(rule for rule in CONTRACT.rules if rule.id in ORIGINAL))
+    world, patients = World(tmp_path, GLUCOSE, contract=original), 1000
+    made = events("glucose", start=NOON, rate=patients / 60, seconds=3600, patients=patients, seed=4)
+    for number, event in enumerate(made):
+        world.hub.send([event.body], _received(event, number), crc32(event.key.encode()) % 2)
+    world.hub.take = 5_000
+    world.session(NOON + 61 * MINUTE)
+    told = Counter(row["entity"] for row in world.found() if row["kind"] in TOLD)
+    alerts = world.lake.table(original.tables.alerts).scan().collect()
+    assert len(told) > 500
+    assert alerts.height > 30 * len(told)
+    assert max(told.values()) <= 6, told.most_common(5)
