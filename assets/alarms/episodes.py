@@ -305,7 +305,7 @@ class _Contacts:
     """
 
     def __init__(self, readings: Readings, codes: NDArray[np.intp], known: Int64s) -> None:
-        self.all_codes, self.known = codes, known
+        self.known = known
         of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
         self.order = of_contact[np.lexsort((readings.received_at[of_contact], codes[of_contact]))]
         self.codes, self.received_at = codes[self.order], readings.received_at[self.order]
@@ -472,6 +472,8 @@ class Episodes:
         ids, codes = np.unique(readings.entity, return_inverse=True)
         entities = [self._entity(each) for each in ids.tolist()]
         newest = np.array([each.newest for each in entities], np.int64)
+        entity_ids = ids.tolist()
+        self._meet(readings, codes, entity_ids, entities)
         contacts = _Contacts(readings, codes, np.array([each.received_at for each in entities], np.int64))
         gaps = self._gaps(readings, contacts)
         segments = np.zeros(len(codes), np.int64)
@@ -492,7 +494,20 @@ class Episodes:
         np.maximum.at(newest, codes[readings.is_fresh], time)
         for entity, value in zip(entities, newest.tolist(), strict=True):
             entity.newest = value
-        self._see(readings, contacts, ids.tolist(), entities)
+        self._see(readings, contacts, entity_ids, entities)
+
+    def _meet(
+        self, readings: Readings, codes: NDArray[np.intp], ids: Sequence[int], entities: Sequence[_Entity]
+    ) -> None:
+        """Who sends nothing but late readings from the first one on must be watched for silence too."""
+        is_unknown = np.array([each.received_at == NEVER for each in entities])[codes] & readings.is_accepted
+        which = np.flatnonzero(is_unknown)
+        order = which[np.lexsort((readings.received_at[which], codes[which]))]
+        for at in order[np.append(True, np.diff(codes[order]) != 0)[: len(order)]].tolist():
+            if not readings.is_fresh[at]:
+                entity = entities[int(codes[at])]
+                entity.received_at, entity.place = int(readings.received_at[at]), readings.place(at)
+                self._watch(ids[int(codes[at])], entity)
 
     def _entity(self, entity_id: int) -> _Entity:
         if (found := self._entities.get(entity_id)) is None:
@@ -765,14 +780,6 @@ class Episodes:
             if when >= entity.received_at:
                 entity.received_at, entity.place = when, place
             if entity.deadline is None:
-                self._watch(ids[code], entity)
-        # Who sends nothing but late readings from the first one on must be watched too.
-        is_unknown = (contacts.known == NEVER)[contacts.all_codes] & readings.is_accepted & ~readings.is_fresh
-        for which in np.flatnonzero(is_unknown).tolist():
-            code = int(contacts.all_codes[which])
-            entity, when = entities[code], int(readings.received_at[which])
-            if entity.received_at == NEVER or (entity.newest == NEVER and when < entity.received_at):
-                entity.received_at, entity.place, entity.deadline = when, readings.place(which), None
                 self._watch(ids[code], entity)
 
     # ------------------------------------------------------------------ refused readings

@@ -10,7 +10,7 @@ from assets.archived import ArchivedError
 from orchestration.retention import retire, verify
 from orchestration.status import stream_status
 from orchestration.system import STREAMS, open_lake
-from resources.settings import Settings
+from resources.settings import EXPIRING_LAYERS, Settings
 from tests.orchestration.commands import CommandLine, command_line
 from tests.orchestration.site import Site
 from tests.orchestration.test_status import shown, stream_with
@@ -48,7 +48,7 @@ def test_the_command_shows_removes_verifies_and_puts_back(filled: CommandLine) -
     assert "No ingest date has expired" in filled.invoke("retention", PULSELAKE_KEEP_DAYS=KEEP).out
     assert "4 archives are intact, 0 are not" in filled.invoke("archive", "verify").out
     status = stream_status(STREAMS[0], Settings(), open_lake(Settings()), [])
-    assert {role: dates for role, (dates, _) in status.archived.items()} == dict.fromkeys(status.rows, 1)
+    assert {role: dates for role, (dates, _) in status.archived.items()} == dict.fromkeys(EXPIRING_LAYERS, 1)
     back = filled.invoke("archive", "restore", "bronze/glucose_readings", day)
     assert f"rows of {day} are back" in back.out
     again = filled.invoke("archive", "restore", "bronze/glucose_readings", day, code=1)

@@ -28,8 +28,9 @@ def rows(lake: Lake, layer: str, contract: Contract = CONTRACT) -> pl.DataFrame:
 
 
 def everything(lake: Lake, contract: Contract = CONTRACT) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables."""
-    return {table.layer: rows(lake, table.layer, contract).to_dicts() for table in contract.tables}
+    """All rows of all tables that follow from bronze; alarms depend on when something came, too."""
+    layers = [output.table.layer for output in contract.outputs if output.is_made_anew]
+    return {layer: rows(lake, layer, contract).to_dicts() for layer in layers}
 
 
 def bronze_events(lake: Lake, contract: Contract = CONTRACT) -> list[Event]:

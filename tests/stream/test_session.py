@@ -335,7 +335,7 @@ def test_until_caught_up_ends_without_waiting_for_the_idle_timeout(tmp_path: Pat
 def test_an_empty_hub_leaves_empty_tables(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub()
     assert run_session(lake, hub).commits == 0
-    assert everything(lake) == {"bronze": [], "quarantine": [], "alerts": [], "alarms": [], "silver": []}
+    assert everything(lake) == {"bronze": [], "quarantine": [], "alerts": [], "silver": []}
 
 
 def test_progress_and_totals_hold_counts_and_offsets_and_no_reading(tmp_path: Path) -> None:
