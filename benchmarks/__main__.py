@@ -21,6 +21,7 @@ PARTS = (
     "reference",
     "rules",
     "alarms",
+    "forecast",
 )
 
 

@@ -106,8 +106,7 @@ def run(*, quick: bool = False) -> Figures:
 
 def _measured(case: Case, references: dict[str, References]) -> Figures:
     with TemporaryDirectory(prefix="bench-") as first, TemporaryDirectory(prefix="bench-") as second:
-        alarms = CONTRACT.alarms
-        episodes = Episodes(CONTRACT.stream, None if alarms is None else alarms.silent_after)
+        episodes = Episodes(CONTRACT.stream)
         engines = {
             "with": _Live(Path(first), references["with"], Alarming(CONTRACT, episodes)),
             "without": _Live(Path(second), references["without"], None),
@@ -127,7 +126,7 @@ def _restored(count: int) -> Figures:
     with TemporaryDirectory(prefix="bench-") as folder:
         store = StreamStore(CONTRACT, Lake(folder))
         store.open([0])
-        alarming = Alarming(CONTRACT, Episodes(CONTRACT.stream, None))
+        alarming = Alarming(CONTRACT, Episodes(CONTRACT.stream))
         engine = _Live(Path(folder), None, alarming)
         # Two readings of each patient, high ones: each has an open alarm.
         shares = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}

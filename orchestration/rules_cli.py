@@ -31,7 +31,7 @@ SINCE = Annotated[
 NOTE = Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")]
 BY = Annotated[str | None, typer.Option(metavar="NAME", help="Who changes it.")]
 FILE = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with a header, in UTF-8.")]
-SHOWN = ("rule_id", "scope", "hours", "column", "comparison", "threshold", "severity", "is_enabled", "version")
+SHOWN = ("rule_id", "scope", "hours", "kind", "column", "comparison", "threshold", "severity", "is_enabled", "version")
 
 
 def rule_commands(
@@ -96,6 +96,8 @@ def rule_commands(
             f"kind {definition['kind']}.",
             highlight=False,
         )
+        if (span := rules.contracts[definition["stream"]].spans.get(definition["column"])) is not None:
+            out.print(f"{span.name} is {span.said}.", highlight=False)
         hidden = {"rule_id", "stream", "column", "comparison", "cause", "kind", "hours_from", "hours_to"}
         shown = ["version", "scope", "hours", "threshold", "severity", "is_enabled"]
         _write(versions, shown + [name for name in versions.columns if name not in {*hidden, *shown}])

@@ -54,6 +54,8 @@ _SECOND = 1_000_000
 _WARNING = RANKS["warning"]
 _ID_BYTES = 8
 _INSTANTS = ("at", "decided_at", "raised_at", "measured_at", "until", "clear_since", "told_at", "due_at")
+NOT_SILENT = 2**62
+"""A time after which nobody is silent."""
 NO_LIMIT = -1
 """In arrays of durations: there is none."""
 
@@ -102,6 +104,22 @@ class Judged(NamedTuple):
     version: Int64s
 
 
+class Silence(NamedTuple):
+    """After which time without a reading an entity is silent, and by which version of a rule.
+
+    Attributes:
+        after: microseconds.
+        severity: the rank of the alarm's severity.
+        rule_id, rule_version, minutes: of the rule.
+    """
+
+    after: int
+    severity: int
+    rule_id: str
+    rule_version: int
+    minutes: float
+
+
 class Readings(NamedTuple):
     """The readings of one micro-batch, an item for each, in the order of processing.
 
@@ -114,6 +132,8 @@ class Readings(NamedTuple):
         is_new: False for what was folded before a crash.
         causes: what they say of each cause.
         versions: that `causes` refers to.
+        silences: the versions of the rule about silence; None for one that says that nobody is told of it.
+        silence: which of them holds for each reading.
     """
 
     entity: Int64s
@@ -129,6 +149,8 @@ class Readings(NamedTuple):
     is_new: Bools
     causes: Sequence[Judged]
     versions: Versions
+    silences: Sequence[Silence | None]
+    silence: Int64s
 
     def place(self, at: int) -> Place:
         """Where one of them is in bronze."""
@@ -158,12 +180,14 @@ class Seen(NamedTuple):
         newest: the newest time of a fresh reading; `NEVER` where there was none.
         received_at: the newest receipt of a fresh reading; of any, the first one, where none is fresh.
         place: of that reading.
+        silence: what holds for it.
     """
 
     entity: int
     newest: int
     received_at: int
     place: Place
+    silence: Silence | None
 
 
 class Action(NamedTuple):
@@ -257,6 +281,7 @@ class _Entity:
     place: Place = field(default_factory=lambda: Place(0, 0, -1, -1))
     refusals: list[int] = field(default_factory=list)
     deadline: int | None = None
+    silence: Silence | None = None
 
 
 class _Runs:
@@ -295,17 +320,28 @@ class _Runs:
         return next((each for each in range(at, end) if times[each] >= since), end)
 
 
+class _Gap(NamedTuple):
+    """A time in which an entity was not heard of: its beginning, and the receipt and number of what ended it."""
+
+    before: int
+    received_at: int
+    which: int
+    silence: Silence | None
+
+
 class _Contacts:
     """The readings that show that entities are there, by entity and receipt.
 
     Args:
         readings: all of them.
         codes: the entity of each, by its place among all entities.
-        known: when each entity was heard of before.
+        entities: when each was heard of before, and after which time it is silent.
     """
 
-    def __init__(self, readings: Readings, codes: NDArray[np.intp], known: Int64s) -> None:
-        self.known = known
+    def __init__(self, readings: Readings, codes: NDArray[np.intp], entities: Sequence[_Entity]) -> None:
+        self.known = np.array([each.received_at for each in entities], np.int64)
+        after = [NOT_SILENT if each.silence is None else each.silence.after for each in entities]
+        self.silent_after = np.array(after, np.int64)
         of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
         self.order = of_contact[np.lexsort((readings.received_at[of_contact], codes[of_contact]))]
         self.codes, self.received_at = codes[self.order], readings.received_at[self.order]
@@ -327,13 +363,11 @@ class Episodes:
 
     Args:
         stream: its name, part of each alarm's id.
-        silent_after: after how long without a reading an entity is silent; None for never.
         fold: the number of the last step.
     """
 
-    def __init__(self, stream: str, silent_after: timedelta | None, fold: int = 0) -> None:
+    def __init__(self, stream: str, fold: int = 0) -> None:
         self._stream, self._fold = stream, fold
-        self._silent_after = None if silent_after is None else microseconds(silent_after)
         self._open: dict[tuple[int, str], Alarm] = {}
         self._by_id: dict[str, Alarm] = {}
         self._entities_of: dict[str, set[int]] = {}
@@ -391,11 +425,11 @@ class Episodes:
 
     def watch(self, seen: Iterable[Seen]) -> None:
         """Takes up who was seen lately."""
-        for entity_id, newest, received_at, place in seen:
+        for entity_id, newest, received_at, place, silence in seen:
             if newest == NEVER and (entity_id, SILENCE) in self._open:
                 continue
             entity = self._entities.setdefault(entity_id, _Entity())
-            entity.newest, entity.received_at, entity.place = newest, received_at, place
+            entity.newest, entity.received_at, entity.place, entity.silence = newest, received_at, place, silence
             if entity.refusals and entity.refusals[-1] <= received_at:
                 self._forget_refusals(entity_id, entity)
             self._watch(entity_id, entity)
@@ -474,12 +508,12 @@ class Episodes:
         newest = np.array([each.newest for each in entities], np.int64)
         entity_ids = ids.tolist()
         self._meet(readings, codes, entity_ids, entities)
-        contacts = _Contacts(readings, codes, np.array([each.received_at for each in entities], np.int64))
+        contacts = _Contacts(readings, codes, entities)
         gaps = self._gaps(readings, contacts)
         segments = np.zeros(len(codes), np.int64)
         for code, found in gaps.items():
             of_entity = np.flatnonzero(codes == code)
-            begins = np.array([received_at for _, received_at, _ in found])
+            begins = np.array([gap.received_at for gap in found])
             segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
         # They are in the order of processing, which stays where times are equal.
         order = np.lexsort((readings.measured_at, segments, codes) if gaps else (readings.measured_at, codes))
@@ -507,6 +541,7 @@ class Episodes:
             if not readings.is_fresh[at]:
                 entity = entities[int(codes[at])]
                 entity.received_at, entity.place = int(readings.received_at[at]), readings.place(at)
+                entity.silence = readings.silences[int(readings.silence[at])]
                 self._watch(ids[int(codes[at])], entity)
 
     def _entity(self, entity_id: int) -> _Entity:
@@ -549,14 +584,14 @@ class Episodes:
         self,
         readings: Readings,
         entity_id: int,
-        gaps: Sequence[tuple[int, int, int]],
+        gaps: Sequence[_Gap],
         runs: Sequence["_Parted"],
     ) -> None:
         """The readings of an entity that was silent before or between them."""
         for segment in range(len(gaps) + 1):
             if segment:
-                before, received_at, at = gaps[segment - 1]
-                self._fall_silent(entity_id, before, received_at)
+                before, received_at, at, silence = gaps[segment - 1]
+                self._fall_silent(entity_id, silence, before, received_at)
                 if alarm := self._open.get((entity_id, SILENCE)):
                     alarm.place, alarm.measured_at = readings.place(at), int(readings.measured_at[at])
                     self._end(alarm, CLEARED, received_at)
@@ -714,59 +749,63 @@ class Episodes:
 
     def _watch(self, entity_id: int, entity: _Entity) -> None:
         """Keeps one deadline for each entity, which is moved on when it is looked at."""
-        if self._silent_after is None or entity.deadline is not None or entity.received_at == NEVER:
+        if entity.deadline is not None or entity.received_at == NEVER:
             return
-        is_silent = (entity_id, SILENCE) in self._open
-        after = microseconds(WATCHED_FOR) if is_silent else self._silent_after
+        is_silent = entity.silence is None or (entity_id, SILENCE) in self._open
+        after = microseconds(WATCHED_FOR) if is_silent or entity.silence is None else entity.silence.after
         entity.deadline = entity.received_at + after
         self._push(entity.place, entity.deadline, entity_id, SILENCE)
 
     def _look_for_silence(self, entity_id: int, deadline: int) -> None:
         entity = self._entities.get(entity_id)
-        if self._silent_after is None or entity is None or entity.deadline != deadline:
+        if entity is None or entity.deadline != deadline:
             return
         entity.deadline = None
         is_over = entity.received_at + microseconds(WATCHED_FOR) <= deadline
-        if is_over or entity.received_at + self._silent_after <= deadline:
-            self._fall_silent(entity_id, entity.received_at, deadline)
+        self._fall_silent(entity_id, entity.silence, entity.received_at, deadline)
         if is_over:
             self._forget_refusals(entity_id, entity)
             del self._entities[entity_id]
         else:
             self._watch(entity_id, entity)
 
-    def _fall_silent(self, entity_id: int, since: int, until: int) -> None:
+    def _fall_silent(self, entity_id: int, silence: Silence | None, since: int, until: int) -> None:
         """An entity was not heard of from one instant to another, which may be longer than it is watched."""
-        if self._silent_after is None:
-            return
-        deadline, forgotten = since + self._silent_after, since + microseconds(WATCHED_FOR)
-        key = entity_id, SILENCE
-        if key not in self._open and deadline <= until:
+        key, forgotten = (entity_id, SILENCE), since + microseconds(WATCHED_FOR)
+        if silence is not None and key not in self._open and since + silence.after <= until:
+            deadline = since + silence.after
             for each in self._of_entity(entity_id):
                 if each.cause != REFUSED and not each.is_stale:
                     self._escalate(each, deadline)
                     each.is_stale, each.clear_since = True, None
                     self._transit(each, "stale", deadline, decided_at=deadline)
-            self._raise_about(entity_id, SILENCE, deadline, self._entities[entity_id].place, measured_at=since)
+            place = self._entities[entity_id].place
+            self._raise_about(entity_id, SILENCE, deadline, place, measured_at=since, silence=silence)
         if forgotten <= until and (alarm := self._open.get(key)):
             self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note="not heard of for 7 days, watched no more")
 
-    def _gaps(self, readings: Readings, contacts: "_Contacts") -> dict[int, list[tuple[int, int, int]]]:
-        """For entities that were silent: when each silence began, and the receipt and number of what ended it."""
-        if self._silent_after is None:
-            return {}
-        before = np.empty_like(contacts.received_at)
-        before[1:] = contacts.received_at[:-1]
-        before[contacts.is_first] = contacts.known[contacts.codes[contacts.is_first]]
-        is_gap = (before != NEVER) & (contacts.received_at - before >= self._silent_after)
+    def _gaps(self, readings: Readings, contacts: "_Contacts") -> dict[int, list[_Gap]]:
+        """For entities that were silent: when each silence began, and what ended it."""
+        of_each = [NOT_SILENT if each is None else each.after for each in readings.silences]
+        versions = readings.silence[contacts.order]
+        after = np.array(of_each, np.int64)[versions]
+        before, silent_after = np.empty_like(contacts.received_at), np.empty_like(after)
+        before[1:], silent_after[1:] = contacts.received_at[:-1], after[:-1]
+        codes = contacts.codes[contacts.is_first]
+        before[contacts.is_first], silent_after[contacts.is_first] = contacts.known[codes], contacts.silent_after[codes]
+        is_gap = (before != NEVER) & (contacts.received_at - before >= silent_after)
         if silent := self._entities_of.get(SILENCE):
             is_silent = np.isin(readings.entity[contacts.order], np.fromiter(silent, np.int64, len(silent)))
             is_gap |= contacts.is_first & is_silent
         # What was folded before a crash is on record.
         is_gap &= readings.is_new[contacts.order]
-        found: dict[int, list[tuple[int, int, int]]] = {}
+        found: dict[int, list[_Gap]] = {}
         for at in np.flatnonzero(is_gap).tolist():
-            gap = int(before[at]), int(contacts.received_at[at]), int(contacts.order[at])
+            which = int(contacts.order[at])
+            is_known = bool(contacts.is_first[at])
+            entity = self._entities[int(readings.entity[which])]
+            silence = entity.silence if is_known else readings.silences[int(versions[at - 1])]
+            gap = _Gap(int(before[at]), int(contacts.received_at[at]), which, silence)
             found.setdefault(int(contacts.codes[at]), []).append(gap)
         return found
 
@@ -775,10 +814,13 @@ class Episodes:
         lasts = contacts.order[contacts.is_last]
         received_at = readings.received_at[lasts].tolist()
         codes = contacts.codes[contacts.is_last].tolist()
-        for code, when, place in zip(codes, received_at, readings.places(lasts), strict=True):
+        places, versions = readings.places(lasts), readings.silence[lasts].tolist()
+        for code, when, place, version in zip(codes, received_at, places, versions, strict=True):
             entity = entities[code]
             if when >= entity.received_at:
                 entity.received_at, entity.place = when, place
+                if (silence := readings.silences[version]) != entity.silence:
+                    entity.silence, entity.deadline = silence, None
             if entity.deadline is None:
                 self._watch(ids[code], entity)
 
@@ -830,14 +872,24 @@ class Episodes:
         self._rows.append(_row(counted, UPDATED, times[-1], self._decided_at))
 
     def _raise_about(
-        self, entity_id: int, cause: str, at: int, place: Place, measured_at: int | None = None, count: int = 0
+        self,
+        entity_id: int,
+        cause: str,
+        at: int,
+        place: Place,
+        measured_at: int | None = None,
+        count: int = 0,
+        silence: Silence | None = None,
     ) -> None:
-        """An alarm that no rule of the contract is about."""
+        """An alarm that is about readings that do not come, or are refused."""
         alarm = Alarm(
             alarm_id=alarm_id_of(self._stream, entity_id, cause, at),
             entity=entity_id,
             cause=cause,
-            severity=_WARNING,
+            severity=_WARNING if silence is None else silence.severity,
+            rule_id=None if silence is None else silence.rule_id,
+            rule_version=None if silence is None else silence.rule_version,
+            threshold=None if silence is None else silence.minutes,
             raised_at=at,
             measured_at=at if measured_at is None else measured_at,
             told_at=at,

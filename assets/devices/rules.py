@@ -4,10 +4,14 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Alarms, Rule
+from assets.stream.contract import SILENT_MINUTES, Alarms, Rule
 
 RULES: tuple[Rule, ...] = ()
-ALARMS = Alarms(max_age=timedelta(hours=1), clear_after=timedelta(0), silent_after=timedelta(hours=1))
+ALARMS = Alarms(
+    max_age=timedelta(hours=1),
+    clear_after=timedelta(0),
+    silence=Rule("device_silence", SILENT_MINUTES, "at_least", 60.0, "warning", cause="silence"),
+)
 """A device that reports nothing for an hour is silent."""
 
 

@@ -48,7 +48,12 @@ class GlucoseReadings(dy.Schema):
 
 
 class GlucoseAlerts(dy.Schema):
-    """One rule broken by one reading or by the window that ends at it. Key: alert_id."""
+    """One rule broken by one reading or by the window that ends at it. Key: alert_id.
+
+    `mean_10_min` and what follows `care_team` are there where the rule compares them: the slope in mg/dL per minute,
+    and in mg/dL the highest or lowest value for at least so long, the third lowest or highest of the last four
+    values, and the value expected in so many minutes.
+    """
 
     alert_id = dy.String(nullable=False)
     rule = dy.String(nullable=False)
@@ -72,3 +77,13 @@ class GlucoseAlerts(dy.Schema):
     device_model = dy.String(nullable=True)
     age_years = dy.Int64(nullable=True)
     care_team = dy.String(nullable=True)
+    glucose_rate_15_min = dy.Float64(nullable=True)
+    glucose_sustained_low_15_min = dy.Float64(nullable=True)
+    glucose_sustained_low_30_min = dy.Float64(nullable=True)
+    glucose_sustained_high_30_min = dy.Float64(nullable=True)
+    glucose_low_3_of_4 = dy.Float64(nullable=True)
+    glucose_high_3_of_4 = dy.Float64(nullable=True)
+    glucose_forecast_20_min = dy.Float64(nullable=True)
+    glucose_forecast_30_min = dy.Float64(nullable=True)
+    glucose_forecast_ar2_20_min = dy.Float64(nullable=True)
+    glucose_forecast_ar2_30_min = dy.Float64(nullable=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from assets.reference import cells
 from assets.reference.cells import Cell, CellError
-from assets.reference.rules import COMPARISONS, LEVEL, MAX_ID_CHARACTERS, WINDOW, RuleChangeError, Wanted, told
+from assets.reference.rules import COMPARISONS, KINDS, MAX_ID_CHARACTERS, RuleChangeError, Wanted, told
 from assets.reference.tables import SEVERITIES
 from assets.stream.rulebook import ALL, THING
 
@@ -48,7 +48,7 @@ CELLS: Mapping[str, Cell] = {
     "rule_id": _identifier,
     "stream": cells.words,
     "cause": _identifier,
-    "kind": cells.one_of((LEVEL, WINDOW)),
+    "kind": cells.one_of(KINDS),
     "column": cells.words,
     "comparison": cells.one_of(COMPARISONS),
     "threshold": _number,

@@ -16,7 +16,7 @@ import polars as pl
 from assets.bitemporal import VALID_FROM
 from assets.reference.cells import CellError
 from assets.reference.tables import GROUP, PATIENTS
-from assets.stream.contract import Comparison, Contract, Rule, RuleTable, Window, utc
+from assets.stream.contract import Comparison, Contract, Rule, RuleTable, utc
 from assets.stream.rulebook import ALL, THING
 from resources.table import Table, View
 
@@ -26,8 +26,9 @@ class RuleRows(dy.Schema):
 
     `scope` is `all`, `group:<name>` or `patient:<id>`. `hours_from` and `hours_to` are local times such as 22:00, the
     latter excluded; they may pass midnight, and null means always. A rule that is not enabled is never broken there.
-    Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` is `level` or `window`.
-    What ends in `_s`, and `clear_threshold`, is for alarms and has no effect on alerts.
+    Where `is_deleted` is true the version ends what was said for the scope and hours. `kind` follows from the column:
+    `level`, `window`, `rate`, `sustained`, `count`, `forecast` or `silence`. What ends in `_s`, and `clear_threshold`,
+    is for alarms and has no effect on alerts.
     """
 
     rule_id = dy.String(nullable=False)
@@ -68,7 +69,7 @@ CURRENT_RULES = View(
 
 MAX_ERRORS = 20
 MAX_ID_CHARACTERS = 60
-LEVEL, WINDOW = "level", "window"
+KINDS = ("level", "window", "rate", "sustained", "count", "forecast", "silence")
 COMPARISONS: tuple[str, ...] = get_args(Comparison)
 DEFINITION = ("stream", "cause", "kind", "column", "comparison")
 """What is said once of a rule."""
@@ -154,7 +155,7 @@ class RuleSet:
         first = self.versions.unique("rule_id", keep="first", maintain_order=True)
         of_table = {row["rule_id"]: row for row in first.iter_rows(named=True)}
         of_contracts = {
-            rule.id: _row_of(contract, rule) for contract in self.contracts.values() for rule in contract.rules
+            rule.id: _row_of(contract, rule) for contract in self.contracts.values() for rule in contract.all_rules
         }
         return of_table | of_contracts
 
@@ -170,7 +171,7 @@ class RuleSet:
         own = [
             _row_of(contract, rule)
             for contract in self.contracts.values()
-            for rule in contract.rules
+            for rule in contract.all_rules
             if (rule.id, ALL, None, None) not in held
         ]
         rows = pl.DataFrame([*own, *held.values()], schema=RULES.schema, orient="row")
@@ -223,13 +224,9 @@ class RuleSet:
     def _default_of(self, wanted: Wanted, defined: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         if wanted.rule_id in defined:
             return defined[wanted.rule_id]
-        kind = self._kind(wanted.given["stream"], wanted.given["column"])
+        kind = self.contracts[wanted.given["stream"]].kind_of(wanted.given["column"])
         new = {"cause": wanted.rule_id, "kind": kind, "is_enabled": True}
         return {**dict.fromkeys(RULES.schema), **new}
-
-    def _kind(self, stream: str, column: str) -> str:
-        windows = {each.name for each in self.contracts[stream].windows if isinstance(each, Window)}
-        return WINDOW if column in windows else LEVEL
 
     def _wrong(
         self, wanted: Wanted, defined: Mapping[str, dict[str, Any]], before: dict[str, Any] | None
@@ -297,17 +294,27 @@ class RuleSet:
                     f"write one of {', '.join(sorted(contract.comparable))}",
                 ),
             )
-        if contract is not None and "kind" in given and given["kind"] != self._kind(contract.stream, given["column"]):
+        if contract is None or "column" in needed:
+            return
+        if "kind" in given and given["kind"] != contract.kind_of(given["column"]):
             yield "kind", CellError("not what the column is", "leave it out: it follows from the column")
+        comparisons = contract.comparisons_of(given["column"])
+        if "comparison" not in needed and given["comparison"] not in comparisons:
+            yield (
+                "comparison",
+                CellError(
+                    f"{given['comparison']}, but {given['column']} tells how far readings are {comparisons[0]}",
+                    f"write {' or '.join(comparisons)}, or choose another column",
+                ),
+            )
 
 
 def _row_of(contract: Contract, rule: Rule) -> dict[str, Any]:
-    windows = {each.name for each in contract.windows if isinstance(each, Window)}
     return dict.fromkeys(RULES.schema) | {
         "rule_id": rule.id,
         "stream": contract.stream,
         "cause": rule.cause or rule.id,
-        "kind": WINDOW if rule.column in windows else LEVEL,
+        "kind": contract.kind_of(rule.column),
         "column": rule.column,
         "comparison": rule.comparison,
         "threshold": rule.threshold,

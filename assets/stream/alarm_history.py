@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -129,8 +130,7 @@ def _folded(contract: Contract, lake: Lake, readings: pl.DataFrame, transitions:
     references = References(contract, lake)
     references.refresh()
     alerting = Alerting(contract, references)
-    silent_after = None if contract.alarms is None else contract.alarms.silent_after
-    alarming = Alarming(contract, Episodes(contract.stream, silent_after))
+    alarming = Alarming(contract, Episodes(contract.stream))
     actions = transitions.filter(pl.col("kind").is_in(_PEOPLE))
     rows: list[pl.DataFrame] = []
     is_known = readings.clear()
@@ -140,7 +140,7 @@ def _folded(contract: Contract, lake: Lake, readings: pl.DataFrame, transitions:
         rows += _acted(alarming, actions, pulled_at)
         actions = actions.filter(pl.col("decided_at") > pulled_at)
         numbered = batch.with_columns(event=pl.int_range(pl.len(), dtype=pl.UInt32))
-        judged = alerting.judged(numbered, is_known)
+        judged = alerting.judged(numbered, is_known, partial(_known, is_known))
         rows.append(alarming.fold(numbered, judged, None, numbered.clear()).rows)
         is_known = pl.concat([is_known, batch])
     end: datetime = transitions["decided_at"].to_list()[-1]
@@ -148,6 +148,10 @@ def _folded(contract: Contract, lake: Lake, readings: pl.DataFrame, transitions:
     rows.append(alarming.tick(_us(end)).rows)
     of_alarm = pl.concat(rows).filter(pl.col("alarm_id") == transitions["alarm_id"][0], ~pl.col("is_update"))
     return of_alarm.head(transitions.height)
+
+
+def _known(rows: pl.DataFrame, _: pl.DataFrame, __: timedelta) -> pl.DataFrame:
+    return rows
 
 
 def _acted(alarming: Alarming, actions: pl.DataFrame, before: datetime) -> Iterator[pl.DataFrame]:

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assets.alarms.episodes import Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
-from assets.alarms.tables import AlarmRows
+from assets.alarms.tables import SILENCE, AlarmRows
 from assets.stream.alerting import Judgement
 from assets.stream.contract import Contract, Rule
 from assets.stream.limits import Limits
@@ -125,11 +125,11 @@ class Alarming:
         return None if not parts else parts[0] if len(parts) == 1 else _joined(parts)
 
     def _part(self, judgement: Judgement, *, is_accepted: bool) -> Readings:
-        rows, limits = judgement.rows, judgement.limits
+        rows, limits = judgement.rows, judgement.told.limits
         measured_at, received_at = (rows[name].to_physical().to_numpy() for name in ("measured_at", "received_at"))
         ages = received_at - measured_at
-        numbers = judgement.numbers
-        if numbers.shape[1]:
+        numbers = judgement.told.numbers
+        if judgement.broken.shape[1]:
             max_ages = limits.max_ages
             is_fresh = ages <= (max_ages[0] if (max_ages == max_ages[0]).all() else max_ages[numbers].max(axis=1))
         else:
@@ -150,18 +150,20 @@ class Alarming:
             is_fresh=is_fresh,
             is_accepted=np.full(rows.height, is_accepted),
             is_new=is_new,
-            causes=[*self._judged(judgement, limits, ages, is_accepted=is_accepted)],
+            causes=[*self._judged(judgement, ages, is_accepted=is_accepted)],
             versions=limits.versions,
+            silences=limits.silences,
+            silence=limits.silence_of(numbers),
         )
 
-    def _judged(
-        self, judgement: Judgement, limits: Limits, ages: NDArray[np.int64], *, is_accepted: bool
-    ) -> Iterator[Judged]:
+    def _judged(self, judgement: Judgement, ages: NDArray[np.int64], *, is_accepted: bool) -> Iterator[Judged]:
         concerned = self.episodes.causes
-        for cause, members in _by_cause(judgement.rules).items():
+        for cause, members in _by_cause(judgement.told.rules).items():
+            if cause == SILENCE:
+                continue
             # Most causes are about nobody.
             if cause in concerned or judgement.broken[:, members].any():
-                yield _judged_of(judgement, limits, ages, cause, members, is_accepted=is_accepted)
+                yield _judged_of(self._contract, judgement, ages, cause, members, is_accepted=is_accepted)
 
     def _refusals(self, refused: pl.DataFrame) -> Iterator[Refusal]:
         # Where code of the domain failed on a reading, nobody knows whose it is.
@@ -179,26 +181,27 @@ class Alarming:
 
 
 def _judged_of(
+    contract: Contract,
     judgement: Judgement,
-    limits: Limits,
     ages: NDArray[np.int64],
     cause: str,
     members: Sequence[int],
     *,
     is_accepted: bool,
 ) -> Judged:
-    rows = judgement.rows
+    rows, limits = judgement.rows, judgement.told.limits
     count = rows.height
     true, held = np.zeros(count, np.int8), np.zeros(count, np.int8)
     best = np.full(count, -1, np.int16)
     value, version = np.full(count, np.nan), np.zeros(count, np.int64)
     for member in members:
-        rule, numbers = judgement.rules[member], judgement.numbers[:, member]
+        rule, numbers = judgement.told.rules[member], judgement.told.numbers[:, member]
         values = rows[rule.column].cast(pl.Float64).fill_null(np.nan).to_numpy()
         is_evaluated = ~np.isnan(values) & (ages <= limits.max_ages[numbers])
         is_true = judgement.broken[:, member] & is_evaluated
         if is_accepted:
-            is_held = _is_held(judgement, limits, member, values) & is_evaluated & ~is_true
+            is_forecast = contract.present_of(rule.column) is not None
+            is_held = _is_held(judgement, limits, member, values, is_forecast=is_forecast) & is_evaluated & ~is_true
         else:
             # Of a revision only what is urgent counts; it clears nothing.
             is_evaluated, is_held = is_true, np.zeros(count, bool)
@@ -210,17 +213,21 @@ def _judged_of(
         leads = weight > best
         best = np.where(leads, weight, best)
         value, version = np.where(leads, values, value), np.where(leads, numbers, version)
-    return Judged(cause, judgement.rules[members[0]].is_downward, true, held, best >= 0, value, version)
+    return Judged(cause, judgement.told.rules[members[0]].is_downward, true, held, best >= 0, value, version)
 
 
-def _is_held(judgement: Judgement, limits: Limits, member: int, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_held(
+    judgement: Judgement, limits: Limits, member: int, values: NDArray[np.float64], *, is_forecast: bool
+) -> NDArray[np.bool_]:
     """Whether a value that does not make a rule true is not beyond the threshold where it is clear either."""
-    rule, numbers = judgement.rules[member], judgement.numbers[:, member]
+    rule, numbers = judgement.told.rules[member], judgement.told.numbers[:, member]
     clear = limits.clear_thresholds[numbers]
     is_held = (values < clear) if rule.is_downward else (values > clear)
-    if rule.unless is not None:
+    if rule.unless is not None or is_forecast:
+        # It is beyond, and yet the rule is not broken.
         is_held |= rule.compares(pl.Series(values), pl.Series(limits.thresholds[numbers])).to_numpy()
-    return is_held & judgement.is_enabled[numbers]
+    is_enabled: NDArray[np.bool_] = judgement.told.is_enabled[numbers]
+    return is_held & is_enabled
 
 
 def _by_cause(rules: Sequence[Rule]) -> Mapping[str, list[int]]:
@@ -246,7 +253,7 @@ def _newest(events: pl.DataFrame) -> dict[tuple[int, int], int]:
 
 def _joined(parts: Sequence[Readings]) -> Readings:
     """Readings and revisions together; what one of them says nothing of is not evaluated there."""
-    names = [name for name in Readings._fields if name not in ("causes", "versions")]
+    names = [name for name in Readings._fields if name not in ("causes", "versions", "silences")]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     order = np.argsort(arrays["order"], kind="stable")
     arrays = {name: values[order] for name, values in arrays.items()}
@@ -259,6 +266,7 @@ def _joined(parts: Sequence[Readings]) -> Readings:
         **arrays,
         causes=[_joined_cause(cause, found, counts, order) for cause, found in causes.items()],
         versions=parts[0].versions,
+        silences=parts[0].silences,
     )
 
 

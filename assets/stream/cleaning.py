@@ -11,8 +11,8 @@ from assets.stream.contract import (
     POSITION_COLUMNS,
     Contract,
     ContractError,
+    Last,
     Utc,
-    Window,
 )
 from assets.stream.decode import Decoded
 from assets.stream.instants import instants
@@ -44,7 +44,7 @@ class Cleaning:
         self._cleaned = _cleaned_schema(contract)
         self._has_timestamp = "timestamp" in contract.payload.__struct_fields__
         self._required = [name for name in contract.tables.silver.required if name in self._cleaned]
-        averaged = (window.column for window in contract.windows if isinstance(window, Window))
+        averaged = (window.column for window in contract.windows if not isinstance(window, Last))
         self._averaged = list(dict.fromkeys(averaged))
 
     def readings(self, positions: pl.DataFrame, decoded: Decoded) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import dataframely as dy
 import msgspec
@@ -17,6 +17,7 @@ import polars as pl
 
 from assets import columns
 from assets.alarms.tables import alarms_of
+from assets.stream.spans import Forecast, Span
 from resources.table import Table, View
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -98,6 +99,12 @@ NUMBERS: tuple[pl.DataType, ...] = (pl.Int64(), pl.Float64())
 """The types that can be averaged and compared with a threshold."""
 
 
+SILENT_MINUTES = "silent_minutes"
+"""What a rule about silence compares: for how long no reading came. No reading has it, so no alert is raised by it."""
+SILENT_WITHIN = (1.0, 7 * 24 * 60.0)
+"""Between how many minutes a threshold of silence must lie."""
+
+
 class ContractError(ValueError):
     """The declaration of a stream contradicts itself."""
 
@@ -147,12 +154,12 @@ class Last:
 
 @dataclass(frozen=True)
 class Score:
-    """Columns that follow from each reading's silver columns and windows, such as a clinical score.
+    """Columns that follow from each reading's silver columns, means and last values, such as a clinical score.
 
     Attributes:
         columns: the names and types of what is computed.
-        compute: rows with silver columns and windows to rows with these columns, in the same order. It is pure and
-            looks at each row by itself.
+        compute: rows with silver columns, means and last values to rows with these columns, in the same order. It is
+            pure and looks at each row by itself.
     """
 
     columns: Mapping[str, pl.DataType]
@@ -213,17 +220,25 @@ class Rule:
         """Whether each value is beyond the threshold; null where it is unknown."""
         return _COMPARE[self.comparison](values, thresholds)
 
-    def is_broken(self, rows: pl.DataFrame, thresholds: pl.Series | None = None) -> pl.Series:
+    def is_broken(
+        self, rows: pl.DataFrame, thresholds: pl.Series | None = None, present: str | None = None
+    ) -> pl.Series:
         """Whether each row breaks the rule; one whose column is unknown does not.
 
         Args:
             rows: readings with their windows and scores.
             thresholds: for each row; by default the rule's own.
+            present: of a forecast the column that it foretells: where that is beyond already the rule is not broken.
         """
-        is_broken = self.compares(rows[self.column], self.threshold if thresholds is None else thresholds)
-        if is_broken.has_nulls():
-            is_broken = is_broken.fill_null(False)
+        limit = self.threshold if thresholds is None else thresholds
+        is_broken = _if_known(self.compares(rows[self.column], limit))
+        if present is not None:
+            is_broken &= ~_if_known(self.compares(rows[present], limit))
         return is_broken if self.unless is None else is_broken & ~rows[self.unless].fill_null(False)
+
+
+def _if_known(is_so: pl.Series) -> pl.Series:
+    return is_so.fill_null(False) if is_so.has_nulls() else is_so
 
 
 @dataclass(frozen=True)
@@ -235,14 +250,14 @@ class Alarms:
         clear_after: how long all rules of the cause must have been clear.
         remind_every: by severity, after how long an alarm that lasts and that nobody acknowledged is told of again.
         escalate_after: by severity, after how long an alarm that nobody acknowledged goes to the next tier.
-        silent_after: after how long without a reading an entity raises an alarm itself; None for never.
+        silence: the rule about entities of which no reading comes; None for none. It compares `SILENT_MINUTES`.
     """
 
     max_age: timedelta
     clear_after: timedelta
     remind_every: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
     escalate_after: Mapping[Severity, timedelta] = field(default_factory=dict, hash=False)
-    silent_after: timedelta | None = None
+    silence: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -310,6 +325,9 @@ class RuleTable:
 GROUP_SEPARATOR = ";"
 
 
+_BEYOND: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
+    {"below": ("below", "at_most"), "above": ("above", "at_least")}
+)
 _COMPARE: Mapping[str, Callable[[pl.Series, float | pl.Series], pl.Series]] = MappingProxyType(
     {"above": operator.gt, "below": operator.lt, "at_least": operator.ge, "at_most": operator.le}
 )
@@ -382,7 +400,8 @@ class Contract:
         values: what must be equal for a second reading of the same key to be a mere duplicate; a null equals a null.
         clean: decoded payload columns to silver columns; see `assets.stream.process`.
         alert_payload: alert rows to the columns of the JSON that is published.
-        windows: trailing means and last known values that scores and rules refer to.
+        windows: trailing means and last known values that scores and rules refer to, and columns for rules of other
+            kinds (`assets.stream.spans`), which are computed where a rule compares them.
         scores: what is computed of silver columns and windows, for rules and alerts.
         rules: the conditions that raise alerts.
         silver_name: of the silver table, if not the stream's.
@@ -410,7 +429,7 @@ class Contract:
     values: tuple[str, ...]
     clean: Callable[[pl.DataFrame], pl.DataFrame]
     alert_payload: Callable[[pl.DataFrame], pl.DataFrame]
-    windows: tuple[Window | Last, ...] = ()
+    windows: tuple[Window | Last | Span, ...] = ()
     scores: tuple[Score, ...] = ()
     rules: tuple[Rule, ...] = ()
     silver_name: str | None = None
@@ -446,7 +465,7 @@ class Contract:
             ("the never-null part of silver", {self.entity}, never_null, "declare it with nullable=False"),
             (
                 "a window",
-                {window.column for window in self.windows if isinstance(window, Window)},
+                {window.column for window in self.windows if not isinstance(window, Last)},
                 _of_types(silver, NUMBERS),
                 "average an Int64 or Float64 of silver",
             ),
@@ -488,9 +507,21 @@ class Contract:
         for where, names, known, remedy in (*needed, *of_children):
             if missing := sorted(names - known):
                 raise ContractError(f"Stream '{self.stream}': {where} lacks {', '.join(missing)}; {remedy}.")
+        self._check_spans()
         self._check_enrichments(silver, never_null)
         self._check_rule_table(silver)
         self._check_alarms(silver)
+
+    def _check_spans(self) -> None:
+        for span in self.spans.values():
+            for mistake in span.mistakes():
+                raise ContractError(f"Stream '{self.stream}': window {span.name}: {mistake}.")
+        for rule in self.rules:
+            if rule.comparison not in self.comparisons_of(rule.column):
+                raise ContractError(
+                    f"Stream '{self.stream}': rule {rule.id}: {rule.column} cannot be {rule.comparison} a threshold; "
+                    f"compare {' or '.join(self.comparisons_of(rule.column))}."
+                )
 
     def _check_enrichments(self, silver: pl.Schema, never_null: set[str]) -> None:
         taken = POSITION_COLUMNS | {self.entity, *self.keys, *self.values, *self.versions}
@@ -536,6 +567,11 @@ class Contract:
             return
         if silver.get(self.entity) != pl.Int64():
             raise ContractError(f"Stream '{self.stream}': alarms: the entity {self.entity} is no Int64; declare one.")
+        if (silence := self.alarms.silence) is not None and silence.column != SILENT_MINUTES:
+            raise ContractError(
+                f"Stream '{self.stream}': alarms: the rule {silence.id} about silence compares {silence.column}; "
+                f"compare {SILENT_MINUTES}."
+            )
         directions: dict[str, bool] = {}
         for rule in self.rules:
             if directions.setdefault(rule.about, rule.is_downward) != rule.is_downward:
@@ -550,15 +586,52 @@ class Contract:
                 )
 
     @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules, and the one about silence."""
+        silence = None if self.alarms is None else self.alarms.silence
+        return self.rules if silence is None else (*self.rules, silence)
+
+    @cached_property
+    def trailing(self) -> tuple[Window | Last, ...]:
+        """The means and last values, which are computed for every reading."""
+        return tuple(window for window in self.windows if isinstance(window, Window | Last))
+
+    @cached_property
+    def spans(self) -> Mapping[str, Span]:
+        """The other windows by name, which are computed where a rule that holds compares them."""
+        return {window.name: window for window in self.windows if not isinstance(window, Window | Last)}
+
+    def kind_of(self, column: str) -> str:
+        """What kind a rule is that compares a column."""
+        if column == SILENT_MINUTES:
+            return "silence"
+        if column in self.spans:
+            return self.spans[column].kind
+        return "window" if any(column == each.name for each in self.trailing if isinstance(each, Window)) else "level"
+
+    def comparisons_of(self, column: str) -> tuple[Comparison, ...]:
+        """How rules may compare a column."""
+        beyond = self.spans[column].beyond if column in self.spans else None
+        return get_args(Comparison) if beyond is None else _BEYOND[beyond]
+
+    def present_of(self, column: str) -> str | None:
+        """The column that a forecast foretells; None of other columns."""
+        span = self.spans.get(column)
+        return span.column if isinstance(span, Forecast) else None
+
+    @cached_property
     def comparable(self) -> frozenset[str]:
         """The columns that rules may compare: measurements, windows and scores."""
         numbers = _of_types(self.tables.silver.schema | self.derived, NUMBERS)
         return frozenset(numbers - POSITION_COLUMNS - {*self.keys, *self.versions})
 
     def plausible_of(self, column: str) -> tuple[float, float] | None:
-        """The lowest and highest value of a column that rules compare; those of a window are its column's."""
+        """The lowest and highest value of a column that rules compare; those of most windows are their column's."""
+        if column == SILENT_MINUTES:
+            return SILENT_WITHIN
         source = {window.name: window.column for window in self.windows}
-        return self.plausible.get(source.get(column, column))
+        bounds = self.plausible.get(source.get(column, column))
+        return bounds if bounds is None or column not in self.spans else self.spans[column].bounds(bounds)
 
     @cached_property
     def enriched(self) -> Mapping[str, pl.DataType]:
@@ -623,8 +696,12 @@ class Contract:
 
     @property
     def reach(self) -> timedelta:
-        """How far back from a reading its windows look."""
-        return max((window.length for window in self.windows), default=timedelta(0))
+        """How far back from a reading its means and last values look."""
+        return max((window.length for window in self.trailing), default=timedelta(0))
+
+    def reach_of(self, columns: Collection[str]) -> timedelta:
+        """How far back from a reading its windows look, where rules compare these columns."""
+        return max([self.reach, *(self.spans[name].reach for name in columns if name in self.spans)])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ one after a restart and a rebuild give the same values, provided that a session 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -53,6 +54,7 @@ class References:
     """
 
     def __init__(self, contract: Contract, lake: Lake) -> None:
+        self._contract = contract
         columns: dict[Key, set[str]] = {}
         for each in contract.enrich:
             columns.setdefault(key_of(each), set()).update(each.sources)
@@ -83,6 +85,12 @@ class References:
         """
         for refresh in self._each().values():
             refresh()
+
+    @property
+    def reach(self) -> timedelta:
+        """How far back from a reading its windows look, by the rules that are known now."""
+        rules = self._contract.rules if self.rulebook is None else self.rulebook.rules
+        return self._contract.reach_of({rule.column for rule in rules})
 
     def versions(self) -> Mapping[Key, AsOf]:
         """What is known now, by table and key; without tables that have no rows."""

@@ -62,6 +62,7 @@ class Known:
         newest: the newest `measured_at` of `silver`, which may be cut to milliseconds; None where there are no rows. It
             decides only how much is kept in memory. Everything else is looked up.
         restored: which rows are known now; the others are added later, by `add`. By default all are.
+        reach: how far back from a reading its windows are likely to look. It decides only how much is kept in memory.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Known:
         alerts: Scan,
         newest: datetime | None,
         restored: pl.Expr | None = None,
+        reach: timedelta = timedelta(0),
     ) -> None:
         self._contract = contract
+        self._reach = max(reach, contract.reach)
         of_windows = [window.column for window in contract.windows]
         columns = list(dict.fromkeys([*contract.keys, TIME, *contract.values, *of_windows]))
         floor = None if newest is None else self._floor_of(newest)
@@ -110,6 +113,8 @@ class Known:
 
     def context_of(self, new: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
         """Earlier readings of the new readings' entities from `reach` before each to its own time, and some more."""
+        # From now on so much is kept.
+        self._reach = max(self._reach, reach)
         if new.is_empty():
             return self._recent.none
         oldest, newest = times(new)
@@ -155,7 +160,7 @@ class Known:
 
     def _floor_of(self, newest: datetime) -> datetime:
         """The oldest instant to keep in memory."""
-        return newest - self._contract.lateness - self._contract.reach - FUTURE_TOLERANCE
+        return newest - self._contract.lateness - self._reach - FUTURE_TOLERANCE
 
     def _between(self, new: pl.DataFrame, reach: timedelta, oldest: datetime, newest: datetime) -> pl.DataFrame:
         """Earlier readings of the new readings' entities between two times, and perhaps of others."""

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.alarms.episodes import NO_LIMIT, Versions, microseconds
+from assets.alarms.episodes import NO_LIMIT, Silence, Versions, microseconds
 from assets.alarms.tables import RANKS
-from assets.stream.contract import Alarms, Contract, Rule, Severity
+from assets.stream.contract import SILENT_MINUTES, Alarms, Contract, Rule, Severity
 
 LIMIT_COLUMNS = ("clear_threshold", "clear_after_s", "remind_every_s", "escalate_after_s", "max_age_s")
 """What a table of rules says of alarms."""
@@ -27,6 +27,9 @@ class Limits(NamedTuple):
         clear_thresholds: beyond which a rule is clear; NaN where only the threshold counts.
         max_ages: how old a reading may be, in microseconds.
         ranks: of the severity.
+        silences: for each version of the rule about silence what it says; None of a version that is not enabled, and
+            of other rules. The last item is None.
+        silence_rule: which of the rules that one is; None if there is none.
     """
 
     versions: Versions
@@ -34,6 +37,18 @@ class Limits(NamedTuple):
     clear_thresholds: NDArray[np.float64]
     max_ages: NDArray[np.int64]
     ranks: NDArray[np.int8]
+    silences: Sequence[Silence | None]
+    silence_rule: int | None
+
+    def silence_of(self, numbers: NDArray[np.intp]) -> NDArray[np.int64]:
+        """For readings, whose versions of each rule are given, which of `silences` holds."""
+        count = len(numbers)
+        if self.silence_rule is None or self.silence_rule >= numbers.shape[1]:
+            # Without a table of rules the rule about silence is not among those that are evaluated.
+            number = len(self.silences) - 1 if self.silence_rule is None else self.silence_rule
+            return np.full(count, number, np.int64)
+        found: NDArray[np.int64] = numbers[:, self.silence_rule].astype(np.int64)
+        return found
 
 
 def limits_of(contract: Contract, rules: Sequence[Rule], rows: pl.DataFrame | None = None) -> Limits:
@@ -66,7 +81,16 @@ def limits_of(contract: Contract, rules: Sequence[Rule], rows: pl.DataFrame | No
         np.array([np.nan if one is None else one for one in clear], np.float64),
         numbers("max_age_s", dict.fromkeys(severities, alarms.max_age)),
         np.array([RANKS[severity] for severity in severities], np.int8),
+        [*map(_silence, given, severities), None],
+        next((number for number, rule in enumerate(rules) if rule.column == SILENT_MINUTES), None),
     )
+
+
+def _silence(row: Mapping[str, Any], severity: Severity) -> Silence | None:
+    if row["column"] != SILENT_MINUTES or not row["is_enabled"]:
+        return None
+    after = microseconds(timedelta(minutes=row["threshold"]))
+    return Silence(after, RANKS[severity], row["rule_id"], row["version"], row["threshold"])
 
 
 def _of_rules(rules: Sequence[Rule]) -> Iterator[dict[str, Any]]:
@@ -77,11 +101,13 @@ def _of_rules(rules: Sequence[Rule]) -> Iterator[dict[str, Any]]:
             "severity": rule.severity,
             "threshold": rule.threshold,
             "clear_threshold": rule.clear_threshold,
+            "column": rule.column,
+            "is_enabled": True,
         }
 
 
 def _of_rows(rows: pl.DataFrame, rules: Mapping[str, Rule]) -> Iterator[dict[str, Any]]:
-    names = ["rule_id", "version", "severity", "threshold", *LIMIT_COLUMNS]
+    names = ["rule_id", "version", "severity", "threshold", "column", "is_enabled", *LIMIT_COLUMNS]
     for row in rows[names].iter_rows(named=True):
         rule = rules[row["rule_id"]]
         if row["clear_threshold"] is None and rule.clear_threshold is not None:

@@ -192,7 +192,7 @@ class Processor:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
         late = self.known.may_repeat(rows)
         # Looked up once: what windows need contains what repeats need.
-        has_windows = self._contract.windows and self._contract.rules
+        has_windows = self._contract.trailing and self._contract.rules
         context = self.known.context_of(rows if has_windows else late, self._contract.reach)
         if late.is_empty():
             return context, context.clear()
@@ -232,8 +232,8 @@ class Processor:
     ) -> tuple[Judgement, Judgement | None]:
         """Which rules readings that stand break, and which of those that contradict one are urgent."""
         if not self._contract.rules:
-            return self._alerting.none_of(first), None
-        accepted = self._alerting.judged(first, context)
+            return self._alerting.judge(first, self._alerting.told(first)), None
+        accepted = self._alerting.judged(first, context, self.known.context_of)
         return accepted, self._alerting.revised(conflicting) if conflicting.height else None
 
     def _alerts(

@@ -1,7 +1,7 @@
 """Proves a contract when it is loaded: one synthetic reading for each rule goes all the way to a published alert.
 
 A mistake in a declaration would else be found by the first alert. The values are made up from the payload's types, and
-those of scores from their rules.
+those of scores, and of windows that need several readings, from their rules.
 Where the domain refuses them the cleaned row is completed, since names and types are proved here, not plausibility.
 """
 
@@ -48,8 +48,11 @@ def prove(contract: Contract) -> None:
     with _step(contract, "windows, rules or columns of alerts"):
         breaking = pl.concat(_breaking(contract, row, number) for number in range(len(contract.rules)))
         alerting = Alerting(contract)
-        derived = _with_broken_scores(contract, alerting.derived(breaking, breaking.clear()))
-        alerts = alerting.alerts(alerting.judge(derived))[contract.tables.alerts.schema.names()]
+        told = alerting.told(breaking)
+        derived = alerting.derived(breaking, breaking.clear(), lambda rows, _: rows.clear(), told)
+        alerts = alerting.alerts(alerting.judge(_broken(contract, derived), told))[
+            contract.tables.alerts.schema.names()
+        ]
         if silent := {rule.id for rule in contract.rules} - set(alerts["rule"]):
             raise ContractError(f"a reading beyond their threshold does not raise {', '.join(sorted(silent))}")
     with _step(contract, "alert_payload"):
@@ -120,22 +123,31 @@ def _breaking(contract: Contract, row: pl.DataFrame, number: int) -> pl.DataFram
     )
 
 
-def _with_broken_scores(contract: Contract, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with values of scores beyond their rules: which reading has such a score only the domain could say."""
-    scores = {name for score in contract.scores for name in score.columns}
+def _broken(contract: Contract, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with values beyond their rules of scores, and of windows that need several readings.
+
+    Which reading has such a score only the domain could say.
+    """
+    made_up = {name for score in contract.scores for name in score.columns} | {*contract.spans}
     place = pl.int_range(pl.len())
     for number, rule in enumerate(contract.rules):
         values = {rule.column: _beyond(rule), rule.unless or "": False}
+        values = {name: value for name, value in values.items() if name in made_up}
+        if (present := contract.present_of(rule.column)) is not None:
+            values[present] = _within(rule)
         rows = rows.with_columns(
             pl.when(place == number).then(pl.lit(value).cast(rows.schema[name])).otherwise(name).alias(name)
             for name, value in values.items()
-            if name in scores
         )
     return rows
 
 
 def _beyond(rule: Rule) -> float:
     return floor(rule.threshold) + 1 if rule.comparison in ("above", "at_least") else ceil(rule.threshold) - 1
+
+
+def _within(rule: Rule) -> float:
+    return ceil(rule.threshold) - 1 if rule.comparison in ("above", "at_least") else floor(rule.threshold) + 1
 
 
 def _sample(dtype: pl.DataType) -> Any:

@@ -173,13 +173,15 @@ def _rebuild(
     folder = lake.below(f"{FOLDER}/{contract.stream}")
     folder.remove()
     rebuilt = _DayBeside(store, folder, day)
+    references = References(contract, lake)
+    references.refresh()
     known = Known(
         contract,
         silver=lambda: rebuilt.with_earlier(store, "silver"),
         alerts=lambda: rebuilt.with_earlier(store, "alerts"),
         newest=store.silver.newest("measured_at", pl.col("ingest_date") < day),
+        reach=references.reach,
     )
-    references = References(contract, lake)
     processor, new_alerts = Processor(contract, known, references), 0
 
     def process(bronze: pl.LazyFrame) -> None:

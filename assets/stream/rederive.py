@@ -168,7 +168,7 @@ def _catch_up(beside: StreamStore, lake: Lake, say: Say) -> None:
     references, done = References(beside.contract, lake), 0
     # Of these events, since which no later ones are looked at here, every version that counts is known by now.
     references.refresh()
-    processor = Processor(beside.contract, beside.remembered().known, references)
+    processor = Processor(beside.contract, beside.remembered(references.reach).known, references)
     by_day = groupby(beside.behind(), key=lambda events: events.positions["pulled_at"][0].date())
     for day, of_day in by_day:
         for events in of_day:

@@ -29,7 +29,7 @@ from assets.bitemporal import (
     Snapshot,
     microseconds,
 )
-from assets.stream.contract import GROUP_SEPARATOR, Comparison, Contract, Rule, RuleTable, Severity
+from assets.stream.contract import GROUP_SEPARATOR, Contract, Rule, RuleTable, Severity
 from assets.stream.limits import LIMIT_COLUMNS, Limits, limits_of
 
 ALL, GROUP = "all", "group"
@@ -95,7 +95,7 @@ class RuleVersions:
     def __init__(self, contract: Contract, table: RuleTable, versions: pl.DataFrame) -> None:
         self.table = table
         of_stream = _sound(contract, table, versions)
-        self.rules = [*contract.rules, *_only_in_table(contract, of_stream)]
+        self.rules = [*contract.all_rules, *_only_in_table(contract, of_stream)]
         kind = pl.col("scope").str.extract("^([^:]*)")
         place = kind.replace_strict([ALL, GROUP, table.scope], [0, 1, 2], return_dtype=pl.Int64)
         has_hours = pl.col("hours_from").is_not_null()
@@ -103,7 +103,7 @@ class RuleVersions:
         ordered = of_stream.sort(place, has_hours, VALID_FROM, KNOWN_AT, "version")
         self.rows = pl.concat([told_of(self.rules), _told(ordered)])
         of_table = np.zeros(len(self.rules), bool)
-        of_table[: len(contract.rules)] = True
+        of_table[: len(contract.all_rules)] = True
         self.thresholds = self.rows["threshold"].to_numpy()
         self.is_enabled = np.concatenate([of_table, ordered["is_enabled"].to_numpy()])
         self.limits = limits_of(contract, self.rules, ordered)
@@ -153,6 +153,11 @@ class Rulebook:
     def __init__(self, versions: RuleVersions, subjects: AsOf | None) -> None:
         self._versions, self._subjects = versions, subjects
         self._people = None if subjects is None else _People(subjects.versions, versions.table, versions.groups)
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The contract's rules, then those that only the table has."""
+        return self._versions.rules
 
     def told(self, rows: pl.DataFrame) -> Told:
         """Which version of each rule holds for readings.
@@ -401,20 +406,23 @@ def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.D
 
     A row that no command wrote may hold anything; it must not stop the stream.
     """
-    columns = contract.comparable | {rule.column for rule in contract.rules}
+    columns = contract.comparable | {rule.column for rule in contract.all_rules}
+    compared = pl.DataFrame(
+        [(column, each) for column in sorted(columns) for each in contract.comparisons_of(column)],
+        schema=dict.fromkeys(("column", "comparison"), pl.String()),
+        orient="row",
+    )
     of_stream = versions.filter(
         pl.col("stream") == contract.stream,
-        pl.col("column").is_in(sorted(columns)),
         pl.col("scope").str.contains(rf"^(?:{ALL}|{GROUP}:.+|{table.scope}:-?[0-9]+)$"),
         ~pl.col("scope").str.starts_with(f"{table.scope}:") | _named().cast(pl.Int64, strict=False).is_not_null(),
-        pl.col("comparison").is_in(get_args(Comparison)),
         pl.col("severity").is_in(get_args(Severity)),
         pl.col("threshold").is_finite(),
         *(pl.col(name).str.contains(_TIME_OF_DAY).fill_null(True) for name in _HOURS),
         pl.col(_HOURS[0]).is_null() == pl.col(_HOURS[1]).is_null(),
-    )
+    ).join(compared, on=["column", "comparison"], how="semi", maintain_order="left")
     own = pl.DataFrame(
-        [(rule.id, rule.column, rule.comparison) for rule in contract.rules],
+        [(rule.id, rule.column, rule.comparison) for rule in contract.all_rules],
         schema=dict.fromkeys(_DEFINITION, pl.String()),
         orient="row",
     )
@@ -424,7 +432,7 @@ def _sound(contract: Contract, table: RuleTable, versions: pl.DataFrame) -> pl.D
 
 
 def _only_in_table(contract: Contract, of_stream: pl.DataFrame) -> list[Rule]:
-    own = [rule.id for rule in contract.rules]
+    own = [rule.id for rule in contract.all_rules]
     added = of_stream.filter(~pl.col("rule_id").is_in(own)).sort(KNOWN_AT, "version")
     first = added.unique("rule_id", keep="first", maintain_order=True)
     return [

@@ -279,7 +279,7 @@ class Session:
         identified(self._source, self._contract.stream, hub, self.store)
         remembered, epoch = None, self.store.log.epoch
         with suppress(SchemaError):
-            remembered = self.store.remembered()
+            remembered = self.store.remembered(self._references.reach)
         # The first micro-batch of a process takes half a second, for whatever is loaded late; this one is made up.
         prove(self._contract)
         # Of Event Hubs it takes the links away from the session at work, which goes on to its next commit and ends.
@@ -360,12 +360,12 @@ class Session:
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
             self._actions.begin(self.store.log)
-        return self.store.open_alarms()
+        return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
         if prepared is None or prepared.remembered is None:
-            return self.store.remembered().known
-        return self.store.refreshed(prepared.remembered).known
+            return self.store.remembered(self._references.reach).known
+        return self.store.refreshed(prepared.remembered, self._references.reach).known
 
     def _open(self, hub: HubState) -> Exception | None:
         """Opens the tables. Where one but bronze does not fit the contract, events are still kept in bronze.
@@ -509,7 +509,7 @@ class Session:
             return False
         self.store.open(self._tails)
         if pipeline.failure is None:
-            pipeline.know(self.store.remembered().known)
+            pipeline.know(self.store.remembered(self._references.reach).known)
         self._observer.gave_turn(time.monotonic() - began)
         return self.store.log.epoch == epoch
 

@@ -16,9 +16,11 @@ import polars as pl
 from assets.alarms.episodes import NEVER, Episodes, Place, Seen
 from assets.day import slot
 from assets.stream.alarming import NO_ROWS, Alarming, Folded
+from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Alarms, Contract, Output
 from assets.stream.decode import Body, body_size
+from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.log import (
     ACTIONS,
@@ -121,18 +123,20 @@ class StreamStore:
         """Sequence numbers of the hub that the stream is read from now, as offsets."""
         return {HubPartition(self.log.epoch, number): last for number, last in partitions.items()}
 
-    def remembered(self) -> "Remembered":
-        """What a session must know of what the tables hold, as far as silver has come by the log that was read last."""
-        reached = self.offsets("silver")
-        known = Known(
-            self.contract, self.silver.scan, self.alerts.scan, self.silver.newest("measured_at"), ~is_beyond(reached)
-        )
+    def remembered(self, reach: timedelta = timedelta(0)) -> "Remembered":
+        """What a session must know of what the tables hold, as far as silver has come by the log that was read last.
+
+        Args:
+            reach: how far back from a reading its windows are likely to look.
+        """
+        reached, newest = self.offsets("silver"), self.silver.newest("measured_at")
+        known = Known(self.contract, self.silver.scan, self.alerts.scan, newest, ~is_beyond(reached), reach)
         return Remembered(known, reached, self.log.replacements)
 
-    def refreshed(self, before: "Remembered") -> "Remembered":
+    def refreshed(self, before: "Remembered", reach: timedelta = timedelta(0)) -> "Remembered":
         """The same with what another session has committed since; read anew where rows were replaced."""
         if self.log.replacements != before.replacements:
-            return self.remembered()
+            return self.remembered(reach)
         reached = self.offsets("silver")
         if reached != before.reached:
             is_new = between(before.reached, reached)
@@ -210,44 +214,52 @@ class StreamStore:
         """What happened to alarms; only of streams that have some."""
         return self.log.tables["alarms"]
 
-    def open_alarms(self) -> Alarming | None:
-        """The alarms that are open, as the table was when its log was read last; None if the stream has none."""
+    def open_alarms(self, references: References | None = None) -> Alarming | None:
+        """The alarms that are open, as the table was when its log was read last; None if the stream has none.
+
+        Args:
+            references: where rules are data, after which time an entity is silent follows from them.
+        """
         alarms = self.contract.alarms
         if alarms is None:
             return None
         log = self.log
-        episodes = Episodes(self.contract.stream, alarms.silent_after, log.step(FOLDS))
+        episodes = Episodes(self.contract.stream, log.step(FOLDS))
         episodes.restore(self.alarms.scan().filter(pl.col("fold") >= log.step(SNAPSHOT)).collect())
-        episodes.watch(self._seen(alarms))
+        episodes.watch(self._seen(alarms, references))
         return Alarming(self.contract, episodes, self.offsets("alarms") if self.is_behind() else None)
 
-    def _seen(self, alarms: Alarms) -> Iterator[Seen]:
+    def _seen(self, alarms: Alarms, references: References | None) -> Iterator[Seen]:
         """Who was seen lately, by silver as far as it has come."""
         newest = self.silver.newest("received_at")
         if newest is None:
             return
         received = pl.col("received_at")
-        since = newest - (alarms.silent_after or alarms.max_age) - SEEN_BEFORE
+        contract, longest = self.contract, alarms.max_age
+        if alarms.silence is not None:
+            longest = max(longest, timedelta(minutes=alarms.silence.threshold))
         is_fresh = received - pl.col("measured_at") <= alarms.max_age
         order = ["received_at", "partition", "sequence_number", "event_index"]
         place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
         fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
+        of_place = zip(Place._fields, fresh, place, strict=True)
         seen = (
             self.silver.scan()
-            .filter(received > since, ~is_beyond(self.offsets("silver")))
-            .group_by(self.contract.entity)
+            .filter(received > newest - longest - SEEN_BEFORE, ~is_beyond(self.offsets("silver")))
+            .group_by(contract.entity)
             .agg(
                 pl.min_horizontal("measured_at", "received_at").filter(is_fresh).max().to_physical().alias("newest"),
-                pl.coalesce(received.filter(is_fresh).max(), received.min()).to_physical(),
-                *(
-                    pl.coalesce(last, each.first()).alias(name)
-                    for name, last, each in zip(Place._fields, fresh, place, strict=True)
-                ),
+                pl.coalesce(received.filter(is_fresh).max(), received.min()),
+                *(pl.coalesce(last, each.first()).alias(name) for name, last, each in of_place),
             )
             .collect()
         )
-        for entity, newest_at, received_at, *numbers in seen.iter_rows():
-            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers))
+        held = Alerting(contract, references).silences(
+            seen.with_columns(measured_at="received_at", pulled_at="received_at")
+        )
+        rows = seen.with_columns(pl.col("received_at").to_physical()).iter_rows()
+        for (entity, newest_at, received_at, *numbers), silence in zip(rows, held, strict=True):
+            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers), silence)
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""

@@ -71,7 +71,7 @@ class VitalsAlerts(dy.Schema):
 
     The measurements are the reading's own. What begins with `news2_` is in alerts about the score only: its risk, and
     for each parameter the value that counted, its points and its age in seconds when the reading was taken. The age is
-    null where air, or an alert patient, was assumed.
+    null where air, or an alert patient, was assumed. What follows `care_team` is there where the rule compares it.
     """
 
     alert_id = dy.String(nullable=False)
@@ -126,3 +126,7 @@ class VitalsAlerts(dy.Schema):
     device_model = dy.String(nullable=True)
     age_years = dy.Int64(nullable=True)
     care_team = dy.String(nullable=True)
+    spo2_sustained_low_1_min = dy.Float64(nullable=True)
+    heart_rate_sustained_high_3_min = dy.Float64(nullable=True)
+    heart_rate_rate_5_min = dy.Float64(nullable=True)
+    systolic_low_2_of_3 = dy.Float64(nullable=True)

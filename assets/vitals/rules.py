@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.stream.contract import Alarms, Last, Rule, Score
+from assets.stream.contract import SILENT_MINUTES, Alarms, Last, Rule, Score
+from assets.stream.spans import Nth, Rate, Span, Sustained
 from assets.vitals import news2
 
 KNOWN_FOR = timedelta(minutes=5)
@@ -17,17 +18,26 @@ def _known(column: str) -> str:
     return f"known_{column}"
 
 
-WINDOWS = tuple(
+_LAST = tuple(
     Last(_known(column), column, KNOWN_FOR, "highest" if column in HIGHER_IS_WORSE else "lowest")
     for column in news2.PARAMETERS
 )
+SPANS: tuple[Span, ...] = (
+    # Most low saturations of a monitor are over within seconds: Görges et al. 2009, doi:10.1213/ane.0b013e31819bdfbb.
+    Sustained("spo2_sustained_low_1_min", "spo2_percent", timedelta(minutes=1), timedelta(minutes=2)),
+    Sustained("heart_rate_sustained_high_3_min", "heart_rate_bpm", timedelta(minutes=3), timedelta(minutes=2), "above"),
+    Rate("heart_rate_rate_5_min", "heart_rate_bpm", timedelta(minutes=5)),
+    Nth("systolic_low_2_of_3", "systolic_mmhg", 2, 3, timedelta(minutes=30)),
+)
+"""For rules as data: none of the stream's own rules compares them."""
+WINDOWS = (*_LAST, *SPANS)
 
 
 def _news2(rows: pl.DataFrame) -> pl.DataFrame:
     return news2.scored(
         rows.select(
             pl.col(name).alias(known)
-            for window in WINDOWS
+            for window in _LAST
             for name, known in ((window.name, window.column), (window.age_name, f"{window.column}_age_s"))
         )
     )
@@ -89,7 +99,7 @@ ALARMS = Alarms(
     clear_after=timedelta(minutes=2),
     remind_every={"urgent": timedelta(minutes=5), "warning": timedelta(minutes=30)},
     escalate_after={"urgent": timedelta(minutes=5)},
-    silent_after=timedelta(minutes=5),
+    silence=Rule("vitals_silence", SILENT_MINUTES, "at_least", 5.0, "warning", cause="silence"),
 )
 
 _BY_COLUMN = {column: [rule.id for rule in RULES if rule.column == column] for column in (r.column for r in RULES)}
@@ -105,6 +115,7 @@ def alert_payload(alerts: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("rule").is_in(rules)).then(pl.col(column).cast(pl.Float64))
         for column, rules in _BY_COLUMN.items()
     )
+    value = pl.coalesce(*(span.name for span in SPANS), value)
     parameters = (
         pl.struct(value=f"news2_{name}", points=f"news2_{name}_points", age_s=f"news2_{name}_age_s").alias(name)
         for name in news2.PARAMETERS

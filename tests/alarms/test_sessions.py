@@ -246,6 +246,25 @@ def test_a_fleet_that_falls_silent_at_once_has_an_alarm_each(tmp_path: Path) -> 
     assert standing(DEVICES, lake).height == 999
 
 
+def test_after_which_time_a_patient_is_silent_can_differ_and_nobody_need_be_told(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    wanted = [
+        Wanted("glucose_silence", {"threshold": 10.0, "severity": "urgent"}, "patient:1"),
+        Wanted("glucose_silence", {"is_enabled": False}, "patient:2"),
+    ]
+    put_rules(lake, [CONTRACT], wanted, valid_from=BEGIN - timedelta(days=1), clock=lambda: BEGIN - timedelta(hours=1))
+    for patient in (1, 2, 3):
+        send(hub, (0, 100), patient=patient)
+    run_session(lake, hub, clock=until(1))
+    run_session(lake, hub, clock=until(60))
+    rows = transitions(lake).sort("entity")
+    assert rows.select("entity", "cause", "severity", "rule_id", "threshold").rows() == [
+        (1, "silence", "urgent", "glucose_silence", 10.0),
+        (3, "silence", "warning", "glucose_silence", 30.0),
+    ]
+    assert rows["at"].to_list() == [BEGIN + 10 * MINUTE + 5 * SECOND, BEGIN + 30 * MINUTE + 5 * SECOND]
+
+
 def test_an_alarm_is_explained_by_its_readings_and_decided_again_the_same(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1, take=3)
     send(hub, *LOW[:6])

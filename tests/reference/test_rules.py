@@ -47,7 +47,7 @@ def versions() -> pl.DataFrame:
 
 
 def test_without_a_table_the_rules_of_the_contracts_are_listed(home):
-    count = sum(len(each.contract.rules) for each in STREAMS)
+    count = sum(len(each.contract.all_rules) for each in STREAMS if each.contract.rule_table)
     assert f"({count} rows)" in done("list")
     assert "glucose_low: a reading of glucose_readings whose glucose_mg_dl is below the threshold" in done(
         "show", "glucose_low"
@@ -67,10 +67,11 @@ def test_a_threshold_is_set_for_a_patient_by_night_and_taken_back():
     done("set", "glucose_low", "--threshold", "75", "--severity", "urgent", "--group", "icu")
     done("disable", "glucose_low", "--group", "athlete")
     [listed] = [line for line in done("list", "--patient", "7").splitlines() if "hypo at night" in line]
-    assert listed.split()[:7] == [
+    assert listed.split()[:8] == [
         "glucose_low",
         "patient:7",
         "22:00-06:00",
+        "level",
         "glucose_mg_dl",
         "below",
         "80",
@@ -193,4 +194,56 @@ def test_all_mistakes_of_a_file_are_told_and_nothing_is_written(home):
     assert "line 2: 1 cells where the header has 2" in refused("check", file("rule_id,threshold\nglucose_low\n"))
     assert "the header lacks it" in refused("check", file("threshold\n1\n"))
     assert "cannot be read as CSV" in refused("check", file('rule_id\n"a\n'))
+    assert not (home / "lake" / "reference").exists()
+
+
+def test_rules_of_every_kind_are_loaded_and_told_in_words():
+    some = file(
+        "rule_id,stream,column,comparison,threshold,severity,scope\n"
+        "falls_fast,glucose_readings,glucose_rate_15_min,below,-2,warning,\n"
+        "stays_low,glucose_readings,glucose_sustained_low_15_min,below,70,urgent,\n"
+        "often_low,glucose_readings,glucose_low_3_of_4,at_most,70,warning,\n"
+        "will_be_low,glucose_readings,glucose_forecast_20_min,below,70,warning,patient:7\n"
+        "will_be_lower,glucose_readings,glucose_forecast_ar2_30_min,below,60,warning,\n"
+        "desaturated,vitals,spo2_sustained_low_1_min,below,88,urgent,\n"
+    )
+    assert "6 changed, 0 unchanged." in done("load", some)
+    assert versions().select("rule_id", "kind").rows() == [
+        ("desaturated", "sustained"),
+        ("falls_fast", "rate"),
+        ("often_low", "count"),
+        ("stays_low", "sustained"),
+        ("will_be_low", "forecast"),
+        ("will_be_lower", "forecast"),
+    ]
+    assert "falls_fast (all): below -3, warning; version 2" in done("set", "falls_fast", "--threshold", "-3")
+    [listed] = [line for line in done("list").splitlines() if line.startswith("falls_fast")]
+    assert listed.split()[:6] == ["falls_fast", "all", "NULL", "rate", "glucose_rate_15_min", "below"]
+    words = {
+        "falls_fast": "the change of glucose_mg_dl per minute, by least squares over 15 min",
+        "stays_low": "the highest glucose_mg_dl of the last 15 min or a little more",
+        "often_low": "what 3 of the last 4 values of glucose_mg_dl within 30 min are below",
+        "will_be_low": "glucose_mg_dl as expected in 20 min by a line over 15 min",
+        "will_be_lower": "in 30 min by a second-order autoregression over 60 min; the rule is broken only while",
+    }
+    for rule, said in words.items():
+        assert said in " ".join(done("show", rule).split())
+
+
+def test_a_comparison_that_a_column_is_not_made_for_is_refused(home):
+    wrong = file(
+        "rule_id,stream,column,comparison,threshold,severity,kind\n"
+        "a,glucose_readings,glucose_sustained_low_15_min,above,70,urgent,\n"
+        "b,glucose_readings,glucose_high_3_of_4,at_most,70,urgent,\n"
+        "c,glucose_readings,glucose_rate_15_min,below,-70,urgent,\n"
+        "d,glucose_readings,glucose_rate_15_min,below,-2,urgent,level\n"
+    )
+    said = refused("load", wrong)
+    assert (
+        "line 2, rule a (all), comparison: above, but glucose_sustained_low_15_min tells how far readings are" in said
+    )
+    assert "write below or at_most, or choose another column" in said
+    assert "line 3, rule b (all), comparison: at_most, but glucose_high_3_of_4 tells how far readings are above" in said
+    assert "line 4, rule c (all), threshold: -70, which no glucose_rate_15_min reaches" in said
+    assert "line 5, rule d (all), kind: not what the column is; leave it out" in said
     assert not (home / "lake" / "reference").exists()

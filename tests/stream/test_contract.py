@@ -10,6 +10,7 @@ import pytest
 
 from assets.glucose.assets import CONTRACT
 from assets.stream.contract import ContractError, Last, Rule, Score, Window
+from assets.stream.spans import MINUTE, Forecast, Nth, Rate, Sustained
 
 
 class WithoutPosition(dy.Schema):
@@ -43,6 +44,33 @@ class WithoutPosition(dy.Schema):
             "a rule lacks place; .* a window or a score",
         ),
         ({"rules": (Rule("high", "insulin", "above", 1.0, "urgent"),)}, "a rule lacks insulin"),
+        ({"windows": (Rate("rate", "insulin"),)}, "a window lacks insulin; .* Float64"),
+        ({"windows": (Rate("rate", "glucose_mg_dl", at_least=1),), "rules": ()}, "window rate: at_least is 1, .* 2"),
+        ({"windows": (Rate("rate", "glucose_mg_dl", 0 * MINUTE),), "rules": ()}, "window rate: it looks back 0 min; "),
+        (
+            {"windows": (Sustained("low", "glucose_mg_dl", 359 * MINUTE),), "rules": ()},
+            "window low: it looks back 374 ",
+        ),
+        (
+            {"windows": (Sustained("low", "glucose_mg_dl", 0 * MINUTE),), "rules": ()},
+            "window low: length or gap is not",
+        ),
+        (
+            {"windows": (Nth("n", "glucose_mg_dl", 4, 3, MINUTE),), "rules": ()},
+            "window n: it asks for 4 of 3 readings;",
+        ),
+        (
+            {"windows": (Forecast("x", "glucose_mg_dl", "ar2", 12 * MINUTE, 60 * MINUTE),), "rules": ()},
+            "window x: .* steps of 5 minutes",
+        ),
+        (
+            {"windows": (Forecast("x", "glucose_mg_dl", "linear", 0 * MINUTE, 15 * MINUTE),), "rules": ()},
+            "window x: its horizon is not positive",
+        ),
+        (
+            {"rules": (Rule("a", "glucose_low_3_of_4", "above", 1.0, "urgent"),)},
+            "rule a: glucose_low_3_of_4 cannot be above a threshold; compare below or at_most",
+        ),
     ],
 )
 def test_a_contradiction_names_the_stream_the_mistake_and_the_remedy(change: dict[str, object], named: str) -> None:
@@ -77,6 +105,25 @@ def test_a_rule_is_not_broken_where_its_exception_is_true() -> None:
     rows = pl.DataFrame({"level": [9, 9, 9, None], "is_excused": [True, False, None, False]})
     rule = Rule("high", "level", "above", 5.0, "warning", unless="is_excused")
     assert rule.is_broken(rows).to_list() == [False, True, True, False]
+
+
+def test_a_forecast_is_broken_only_while_the_present_is_not_beyond() -> None:
+    rows = pl.DataFrame({"level": [80.0, 69.0, 70.0, None], "expected": [60.0, 60.0, 60.0, 60.0]})
+    rule = Rule("low", "expected", "below", 70.0, "warning")
+    assert rule.is_broken(rows, present="level").to_list() == [True, False, True, True]
+    thresholds = pl.Series([70.0, 69.0, 71.0, 60.0])
+    assert rule.is_broken(rows, thresholds, "level").to_list() == [True, True, False, False]
+
+
+def test_windows_say_of_what_kind_a_rule_is_and_where_its_threshold_lies() -> None:
+    kinds = {name: CONTRACT.kind_of(name) for name in ("glucose_mg_dl", "mean_10_min", *CONTRACT.spans)}
+    assert kinds["glucose_mg_dl"] == "level"
+    assert kinds["mean_10_min"] == "window"
+    assert {*kinds.values()} == {"level", "window", "rate", "sustained", "count", "forecast"}
+    assert CONTRACT.plausible_of("glucose_forecast_20_min") == CONTRACT.plausible_of("glucose_mg_dl") == (20, 1000)
+    assert CONTRACT.plausible_of("glucose_rate_15_min") == (-980 / 15, 980 / 15)
+    assert CONTRACT.reach == 10 * MINUTE
+    assert CONTRACT.reach_of(("glucose_mg_dl", "glucose_sustained_low_15_min")) == 30 * MINUTE
 
 
 def test_what_windows_and_scores_add_to_readings_can_be_compared() -> None:

@@ -127,6 +127,7 @@ def test_the_alerts_hub_has_what_the_alerts_table_has(hub: RunningHub, tmp_path:
         "severity": "warning",
         "patient_id": 7,
         "glucose_level": 300.0,
+        "value": 300.0,
         "mean_10_min": 300.0,
         "threshold": 105.0,
         "timestamp": row["measured_at"].isoformat(),

@@ -36,6 +36,31 @@ def test_a_day_that_begins_with_a_stale_reading_does_not_load_what_came_after_it
     assert known_rows(lake) == known
 
 
+def test_readings_are_kept_for_as_long_as_windows_look_back(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    run_session(lake, hub_with([body(reading(minutes)) for minutes in range(-300, 50)]))
+    store = StreamStore(CONTRACT, lake)
+    store.open([0, 1])
+    assert [store.remembered(timedelta(hours=hours)).known.rows for hours in (0, 1, 2)] == [30, 80, 140]
+
+
+def test_where_windows_look_further_back_readings_are_looked_up_until_memory_reaches_as_far() -> None:
+    added: list[pl.DataFrame] = []
+    known = Known(CONTRACT, lambda: pl.concat([frame(set()), *added]).lazy(), NO_ALERTS.lazy, newest=None)
+    scans: list[int] = []
+    for minute in range(320):
+        new = frame({(1, NOON + timedelta(minutes=minute))})
+        reach = 120 if minute >= 200 else 10
+        assert known.context_of(new, timedelta(minutes=reach)).height >= min(minute, reach)
+        scans.append(known.looked_up.scans)
+        known.add(new, NO_ALERTS)
+        added.append(new)
+        known.mark_stored()
+    # Memory reached back to minute 169 when it was first asked for more.
+    assert scans[199] == 0 < scans[200]
+    assert scans[288] < scans[289] == scans[-1]
+
+
 def test_sessions_after_a_stale_reading_find_repeats_and_windows_as_ever(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), hub_with(troubled_bodies(200))
     run_session(lake, hub)

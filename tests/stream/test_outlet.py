@@ -58,7 +58,7 @@ def raised(*, patients: int, each: int) -> pl.DataFrame:
         device_id=pl.col("number") % patients,
         measured_at=pl.lit(NOON) + pl.duration(seconds=pl.col("number") // patients),
         glucose_mg_dl=pl.lit(180.0),
-        mean_10_min=pl.lit(None, pl.Float64),
+        **{name: pl.lit(None, pl.Float64) for name in ("mean_10_min", *CONTRACT.spans)},
         threshold=pl.lit(115.0),
         received_at=pl.lit(NOON),
         is_revision=pl.lit(False),

@@ -80,6 +80,15 @@ def test_any_threshold_can_be_proved(threshold: float, column: str) -> None:
     prove(replace(CONTRACT, rules=rules))
 
 
+@pytest.mark.parametrize("column", CONTRACT.spans)
+def test_rules_on_what_several_readings_say_can_be_proved(column: str) -> None:
+    comparisons = CONTRACT.comparisons_of(column)
+    rules = tuple(Rule(each, column, each, 70.0, "warning") for each in comparisons)
+    prove(replace(CONTRACT, rules=rules))
+    with pytest.raises(ContractError, match="windows, rules or columns of alerts"):
+        prove(replace(CONTRACT, rules=rules, alerts=without(GlucoseAlerts, column)))
+
+
 def test_a_score_whose_columns_alerts_lack_is_found() -> None:
     contract = replace(VITALS, alerts=without(VitalsAlerts, "news2_score"))
     with pytest.raises(ContractError, match=r"Stream 'vitals': .*windows, rules or columns of alerts"):

@@ -92,7 +92,7 @@ def test_the_version_that_holds_is_that_of_the_definition(seed: int) -> None:
             wanted = holding(rows, people, rule.id, *reading)
             if wanted is None:
                 assert row == number
-                assert told.is_enabled[row] == (rule in CONTRACT.rules)
+                assert told.is_enabled[row] == (rule in CONTRACT.all_rules)
                 continue
             found = told.rows.row(row, named=True)
             assert (found["rule"], found["rule_version"]) == (rule.id, wanted["version"])
@@ -132,10 +132,12 @@ def test_what_a_rule_compares_never_changes() -> None:
     other_stream = rule_row("glucose_low", 80.0, 3, stream="vitals")
     unknown_column = rule_row("colour_low", 80.0, 4, column="colour")
     a_key = rule_row("patient_low", 80.0, 4, column="patient_id")
-    assert RuleVersions(CONTRACT, BY_PATIENT, frame_of([other_column, other_stream, unknown_column, a_key])).is_empty
+    other_side = rule_row("often_low", 70.0, 1, column="glucose_low_3_of_4", comparison="above")
+    refused = [other_column, other_stream, unknown_column, a_key, other_side]
+    assert RuleVersions(CONTRACT, BY_PATIENT, frame_of(refused)).is_empty
     mine = [rule_row("mine", 1.0, 5), rule_row("mine", 2.0, 6, comparison="below", known_at=NOON)]
     versions = RuleVersions(CONTRACT, BY_PATIENT, frame_of(mine))
-    assert versions.rules[len(CONTRACT.rules) :] == [
+    assert versions.rules[len(CONTRACT.all_rules) :] == [
         Rule("mine", "glucose_mg_dl", "above", 1.0, "warning", cause="mine")
     ]
     assert versions.rows["rule_version"].to_list()[-1] == 5
@@ -169,5 +171,5 @@ def test_a_mistake_in_a_declaration_is_found_when_it_is_made(changed: dict[str, 
 )
 def test_a_row_that_no_command_wrote_stops_nothing_and_changes_nothing(odd: dict[str, Any]) -> None:
     versions = RuleVersions(CONTRACT, BY_PATIENT, frame_of([rule_row("odd_low", 90.0, 2) | odd]))
-    assert [rule.id for rule in versions.rules] == [rule.id for rule in CONTRACT.rules]
+    assert [rule.id for rule in versions.rules] == [rule.id for rule in CONTRACT.all_rules]
     assert not versions.touched
