@@ -39,7 +39,7 @@ class Do(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A transition. Rule and value are those of the last reading; silence and refusals have none."""
+    """A transition. Rule and value are those of the last reading; silence has no value, and a refusal neither."""
 
     kind: str
     cause: str
@@ -48,7 +48,7 @@ class Told(NamedTuple):
     rule: str | None = None
     value: float | None = None
     worst: float | None = None
-    count: int = 0
+    readings: int = 0
     tier: int = 0
     entity: int = 1
 
@@ -111,12 +111,12 @@ def each(*sent: Sent | Do) -> list[list[Sent | Do]]:
 LOW, URGENT = "glucose_low", "glucose_urgent_low"
 RAISED = Told("raised", LOW, 0, "warning", LOW, 65, 65, 1)
 RAISED_URGENT = Told("raised", LOW, 0, "urgent", URGENT, 50, 50, 1)
-REFUSED = Told("raised", "refused", 10, "warning", count=3)
+REFUSED = Told("raised", "refused", 10, "warning", readings=3)
 
 
-def cleared(at: float, value: float = 80, severity: str = "warning", worst: float = 65, count: int = 1) -> Told:
+def cleared(at: float, value: float = 80, severity: str = "warning", worst: float = 65, readings: int = 1) -> Told:
     """The end of a low."""
-    return Told("cleared", LOW, at, severity, LOW, value, worst, count)
+    return Told("cleared", LOW, at, severity, LOW, value, worst, readings)
 
 
 def acted(kind: str, at: float = 0.5, count: int = 1) -> Told:
@@ -129,10 +129,10 @@ def urgently(kind: str, at: float = 0.5, count: int = 1, tier: int = 0) -> Told:
     return Told(kind, LOW, at, "urgent", URGENT, 50, 50, count, tier)
 
 
-def silence(raised: float, cleared: float | None = None, entity: int = 1) -> list[Told]:
+def silence(raised: float, cleared: float | None = None, rule: str = "glucose_silence") -> list[Told]:
     """An alarm of lost contact."""
-    found = [Told("raised", "silence", raised, "warning", entity=entity)]
-    return found if cleared is None else [*found, Told("cleared", "silence", cleared, "warning", entity=entity)]
+    kinds = (("raised", raised), ("cleared", cleared))
+    return [Told(kind, "silence", at, "warning", rule) for kind, at in kinds if at is not None]
 
 
 LEVELS = [
@@ -182,7 +182,7 @@ LEVELS = [
     Case(
         "a true value begins the time anew",
         each(g(0, 65), g(5, 80), g(10, 69), g(15, 80), g(20, 80), g(25, 80)),
-        [RAISED, cleared(25, count=2)],
+        [RAISED, cleared(25, readings=2)],
     ),
     Case("one late look is enough to clear", each(g(0, 65), g(2, 80), g(25, 80)), [RAISED, cleared(25)]),
     Case(
@@ -439,12 +439,12 @@ CONTACT = [
         [*silence(30, 7 * 1440), *silence(8 * 1440 + 30)],
         end=8 * 1440 + 60,
     ),
-    Case("a device is silent after an hour", each(d(0)), silence(60), end=61, stream=DEVICES),
-    Case("a device comes back", each(d(0), d(90)), silence(60, 90), stream=DEVICES),
+    Case("a device is silent after an hour", each(d(0)), silence(60, rule="device_silence"), end=61, stream=DEVICES),
+    Case("a device comes back", each(d(0), d(90)), silence(60, 90, rule="device_silence"), stream=DEVICES),
     Case(
         "three refused readings in a row raise an alarm that an accepted one clears",
         each(bad(0), bad(5), bad(10), bad(12), g(15, 100)),
-        [REFUSED, Told("cleared", "refused", 15, "warning", count=4)],
+        [REFUSED, Told("cleared", "refused", 15, "warning", readings=4)],
     ),
     Case(
         "three refused readings within half an hour exactly", each(bad(0), bad(20), bad(30)), [REFUSED._replace(at=30)]
@@ -460,12 +460,12 @@ CONTACT = [
     Case(
         "a late reading that is accepted clears it",
         each(bad(0), bad(5), bad(10), g(11, 100, received=30)),
-        [REFUSED, Told("cleared", "refused", 30, "warning", count=3)],
+        [REFUSED, Told("cleared", "refused", 30, "warning", readings=3)],
     ),
     Case(
         "after somebody closed it, three more are needed",
         [*each(bad(0), bad(5), bad(10)), [Do("close", "refused", 10, at=11)], *each(bad(12), bad(13), bad(14))],
-        [REFUSED, Told("closed", "refused", 11, "warning", count=3), REFUSED._replace(at=14)],
+        [REFUSED, Told("closed", "refused", 11, "warning", readings=3), REFUSED._replace(at=14)],
     ),
     Case("readings that contradict another one are not refused", each(*(g(0, 100 + n, n) for n in range(5))), []),
     Case("what cannot be decoded belongs to nobody", each(*(g(n, None, n) for n in range(5))), []),
@@ -474,7 +474,7 @@ CONTACT = [
         each(g(0, 100), bad(5), bad(10), bad(15), bad(40), g(45, 100)),
         [
             REFUSED._replace(at=15),
-            Told("cleared", "refused", 45, "warning", count=4),
+            Told("cleared", "refused", 45, "warning", readings=4),
             *silence(30, 45),
         ],
     ),
@@ -623,7 +623,7 @@ VITAL_SIGNS = [
             Told("raised", SPO2, 0, "urgent", "spo2_urgent_low", 87, 87, 1),
             Told("escalated", SPO2, 5, "urgent", "spo2_urgent_low", 87, 87, 1, 1),
             Told("stale", SPO2, 5, "urgent", "spo2_urgent_low", 87, 87, 1, 1),
-            *silence(5),
+            *silence(5, rule="vitals_silence"),
         ],
         end=6,
         stream=VITALS,

@@ -15,7 +15,7 @@ from assets.stream.contract import Contract
 from assets.stream.session import SessionLimits
 from assets.vitals.assets import CONTRACT as VITALS_CONTRACT
 from tests.alarms.inputs import DEVICES, GLUCOSE, VITALS, Stream, batches_of, evaluated
-from tests.alarms.oracle import Action, Levels, Row
+from tests.alarms.oracle import Action, Levels, Row, SilenceRule
 from tests.stream.hubs import MemoryHub
 from tests.stream.scenarios import EAGER, lake_in, run_session
 from tests.stream.tables import bronze_events
@@ -89,15 +89,15 @@ class World:
     def _rows(self) -> pl.DataFrame:
         return self.lake.table(self.contract.tables["alarms"]).scan().collect()
 
-    def right(self, levels: Levels | None = None) -> list[Row]:
+    def right(self, levels: Levels | None = None, silence: SilenceRule | None = None) -> list[Row]:
         """The transitions that the oracle makes of bronze."""
         events = bronze_events(self.lake, self.contract)
         batches = batches_of(self.stream, events, self.idle_at, self.learned)
-        return evaluated(self.stream, batches, levels).transitions
+        return evaluated(self.stream, batches, levels, silence).transitions
 
-    def differences(self, levels: Levels | None = None) -> list[str]:
+    def differences(self) -> list[str]:
         """How the table differs from the oracle, alarm by alarm; empty where they are the same."""
-        return differences(self.found(), self.right(levels))
+        return differences(self.found(), self.right())
 
 
 def differences(found: Iterable[Row], right: Iterable[Row]) -> list[str]:

@@ -11,7 +11,7 @@ from itertools import groupby
 from types import NoneType
 from typing import Any, NamedTuple
 
-from tests.alarms.oracle import Action, Batch, Evaluated, Level, Levels, Reading, Refusal, evaluate, judged
+from tests.alarms.oracle import Action, Batch, Evaluated, Level, Levels, Reading, Refusal, SilenceRule, evaluate, judged
 from tests.stream import oracle
 from tests.stream.oracle import Domain, Event, Expected, Known, Row, mean_of, members, news2_of, settle
 
@@ -44,6 +44,13 @@ news2_high                   news2                 news2_score              at_l
 """
 
 
+def _silence(rule_id: str, minutes: float) -> Level:
+    no_time = timedelta(0)
+    return Level(
+        rule_id, "silent_minutes", "at_least", minutes, "warning", "silence", None, no_time, no_time, None, None
+    )
+
+
 class Stream(NamedTuple):
     """What differs between streams.
 
@@ -55,7 +62,7 @@ class Stream(NamedTuple):
     domain: Domain
     entity: str
     levels: tuple[Level, ...]
-    silent_after: timedelta
+    silence: Level
     max_age: timedelta
     fields: Mapping[str, tuple[type, ...]]
     derived: Callable[[Row, Known], Mapping[str, Any]]
@@ -100,7 +107,7 @@ GLUCOSE = Stream(
         remind_every={"urgent": 15, "warning": 60},
         escalate_after={"urgent": 15},
     ),
-    30 * MINUTE,
+    _silence("glucose_silence", 30),
     15 * MINUTE,
     {"patient_id": (int,), "device_id": (int,), "glucose_level": NUMBER_OR_TEXT, "timestamp": NUMBER_OR_TEXT}
     | dict.fromkeys(("location", "unit"), OR_TEXT),
@@ -117,7 +124,7 @@ VITALS = Stream(
         remind_every={"urgent": 5, "warning": 30},
         escalate_after={"urgent": 5},
     ),
-    5 * MINUTE,
+    _silence("vitals_silence", 5),
     5 * MINUTE,
     {"patient_id": (int,), "device_id": (int, NoneType), "timestamp": NUMBER_OR_TEXT}
     | dict.fromkeys(("pulse", *(name for name, *_ in oracle.PLAUSIBLE)), (int, float, NoneType))
@@ -130,7 +137,7 @@ DEVICES = Stream(
     oracle.DEVICES,
     "device_id",
     (),
-    60 * MINUTE,
+    _silence("device_silence", 60),
     60 * MINUTE,
     {"device_id": (int,), "timestamp": NUMBER_OR_TEXT, "battery_level": (int, float)}
     | dict.fromkeys(("firmware_version", "connectivity_status", "error_codes"), (str,)),
@@ -167,10 +174,16 @@ def batches_of(
     return [batch for _, batch in sorted(found, key=lambda each: each[0])]
 
 
-def evaluated(stream: Stream, batches: Sequence[Batch], levels: Levels | None = None) -> Evaluated:
+def evaluated(
+    stream: Stream, batches: Sequence[Batch], levels: Levels | None = None, silence: SilenceRule | None = None
+) -> Evaluated:
     """The transitions of a stream, by its own rules unless others are given."""
     return evaluate(
-        stream.name, batches, levels or (lambda reading: stream.levels), stream.silent_after, stream.max_age
+        stream.name,
+        batches,
+        levels or (lambda reading: stream.levels),
+        silence or (lambda reading: stream.silence),
+        stream.max_age,
     )
 
 

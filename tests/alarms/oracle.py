@@ -98,10 +98,11 @@ class Evaluated:
 
 
 Levels = Callable[[Reading], Sequence[Level]]
+SilenceRule = Callable[[Reading], Level]
 
 
 def evaluate(
-    stream: str, batches: Sequence[Batch], levels: Levels, silent_after: timedelta, max_age: timedelta
+    stream: str, batches: Sequence[Batch], levels: Levels, silence: SilenceRule, max_age: timedelta
 ) -> Evaluated:
     """All transitions of a stream.
 
@@ -109,7 +110,7 @@ def evaluate(
         stream: its name.
         batches: everything that was folded, in order.
         levels: the rules that hold for a reading, in the contract's order.
-        silent_after: after how long without a fresh reading contact is lost.
+        silence: the rule that says after how many minutes behind a reading contact is lost.
         max_age: up to which age a reading is fresh where there are no rules.
     """
     read: dict[int, dict[int, list[Reading | Refusal]]] = defaultdict(lambda: defaultdict(list))
@@ -120,7 +121,7 @@ def evaluate(
     found: list[Row] = []
     answers: dict[str, str] = {}
     for entity in sorted(read):
-        watch = _Entity(stream, entity, levels, silent_after, max_age, found, answers)
+        watch = _Entity(stream, entity, levels, silence, max_age, found, answers)
         for number in range(len(batches)):
             for action in actions[number]:
                 watch.act(action)
@@ -203,19 +204,19 @@ class _Entity:
         stream: str,
         entity: int,
         levels: Levels,
-        silent_after: timedelta,
+        silence: SilenceRule,
         max_age: timedelta,
         found: list[Row],
         answers: dict[str, str],
     ) -> None:
         self._stream, self._entity = stream, entity
-        self._levels, self._silent_after, self._max_age = levels, silent_after, max_age
+        self._levels, self._silence, self._max_age = levels, silence, max_age
         self._found, self._answers = found, answers
         self._open: dict[str, _Alarm] = {}
         self._indexes: dict[str, int] = {}
         self._newest = self._newest_before = datetime.min.replace(tzinfo=UTC)
-        self._last: tuple[datetime, int] | None = None
-        """When the last accepted reading was received, and through which partition; None: it is not watched."""
+        self._last: Reading | None = None
+        """The reading since which contact counts; None: it is not watched."""
         self._is_silent = False
         self._refused: list[Refusal] = []
 
@@ -227,7 +228,7 @@ class _Entity:
         for each in sorted(accepted, key=lambda each: each.received_at):
             if self._fresh(each) is None and self._last is not None:
                 continue
-            if self._last is not None and each.received_at >= self._last[0] + self._silent_after:
+            if self._last is not None and self._is_parting(self._last, each):
                 self._fold_all([other for other in rest if other.received_at < each.received_at])
                 rest = [other for other in rest if other.received_at >= each.received_at]
                 self.pass_until(each.received_at)
@@ -292,10 +293,11 @@ class _Entity:
             if escalates and alarm.due_at is not None and alarm.state == "unacknowledged":
                 yield _Deadline(alarm.due_at, ESCALATE, alarm.partition, alarm)
         if self._last is not None:
-            at, partition = self._last
-            yield _Deadline(at + WATCHED_FOR, FORGET, partition, None)
-            if not self._is_silent:
-                yield _Deadline(at + self._silent_after, SILENCE, partition, None)
+            partition = self._last.position[0]
+            yield _Deadline(self._last.received_at + WATCHED_FOR, FORGET, partition, None)
+            after = self._silent_after(self._last)
+            if after is not None and not self._is_silent:
+                yield _Deadline(self._last.received_at + after, SILENCE, partition, None)
 
     def _escalate(self, alarm: _Alarm, at: datetime) -> None:
         assert alarm.lead is not None
@@ -310,7 +312,11 @@ class _Entity:
             if not alarm.is_stale and alarm.cause != "refused":
                 alarm.is_stale, alarm.clear_since = True, None
                 self._tell(alarm, "stale", at)
-        self._tell(self._opened("silence", "warning", at), "raised", at)
+        assert self._last is not None
+        rule = self._silence(self._last)
+        silence = self._opened("silence", rule.severity, at)
+        silence.told = rule.rule_id, rule.threshold, None
+        self._tell(silence, "raised", at)
 
     def _forget(self, at: datetime) -> None:
         self._last = None
@@ -329,8 +335,17 @@ class _Entity:
         if silence := self._open.get("silence"):
             self._clear(silence, reading.received_at, reading)
         self._is_silent = False
-        if self._last is None or reading.received_at >= self._last[0]:
-            self._last = reading.received_at, reading.position[0]
+        if self._last is None or reading.received_at >= self._last.received_at:
+            self._last = reading
+
+    def _silent_after(self, reading: Reading) -> timedelta | None:
+        rule = self._silence(reading)
+        return timedelta(minutes=rule.threshold) if rule.is_enabled else None
+
+    def _is_parting(self, last: Reading, reading: Reading) -> bool:
+        """Whether contact was lost between two readings."""
+        after = self._silent_after(last)
+        return min(after or WATCHED_FOR, WATCHED_FOR) <= reading.received_at - last.received_at
 
     def _refuse(self, refusal: Refusal) -> None:
         if alarm := self._open.get("refused"):

@@ -115,7 +115,8 @@ def cut(data: st.DataObject, sent: list[Sent]) -> list[list[Sent]]:
     """The same events in micro-batches of any size."""
     batches: list[list[Sent]] = [[]]
     for one in sent:
-        if batches[-1] and data.draw(st.booleans()):
+        begins_anew: bool = data.draw(st.booleans())
+        if batches[-1] and begins_anew:
             batches.append([])
         batches[-1].append(one)
     return batches

@@ -260,7 +260,8 @@ def broken_by_glucose(row: Row, known: Known | None) -> list[Broken]:
 def mean_of(at: datetime, known: Known) -> float:
     """A patient's mean glucose of ten minutes, the reading at `at` included."""
     window = [round(each["glucose_mg_dl"] * 1e6) for each in _within(known, at, WINDOW)]
-    return sum(window) / (len(window) * 1_000_000)
+    mean: float = sum(window) / (len(window) * 1_000_000)
+    return mean
 
 
 def read_glucose(member: Mapping[str, Any]) -> Row:
