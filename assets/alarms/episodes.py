@@ -16,7 +16,7 @@ All instants are in microseconds since 1970, UTC.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
@@ -403,7 +403,6 @@ class Episodes:
 
     def restore(self, rows: pl.DataFrame) -> None:
         """Takes up the alarms that are open by rows of the table, since a snapshot at least."""
-        self._applied.update(rows["action_id"].drop_nulls())
         kept = rows.filter(pl.col("kind") != REFUSED).sort("fold", "index", "is_update")
         last = kept.unique("alarm_id", keep="last", maintain_order=True)
         instants = last.with_columns(pl.col(name).dt.epoch("us") for name in _INSTANTS)
@@ -422,6 +421,16 @@ class Episodes:
             )
             self._opened(alarm)
             self._await(alarm)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest open alarm was raised."""
+        raised_at = min((alarm.raised_at for alarm in self._open.values()), default=None)
+        return None if raised_at is None else datetime.fromtimestamp(raised_at / _SECOND, UTC)
+
+    def know(self, action_ids: Iterable[str]) -> None:
+        """Takes up which actions are folded already; a repeat of one changes nothing."""
+        self._applied.update(action_ids)
 
     def watch(self, seen: Iterable[Seen]) -> None:
         """Takes up who was seen lately."""

@@ -246,7 +246,6 @@ class Session:
             self._tails, self._is_gapless = hub.tails, hub.is_gapless
             with ExitStack() as stack:
                 stack.enter_context(self._references.kept_fresh(self._observer.reference_failed))
-                stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
                 if self._lease.begin():
                     self._work(hub, None, stack)
                 elif (prepared := self._prepare(hub, stack)) is not None:
@@ -309,7 +308,7 @@ class Session:
             self.store.waiting.reopen()
         self._last_pulled_at = self.store.last_pulled_at() or self._last_pulled_at
         known = Known.nothing(self._contract) if failure else self._known(prepared)
-        processor = Processor(self._contract, known, self._references, None if failure else self._alarming())
+        processor = Processor(self._contract, known, self._references, None if failure else self._alarming(stack))
         failure = failure or self._catch_up(processor)
         if prepared is None:
             hub = identified(self._source, self._contract.stream, hub, self.store)
@@ -355,11 +354,13 @@ class Session:
         finally:
             self._observer.ended(self._totals.counts(), failure)
 
-    def _alarming(self) -> Alarming | None:
+    def _alarming(self, stack: ExitStack) -> Alarming | None:
         """The open alarms, and what is to be published of them and folded into them."""
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
             self._actions.begin(self.store.log)
+            # Only now: what is folded already must be known.
+            stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
         return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:

@@ -226,6 +226,9 @@ class StreamStore:
         log = self.log
         episodes = Episodes(self.contract.stream, log.step(FOLDS))
         episodes.restore(self.alarms.scan().filter(pl.col("fold") >= log.step(SNAPSHOT)).collect())
+        if (oldest := episodes.oldest) is not None:
+            acted = self.alarms.scan().filter(~pl.col("is_update"), pl.col("ingest_date") >= oldest.date())
+            episodes.know(acted.select(pl.col("action_id").drop_nulls()).collect().to_series())
         episodes.watch(self._seen(alarms, references))
         return Alarming(self.contract, episodes, self.offsets("alarms") if self.is_behind() else None)
 
