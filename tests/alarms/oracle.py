@@ -307,6 +307,7 @@ class _Entity:
         self._tell(alarm, "escalated", at)
 
     def _fall_silent(self, at: datetime) -> None:
+        self._escalate_until(at)
         self._is_silent = True
         for alarm in self._open.values():
             if not alarm.is_stale and alarm.cause != "refused":

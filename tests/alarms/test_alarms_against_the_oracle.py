@@ -115,10 +115,32 @@ def test_what_was_worked_out_by_hand_in_one_session(tmp_path: Path, case: Case) 
     assert world.differences() == []
 
 
-VALUES = [45, 53.9, 54, 57, 60, 65, 69.9, 70, 74.9, 75, 80, 100, 103, 105.1, 110, 112, 116, 241, 260, 4711, "n/a"]
-AGES = [-10.5, -9, -2, 0, 0, 0, 0, 0, 1, 4, 12, 15, 15.1, 40]
+VALUES: list[Any] = [
+    45,
+    53.9,
+    54,
+    57,
+    60,
+    65,
+    69.9,
+    70,
+    74.9,
+    75,
+    80,
+    100,
+    103,
+    105.1,
+    110,
+    112,
+    116,
+    241,
+    260,
+    4711,
+    "n/a",
+]
+AGES: list[float] = [-10.5, -9, -2, 0, 0, 0, 0, 0, 1, 4, 12, 15, 15.1, 40]
 """Minutes from a measurement to its receipt; what is more than ten minutes ahead is refused."""
-GAPS = [0, 0, 0.1, 1, 2, 5, 5, 5, 10, 14, 16, 31, 70]
+GAPS: list[float] = [0, 0, 0.1, 1, 2, 5, 5, 5, 10, 14, 16, 31, 70]
 """Minutes between two receipts."""
 
 
@@ -305,21 +327,20 @@ def _as(level: Level, row: Mapping[str, Any]) -> Level:
     """A level as a version says; what it leaves open is that of its severity, and its distance to what is clear."""
     alike = next((each for each in GLUCOSE.levels if each.severity == row["severity"]), None)
 
-    def given(name: str) -> dict[str, timedelta]:
-        seconds = row[name + "_s"]
-        return {} if seconds is None else {name: timedelta(seconds=seconds)}
+    def given(name: str) -> timedelta | None:
+        return None if row[name] is None else timedelta(seconds=row[name])
 
-    found = level._replace(
+    clear = level.clear and level.clear + row["threshold"] - level.threshold
+    return level._replace(
         threshold=row["threshold"],
         severity=row["severity"],
         is_enabled=row["is_enabled"],
-        clear=level.clear and level.clear + row["threshold"] - level.threshold,
-        remind_every=alike and alike.remind_every,
-        escalate_after=alike and alike.escalate_after,
+        clear=clear if row["clear_threshold"] is None else row["clear_threshold"],
+        max_age=given("max_age_s") or level.max_age,
+        clear_after=level.clear_after if (clear_after := given("clear_after_s")) is None else clear_after,
+        remind_every=given("remind_every_s") or (alike and alike.remind_every),
+        escalate_after=given("escalate_after_s") or (alike and alike.escalate_after),
     )
-    changed = [given(name) for name in ("max_age", "clear_after", "remind_every", "escalate_after")]
-    found = found._replace(**{name: each for one in changed for name, each in one.items()})
-    return found if row["clear_threshold"] is None else found._replace(clear=row["clear_threshold"])
 
 
 def test_what_arrives_in_the_order_of_time_may_be_cut_and_shuffled(tmp_path: Path) -> None:
