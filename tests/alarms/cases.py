@@ -36,6 +36,7 @@ class Do(NamedTuple):
     until: float | None = None
     action_id: str = ""
     at: float = 0.5
+    index: int | None = None
 
 
 class Told(NamedTuple):
@@ -358,6 +359,36 @@ ACTIONS = [
         [RAISED, acted("closed"), Told("raised", LOW, 5, "warning", LOW, 64, 64, 1)],
     ),
     Case(
+        "whoever had not seen that it is worse acknowledges nothing",
+        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, index=0, at=6)], [g(20, 50)]],
+        [
+            RAISED,
+            urgently("worsened", 5, 2),
+            urgently("commented", 6, 2),
+            urgently("escalated", 20, 2, 1),
+            urgently("reminded", 20, 3, 1),
+        ],
+    ),
+    Case(
+        "whoever had seen it acknowledges it",
+        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, index=1, at=6)], [g(20, 50)]],
+        [RAISED, urgently("worsened", 5, 2), urgently("acknowledged", 6, 2)],
+    ),
+    Case(
+        "a snooze of silence ends by the clock",
+        [
+            [g(0, 100)],
+            [g(40, 100, patient=2)],
+            [Do("snooze", "silence", 30, until=60, at=41)],
+            [g(61, 100, patient=2)],
+        ],
+        [
+            *silence(30),
+            Told("snoozed", "silence", 41, "warning", "glucose_silence"),
+            Told("reminded", "silence", 60, "warning", "glucose_silence"),
+        ],
+    ),
+    Case(
         "an action that is told twice counts once",
         [[g(0, 65)], [Do("comment", LOW, 0, action_id="one"), Do("acknowledge", LOW, 0, action_id="one")]],
         [RAISED, acted("commented")],
@@ -431,6 +462,12 @@ CONTACT = [
         "who is silent for a week is watched no more",
         each(g(0, 100)),
         silence(30, 7 * 1440),
+        end=8 * 1440,
+    ),
+    Case(
+        "all alarms of who is watched no more are over",
+        each(g(0, 65)),
+        [RAISED, acted("stale", 30), acted("cleared", 7 * 1440), *silence(30, 7 * 1440)],
         end=8 * 1440,
     ),
     Case(
@@ -586,6 +623,17 @@ VITAL_SIGNS = [
         stream=VITALS,
     ),
     Case(
+        "a device is overtaken only by those that measure the same",
+        each(
+            v(0, heart_rate=80),
+            v(3, heart_rate=80),
+            v(1, 3.5, spo2=87),
+            v(2, 3.6, heart_rate=120),
+        ),
+        [Told("raised", SPO2, 1, "urgent", "spo2_urgent_low", 87, 87, 1)],
+        stream=VITALS,
+    ),
+    Case(
         "two causes of one reading have two alarms",
         each(v(0, heart_rate=120, spo2=91)),
         [FAST, Told("raised", SPO2, 0, "warning", SPO2, 91, 91, 1)],
@@ -655,7 +703,7 @@ def action_of(case: Case, do: Do, place: str, entity: int = 1) -> Action:
     """The action as the session learns of it."""
     until = None if do.until is None else at(do.until)
     raised = alarm_id(case.stream.name, entity, do.cause, at(do.raised))
-    return Action(f"{entity} {do.action_id or place}", raised, do.action, at(do.at), until)
+    return Action(f"{entity} {do.action_id or place}", raised, do.action, at(do.at), until, do.index)
 
 
 def input_of(case: Case) -> list[Batch]:

@@ -152,4 +152,5 @@ def _said(stream: str, action: Action) -> bytes:
         "by": "nurse",
         "timestamp": action.at.isoformat(),
     }
-    return json.dumps(said | ({} if action.until is None else {"until": action.until.isoformat()})).encode()
+    until = {} if action.until is None else {"until": action.until.isoformat()}
+    return json.dumps(said | until | ({} if action.index is None else {"index": action.index})).encode()

@@ -21,6 +21,8 @@ CLOCK_IS_BEHIND = timedelta(seconds=1)
 NUMBER_OR_TEXT: tuple[type, ...] = (int, float, str)
 OR_TEXT: tuple[type, ...] = (str, NoneType)
 
+LOOKS_AT: Mapping[str, str | None] = {"mean_10_min": "glucose_mg_dl", "news2_score": None}
+"""What other columns than measurements follow from."""
 GLUCOSE_RULES = """
 glucose_high         glucose_high glucose_mg_dl above 115 warning 110 -
 glucose_average_high glucose_high mean_10_min   above 105 warning 100 -
@@ -91,6 +93,7 @@ def _levels(
                 None if remind is None else remind * MINUTE,
                 None if escalate is None else escalate * MINUTE,
                 None if unless == "-" else unless,
+                looks_at=LOOKS_AT.get(column, column),
             )
         )
     return tuple(found)

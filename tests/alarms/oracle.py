@@ -39,6 +39,8 @@ class Level(NamedTuple):
     escalate_after: timedelta | None
     unless: str | None = None
     is_enabled: bool = True
+    looks_at: str | None = None
+    """The measurement that the column follows from; None: any may change it."""
 
 
 class Reading(NamedTuple):
@@ -70,6 +72,8 @@ class Action(NamedTuple):
     action: str
     at: datetime
     until: datetime | None = None
+    index: int | None = None
+    """The last transition that its author saw."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ class _Alarm:
     partition: int = 0
     until: datetime | None = None
     clear_since: datetime | None = None
+    changed_index: int = 0
+    """The transition that raised it or made it worse last."""
     is_stale: bool = False
 
 
@@ -192,7 +198,7 @@ class _Deadline(NamedTuple):
     alarm: _Alarm | None
 
 
-ESCALATE, SILENCE, FORGET = range(3)
+WAKE, ESCALATE, SILENCE, FORGET = range(4)
 """What comes first of deadlines of one instant."""
 
 
@@ -214,7 +220,8 @@ class _Entity:
         self._found, self._answers = found, answers
         self._open: dict[str, _Alarm] = {}
         self._indexes: dict[str, int] = {}
-        self._newest = self._newest_before = datetime.min.replace(tzinfo=UTC)
+        self._newest: dict[str, datetime] = {}
+        self._newest_before: dict[str, datetime] = {}
         self._last: Reading | None = None
         """The reading since which contact counts; None: it is not watched."""
         self._is_silent = False
@@ -222,7 +229,7 @@ class _Entity:
 
     def read(self, read: Sequence[Reading | Refusal]) -> None:
         """What a micro-batch holds of this entity."""
-        self._newest_before = self._newest
+        self._newest_before = dict(self._newest)
         rest = [each for each in read if isinstance(each, Reading)]
         accepted = [each for each in rest if not each.is_revision]
         for each in sorted(accepted, key=lambda each: each.received_at):
@@ -250,15 +257,19 @@ class _Entity:
     def _act(self, alarm: _Alarm | None, action: Action) -> str:
         if alarm is None:
             return "closed alarm"
-        if action.action == "snooze":
+        kind = action.action
+        if kind in ("acknowledge", "snooze") and action.index is not None and action.index < alarm.changed_index:
+            # Whoever sent it had not seen that it is worse.
+            kind = "comment"
+        if kind == "snooze":
             alarm.state, alarm.until = "snoozed", action.until
-        elif action.action == "acknowledge":
+        elif kind == "acknowledge":
             alarm.state, alarm.until = "acknowledged", None
-        elif action.action == "close":
+        elif kind == "close":
             del self._open[alarm.cause]
             alarm.state, alarm.until = "cleared", None
         kinds = {"acknowledge": "acknowledged", "snooze": "snoozed", "comment": "commented", "close": "closed"}
-        self._tell(alarm, kinds[action.action], action.at)
+        self._tell(alarm, kinds[kind], action.at)
         return ""
 
     # Deadlines
@@ -268,8 +279,9 @@ class _Entity:
         if at is not None:
             self._pass(lambda deadline: deadline.at <= at)
 
-    def _escalate_until(self, at: datetime) -> None:
-        self._pass(lambda deadline: deadline.rank == ESCALATE and deadline.at <= at)
+    def _pass_alarms(self, at: datetime, alarms: Collection[_Alarm]) -> None:
+        """Passes the deadlines of alarms themselves, of whatever partition."""
+        self._pass(lambda deadline: deadline.alarm in alarms and deadline.at <= at)
 
     def pass_partitions(self, reached: Mapping[int, datetime]) -> None:
         """Passes the deadlines up to where each partition has come."""
@@ -280,7 +292,10 @@ class _Entity:
     def _pass(self, is_over: Callable[[_Deadline], bool]) -> None:
         while over := [deadline for deadline in self._deadlines() if is_over(deadline)]:
             first = min(over, key=lambda deadline: (deadline.at, deadline.rank))
-            if first.alarm is not None:
+            if first.alarm is not None and first.rank == WAKE:
+                first.alarm.state, first.alarm.until = "unacknowledged", None
+                self._tell(first.alarm, "reminded", first.at)
+            elif first.alarm is not None:
                 self._escalate(first.alarm, first.at)
             elif first.rank == SILENCE:
                 self._fall_silent(first.at)
@@ -292,6 +307,8 @@ class _Entity:
             escalates = alarm.lead is not None and alarm.lead.escalate_after is not None
             if escalates and alarm.due_at is not None and alarm.state == "unacknowledged":
                 yield _Deadline(alarm.due_at, ESCALATE, alarm.partition, alarm)
+            if alarm.lead is None and alarm.state == "snoozed" and alarm.until is not None:
+                yield _Deadline(alarm.until, WAKE, alarm.partition, alarm)
         if self._last is not None:
             partition = self._last.position[0]
             yield _Deadline(self._last.received_at + WATCHED_FOR, FORGET, partition, None)
@@ -307,7 +324,7 @@ class _Entity:
         self._tell(alarm, "escalated", at)
 
     def _fall_silent(self, at: datetime) -> None:
-        self._escalate_until(at)
+        self._pass_alarms(at, [*self._open.values()])
         self._is_silent = True
         for alarm in self._open.values():
             if not alarm.is_stale and alarm.cause != "refused":
@@ -316,13 +333,13 @@ class _Entity:
         assert self._last is not None
         rule = self._silence(self._last)
         silence = self._opened("silence", rule.severity, at)
-        silence.told = rule.rule_id, rule.threshold, None
+        silence.told, silence.partition = (rule.rule_id, rule.threshold, None), self._last.position[0]
         self._tell(silence, "raised", at)
 
     def _forget(self, at: datetime) -> None:
         self._last = None
-        if silence := self._open.get("silence"):
-            self._clear(silence, at)
+        for alarm in [*self._open.values()]:
+            self._clear(alarm, at)
 
     # Contact
 
@@ -357,12 +374,13 @@ class _Entity:
         if len(self._refused) == REFUSED_IN_A_ROW and within <= REFUSED_WITHIN:
             self._refused = []
             alarm = self._opened("refused", "warning", refusal.received_at)
-            alarm.count = REFUSED_IN_A_ROW
+            alarm.count, alarm.partition = REFUSED_IN_A_ROW, refusal.position[0]
             self._tell(alarm, "raised", refusal.received_at, refusal)
 
     def _end_row(self, reading: Reading) -> None:
         self._refused = []
         if alarm := self._open.get("refused"):
+            self._pass_alarms(reading.received_at, [alarm])
             self._clear(alarm, reading.received_at, reading)
 
     # Readings
@@ -372,11 +390,9 @@ class _Entity:
             fresh = self._fresh(reading)
             if fresh is None:
                 continue
+            self._fold(reading, fresh)
             if not reading.is_revision:
-                self._newest = max(self._newest, min(reading.measured_at, reading.received_at))
-            if reading.measured_at >= self._newest_before:
-                self._escalate_until(reading.received_at)
-                self._fold(reading, fresh)
+                self._remember(reading)
 
     def _fold(self, reading: Reading, fresh: Sequence[Level]) -> None:
         evaluated = [level for level in fresh if reading.values.get(level.column) is not None]
@@ -386,7 +402,17 @@ class _Entity:
             urgent = [level for level in evaluated if level.severity == "urgent"]
             causes = dict.fromkeys(level.cause for level in urgent if judged(level, reading.values) == "true")
         for cause in causes:
+            if cause in self._newest_before and reading.measured_at < self._newest_before[cause]:
+                continue
+            self._pass_alarms(reading.received_at, [alarm for alarm in self._open.values() if alarm.cause == cause])
             self._fold_cause(reading, cause, [level for level in evaluated if level.cause == cause])
+
+    def _remember(self, reading: Reading) -> None:
+        """How far a cause has come, by readings that say something of it; a clock that is ahead counts as on time."""
+        at = min(reading.measured_at, reading.received_at)
+        for level in self._levels(reading):
+            if level.looks_at is None or reading.values.get(level.looks_at) is not None:
+                self._newest[level.cause] = max(at, self._newest.get(level.cause, at))
 
     def _fold_cause(self, reading: Reading, cause: str, levels: Sequence[Level]) -> None:
         answers = {level: judged(level, reading.values) for level in levels}
@@ -470,6 +496,8 @@ class _Entity:
         rule_id, threshold, value = alarm.told
         index = self._indexes[alarm.alarm_id]
         self._indexes[alarm.alarm_id] += 1
+        if kind in ("raised", "worsened"):
+            alarm.changed_index = index
         self._found.append(
             {
                 "alarm_id": alarm.alarm_id,
