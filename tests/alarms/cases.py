@@ -36,7 +36,7 @@ class Do(NamedTuple):
     until: float | None = None
     action_id: str = ""
     at: float = 0.5
-    index: int | None = None
+    seen: int | None = None
 
 
 class Told(NamedTuple):
@@ -360,7 +360,7 @@ ACTIONS = [
     ),
     Case(
         "whoever had not seen that it is worse acknowledges nothing",
-        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, index=0, at=6)], [g(20, 50)]],
+        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, seen=0, at=6)], [g(20, 50)]],
         [
             RAISED,
             urgently("worsened", 5, 2),
@@ -371,7 +371,7 @@ ACTIONS = [
     ),
     Case(
         "whoever had seen it acknowledges it",
-        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, index=1, at=6)], [g(20, 50)]],
+        [[g(0, 65)], [g(5, 50)], [Do("acknowledge", LOW, 0, seen=1, at=6)], [g(20, 50)]],
         [RAISED, urgently("worsened", 5, 2), urgently("acknowledged", 6, 2)],
     ),
     Case(
@@ -703,7 +703,7 @@ def action_of(case: Case, do: Do, place: str, entity: int = 1) -> Action:
     """The action as the session learns of it."""
     until = None if do.until is None else at(do.until)
     raised = alarm_id(case.stream.name, entity, do.cause, at(do.raised))
-    return Action(f"{entity} {do.action_id or place}", raised, do.action, at(do.at), until, do.index)
+    return Action(f"{entity} {do.action_id or place}", raised, do.action, at(do.at), until, do.seen)
 
 
 def input_of(case: Case) -> list[Batch]:

@@ -72,7 +72,7 @@ class Action(NamedTuple):
     action: str
     at: datetime
     until: datetime | None = None
-    index: int | None = None
+    seen: int | None = None
     """The last transition that its author saw."""
 
 
@@ -258,7 +258,7 @@ class _Entity:
         if alarm is None:
             return "closed alarm"
         kind = action.action
-        if kind in ("acknowledge", "snooze") and action.index is not None and action.index < alarm.changed_index:
+        if kind in ("acknowledge", "snooze") and action.seen is not None and action.seen < alarm.changed_index:
             # Whoever sent it had not seen that it is worse.
             kind = "comment"
         if kind == "snooze":
