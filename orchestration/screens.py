@@ -152,6 +152,8 @@ def show_summary(out: Console, summary: "Summary") -> None:
     for each in summary.streams:
         _counts(out, f"{each.stream.name}: quarantined, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts, by rule", each.alerts)
+        if each.open_alarms is not None:
+            out.print(f"{each.stream.name}: open alarms: {open_alarms_told(each)}", highlight=False)
     _counts(out, "gold rows", summary.gold)
     if summary.latency:
         latency = summary.latency
@@ -164,6 +166,7 @@ def show_summary(out: Console, summary: "Summary") -> None:
     out.print("\n[bold]Where to look next[/]")
     command = f"PULSELAKE_HOME='{_short(summary.settings.root)}' {_short(Path(sys.executable).with_name('pulselake'))}"
     for arguments in (
+        "alarms   # those that are open; explain ALARM shows what decided one",
         'sql "SELECT * FROM gold.glucose_daily LIMIT 10"',
         "sql      # a shell over all tables; .tables lists them",
         "dev      # the same tables live, with the Dagster UI",

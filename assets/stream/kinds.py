@@ -75,7 +75,7 @@ class _Stretch(NamedTuple):
         at: the readings that are evaluated.
         of: for each pair the number of the reading in `at` whose span it is in.
         row: for each pair the reading in the span; within a span in the order of time.
-        begins: where the pairs of each span begin. None is empty: a reading is in its own span.
+        begins: where the pairs of each span begin. No span is empty, since a reading is in its own.
         counts: how many pairs each span has.
     """
 

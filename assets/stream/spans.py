@@ -154,10 +154,9 @@ class Nth:
     @property
     def said(self) -> str:
         """What the column holds, in words."""
-        return (
-            f"what {self.n} of the last {self.m} values of {self.column} within {_said(self.length)} are {self.beyond} "
-            "if it is"
-        )
+        which = f"{self.n} of the last {self.m} readings of {self.column} within {_said(self.length)}"
+        so = f"so that {self.n} are {self.beyond} a threshold where it is"
+        return f"the value that {which} are at or {self.beyond}, {so}"
 
     def bounds(self, bounds: Bounds) -> Bounds:
         """Between which values a threshold makes sense, given those of the column."""

@@ -222,7 +222,7 @@ def test_rules_of_every_kind_are_loaded_and_told_in_words():
     words = {
         "falls_fast": "the change of glucose_mg_dl per minute, by least squares over 15 min",
         "stays_low": "the highest glucose_mg_dl of the last 15 min or a little more",
-        "often_low": "what 3 of the last 4 values of glucose_mg_dl within 30 min are below",
+        "often_low": "the value that 3 of the last 4 readings of glucose_mg_dl within 30 min are at or below",
         "will_be_low": "glucose_mg_dl as expected in 20 min by a line over 15 min",
         "will_be_lower": "in 30 min by a second-order autoregression over 60 min; the rule is broken only while",
     }
