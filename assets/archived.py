@@ -26,7 +26,7 @@ class RetentionRows(dy.Schema):
 
     `number` is their order. `step` is ``prepared`` (the rows are counted and, unless `archive` is null, archived and
     read back), ``deleted`` or ``restored``. `readings` counts those in the events of bronze. `checksum` is over all
-    columns of all rows, in any order. `manifest` is a path below `archive`. `event_dates` of silver, as
+    columns of all rows, in any order. `manifest` is a path below `archive`. `event_dates` of silver and alerts, as
     ``2026-11-22,2026-11-23``, are those of the rows.
     """
 
@@ -109,13 +109,16 @@ def archived(lake: Lake, table: LakeTable, version: int | None = None) -> dict[d
     return {each.ingest_date: each for each in found if each.step != RESTORED}
 
 
-def closed_event_dates(lake: Lake, silver: Table, days_back: int, version: int | None = None) -> set[date]:
-    """The event dates that cannot be made anew from silver as it stands at its newest or the given version.
+def closed_event_dates(lake: Lake, source: Table, days_back: int, version: int | None = None) -> set[date]:
+    """The event dates that cannot be made anew from silver or alerts as they stand at the newest or the given version.
 
     Args:
-        days_back: how many earlier days of silver a date needs; the same number of days after a date is closed too.
+        lake: the lake.
+        source: silver or alerts of a stream.
+        days_back: how many earlier days of it a date needs; the same number of days after a date is closed too.
+        version: of the source.
     """
-    dates = {day for each in archived(lake, lake.table(silver), version).values() for day in each.event_dates or ()}
+    dates = {day for each in archived(lake, lake.table(source), version).values() for day in each.event_dates or ()}
     return {day + timedelta(days=ahead) for day in dates for ahead in range(days_back + 1)}
 
 

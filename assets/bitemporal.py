@@ -5,7 +5,7 @@ Rows are only ever added. A version of a key has a `valid_from` and a `known_at`
 which has the greatest `valid_from` up to t among those known by k; of equal ones the one that was known last. Pure.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
@@ -29,19 +29,28 @@ Int64s = NDArray[np.int64]
 S = TypeVar("S")
 
 
-def holding(versions: pl.DataFrame, key: str, at: datetime, known_by: datetime | None = None) -> pl.DataFrame:
+def holding(
+    versions: pl.DataFrame, key: str | Sequence[str], at: datetime, known_by: datetime | None = None
+) -> pl.DataFrame:
     """The version of each key that holds at an instant, by what is known then; ordered by the key.
 
     Args:
         versions: rows with the key and `VERSION_COLUMNS`.
-        key: the column that tells things apart.
+        key: the column, or the columns, that tell things apart.
         at: the instant.
         known_by: only versions known up to this instant count; all if None.
     """
+    return standing(versions, key, at, known_by).filter(~pl.col(IS_DELETED))
+
+
+def standing(
+    versions: pl.DataFrame, key: str | Sequence[str], at: datetime, known_by: datetime | None = None
+) -> pl.DataFrame:
+    """The same with those that say that their thing has ended."""
     is_known = pl.lit(True) if known_by is None else pl.col(KNOWN_AT) <= known_by
-    counted = versions.filter(pl.col(VALID_FROM) <= at, is_known).sort(key, VALID_FROM, KNOWN_AT)
-    last = counted.unique(subset=key, keep="last", maintain_order=True)
-    return last.filter(~pl.col(IS_DELETED))
+    keys = [key] if isinstance(key, str) else [*key]
+    counted = versions.filter(pl.col(VALID_FROM) <= at, is_known).sort(*keys, VALID_FROM, KNOWN_AT)
+    return counted.unique(subset=keys, keep="last", maintain_order=True)
 
 
 class ByKnowledge(Generic[S]):
@@ -121,6 +130,49 @@ class AsOf:
             has_none |= keys.is_null().to_numpy()
         rows = pl.Series(found)
         return rows.set(pl.Series(has_none), None) if has_none.any() else rows
+
+
+class AsOfTexts:
+    """Finds which version of a thing holds that several texts together name.
+
+    A thing of which nothing is known that holds, by what was known then, is looked up by all that is known now; and for
+    an instant before its first version by that one. So what becomes known late is found, once it is looked up again.
+
+    Args:
+        versions: all rows of a table, with `VERSION_COLUMNS`; at least one.
+        keys: the columns that tell things apart, Strings.
+    """
+
+    def __init__(self, versions: pl.DataFrame, keys: Sequence[str]) -> None:
+        things = versions.group_by(*keys, maintain_order=True).agg(pl.col(VALID_FROM).min()).with_row_index("_thing")
+        self._numbers = {tuple(row): number for number, *row in things.select("_thing", *keys).iter_rows()}
+        self._first_from = things[VALID_FROM]
+        of_things = versions.join(things.select(pl.col("_thing").cast(pl.Int64), *keys), on=list(keys), how="left")
+        self._as_of = AsOf(of_things, "_thing")
+        self.versions = self._as_of.versions
+        self._newest = self.versions[KNOWN_AT].max()
+
+    def prepare(self) -> None:
+        """Does ahead what look-ups with the newest knowledge need."""
+        self._as_of.prepare()
+
+    def rows_of(self, keys: Sequence[tuple[str, ...]], at: pl.Series, known_by: pl.Series) -> pl.Series:
+        """The row of `versions` that holds for each key, instant and knowledge; null where none does.
+
+        Args:
+            keys: one text for each column.
+            at: for each key the instant, UTC.
+            known_by: for each key up to when versions are known, UTC.
+        """
+        numbers = pl.Series([self._numbers.get(tuple(key)) for key in keys], dtype=pl.Int64)
+        found = self._as_of.rows_of(numbers, at, known_by)
+        again = (found.is_null() & numbers.is_not_null()).arg_true()
+        if again.is_empty():
+            return found
+        first = self._first_from.gather(numbers[again])
+        late = at[again].zip_with(at[again] >= first, first)
+        newest = pl.Series([self._newest], dtype=known_by.dtype).new_from_index(0, len(again))
+        return found.scatter(again, self._as_of.rows_of(numbers[again], late, newest))
 
 
 class Snapshot:

@@ -1,12 +1,15 @@
 """The Dagster side of gold tables: thin assets around `DailyGold`, partitioned by event date."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from time import monotonic
 from typing import Any
 
 import dagster as dg
 
+from assets.alarms.measures import ALARMS
 from assets.gold import DailyGold, DerivedGold, pieces
+from assets.gold_alarms import AlarmGold
 from assets.gold_alerts import GoldAlerts
 from assets.stream.asset import ALERTS_HUB, table_key
 from assets.versioned import VersionedGold
@@ -111,3 +114,38 @@ def gold_alerts_asset(alerts: GoldAlerts, group: str) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata={"raised": note.rows})
 
     return gold_alerts
+
+
+def alarm_gold_asset(of_streams: Sequence[AlarmGold]) -> dg.AssetsDefinition:
+    """`gold/alarms`; a run brings the part of every stream up to date. The gold jobs of these streams share it.
+
+    Runs for pending dates come all the time, and leave out streams whose alerts of a day are many.
+    """
+
+    @dg.asset(
+        key=table_key(ALARMS.name),
+        deps=[table_key(source.name) for gold in of_streams for source in gold.sources],
+        description=ALARMS.description,
+        group_name="alarms",
+        kinds={"deltalake", "polars", "gold"},
+        pool=table_key(ALARMS.name).to_python_identifier(),
+    )
+    def alarm_gold(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+        opened, end, rows = lake.open(), monotonic() + PENDING_S, 0
+        failures: dict[str, Exception] = {}
+        is_asked_for = PENDING_ONLY_TAG not in context.run.tags
+        for gold in (each for each in of_streams if is_asked_for or each.is_due(opened, datetime.now(UTC))):
+            stream = gold.contract.stream
+            try:
+                with noted(Settings().metrics, "gold", stream=stream, part=ALARMS.name) as note:
+                    note.rows = gold.refresh(opened, should_stop=lambda: monotonic() > end)
+                    rows += note.rows
+            except Exception as error:
+                # That of one stream stops no other.
+                failures[stream] = error
+                context.log.error("%s: the part of %s was not refreshed: %s", ALARMS.name, stream, type(error).__name__)
+        if failures:
+            raise next(iter(failures.values()))
+        return dg.MaterializeResult(metadata={"rows": rows})
+
+    return alarm_gold

@@ -1,6 +1,6 @@
 """Reads and writes the tables of reference data. What a version is stands in `assets.bitemporal`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -37,6 +37,7 @@ def put(
     clock: Callable[[], datetime],
     changed_by: str | None = None,
     replaces: bool = False,
+    ending: Collection[int] = (),
 ) -> Changes:
     """Adds versions by which rows differ from what holds, in one commit; none where nothing differs.
 
@@ -50,6 +51,7 @@ def put(
         clock: the time of day, UTC.
         changed_by: who adds them.
         replaces: whether what holds at `valid_from` and is not among the rows ends then.
+        ending: keys of things that end then.
 
     Returns:
         What was added.
@@ -69,6 +71,7 @@ def put(
             known_at=known_at,
             changed_by=changed_by,
             replaces=replaces,
+            ending=ending,
         )
 
     return _committed(lake, reference.table, clock, made)
@@ -145,7 +148,7 @@ def _committed(
 
 def held(lake: Lake, reference: Reference, at: datetime) -> pl.DataFrame:
     """What holds at an instant by all that is known, ordered by the key."""
-    return holding(lake.table(reference.table).scan().collect(), reference.key, at)
+    return holding(lake.table(reference.table).scan().collect(), reference.keys, at)
 
 
 def is_empty(lake: Lake, reference: Reference) -> bool:

@@ -13,6 +13,9 @@ from resources.settings import Settings
 from resources.table import Table, View
 from resources.task_metrics import noted
 
+NO_ASSETS = ("audit", "state")
+"""Layers whose tables are no assets."""
+
 
 def report_assets(
     reports: Sequence[Report], tables: Sequence[Table], views: Sequence[View] = ()
@@ -21,8 +24,8 @@ def report_assets(
 
     One that fails keeps no other from being built.
     """
-    # What house-keeping records is no asset.
-    derived = [table for table in tables if table.layer != "audit"]
+    # What house-keeping and loads record is no asset.
+    derived = [table for table in tables if table.layer not in NO_ASSETS]
     keys = {report.name: table_key(report.table_name) for report in reports}
 
     @dg.multi_asset(
@@ -30,7 +33,9 @@ def report_assets(
         specs=[
             dg.AssetSpec(
                 keys[report.name],
-                deps=[table_key(table.name) for table in report.sources(derived, views)],
+                deps=[
+                    table_key(table.name) for table in report.sources(derived, views) if table.layer not in NO_ASSETS
+                ],
                 description=report.description,
                 group_name="reports",
                 kinds={"duckdb", "deltalake", "gold"},

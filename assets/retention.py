@@ -64,7 +64,7 @@ class _Seen:
 
     def of(self, frames: Iterator[pl.DataFrame], role: str) -> Iterator[pl.DataFrame]:
         self.readings = 0 if role == "bronze" else None
-        self.event_dates = set() if role == "silver" else None
+        self.event_dates = set() if role in ("silver", "alerts") else None
         for rows in frames:
             if self.readings is not None:
                 self.readings += int(rows["reading_count"].sum())

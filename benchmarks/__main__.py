@@ -22,6 +22,7 @@ PARTS = (
     "rules",
     "alarms",
     "forecast",
+    "oltp",
 )
 
 

@@ -161,7 +161,7 @@ class Engine:
         with ThreadPoolExecutor(1) as processing:
             last = None
             for bodies in batches:
-                decoded = self._processor.decode(bodies)
+                decoded = self._processor.decode(self._positions(len(bodies)), bodies)
                 if last is not None:
                     last.result()
                 last = processing.submit(self.process, bodies, decoded)

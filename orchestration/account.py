@@ -8,8 +8,9 @@ import msgspec
 import polars as pl
 
 from assets.stream.asset import ALERTS_HUB
-from assets.stream.checks import Finding, evaluate
+from assets.stream.checks import evaluate
 from assets.stream.contract import Utc
+from assets.stream.findings import Finding
 from assets.stream.store import StreamStore
 from generator.publisher import Published
 from orchestration.status import StreamStatus, stream_status

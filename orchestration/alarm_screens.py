@@ -27,7 +27,7 @@ _COLOURS = {"urgent": "red", "warning": "yellow", "info": "cyan"}
 def show_alarms(out: Console, alarms: pl.DataFrame, now: datetime) -> None:
     """A line for each alarm."""
     if alarms.is_empty():
-        out.print("No alarm is open.")
+        out.print("There is no such alarm. Without --since only alarms are listed that are open.")
         return
     names = names_of(contracts_with_alarms())
     grid = Grid(

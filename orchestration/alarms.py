@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from uuid import uuid4
 
 import msgspec
@@ -95,22 +95,24 @@ def act(
         timestamp=now.isoformat(),
         note=note,
         until=None if until is None else until.isoformat(),
+        seen_index=last["index"],
     )
     with sources.publisher(settings, ACTIONS_STREAM) as publisher:
         publisher.publish([msgspec.json.encode(payload)], [payload.alarm_id])
-    return _answer(lake, contract, payload.action_id)
+    return _answer(lake, contract, payload.action_id, now.date() - timedelta(days=1))
 
 
 class AlarmOverError(AlarmUnknownError):
     """An alarm is over, so nobody can do anything about it."""
 
 
-def _answer(lake: Lake, contract: Contract, action_id: str) -> Answer:
+def _answer(lake: Lake, contract: Contract, action_id: str, since: date) -> Answer:
     table, end = lake.table(contract.tables["alarms"]), time.monotonic() + ANSWER_S
     version = None
     while time.monotonic() < end:
         if version != (version := table.version()):
-            rows = table.scan(version).filter(pl.col("action_id") == action_id, ~pl.col("is_update")).collect()
+            is_it = (pl.col("action_id") == action_id) & (pl.col("ingest_date") >= since)
+            rows = table.scan(version).filter(is_it, ~pl.col("is_update")).collect()
             if rows.height:
                 return Answer(rows, rows["kind"][0] == REFUSED)
         time.sleep(_AGAIN_AFTER_S)
@@ -127,6 +129,8 @@ def what_happened(action: str, answer: Answer) -> str:
     row = answer.transition.row(0, named=True)
     if answer.is_refused:
         return f"Refused: {row['note']}."
+    if row["kind"] != ACTION_KINDS[action]:
+        return f"Alarm {row['alarm_id']} became worse meanwhile, so look again: it is {row['severity']} now."
     return f"Alarm {row['alarm_id']} is {ACTION_KINDS[action]}; it is {row['state']} now."
 
 

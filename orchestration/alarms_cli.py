@@ -102,7 +102,7 @@ def add_alarm_commands(
         from orchestration.alarms import act, what_happened
 
         if span is not None and not timedelta(0) < span <= MAX_SNOOZE:
-            fail("An alarm can be snoozed for at most 8 hours; choose a shorter time.")
+            fail("An alarm can be snoozed for a minute to 8 hours; choose such a time.")
         began = now()
         until = None if span is None else began + span
         with explained():

@@ -16,6 +16,9 @@ from rich.markup import escape
 from orchestration.alarms_cli import add_alarm_commands
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
+from orchestration.hospital_cli import hospital
+from orchestration.import_cli import import_command
+from orchestration.oltp_cli import oltp_commands
 from orchestration.poll_command import poll
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
@@ -195,6 +198,7 @@ def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
     out.print(
         f"{stream}: {totals.events:,} events in {seconds:.1f} s: {totals.silver:,} silver, "
         f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
+        + (f", {totals.skipped:,} skipped" if totals.skipped else "")
         + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
     )
     for table, rows in done.gold_rows.items():
@@ -316,6 +320,7 @@ def restore(
 
 
 app.add_typer(poll, name="poll")
+app.command()(hospital)
 
 
 hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)
@@ -372,15 +377,19 @@ def sql(
 
 @app.command()
 def export(
-    report: Annotated[str, typer.Argument(help="A report's name, or any table: <layer>.<table>.")],
+    report: Annotated[str, typer.Argument(help="A report's name, any table: <layer>.<table>, or fhir.")],
     format: Annotated[
         FileFormat | None, typer.Option(help="Default: as the ending of --output says, else csv.", show_default=False)
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Default: the table's name, here.", show_default=False)] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave texts in csv that a spreadsheet runs as formulas.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    patient: Annotated[int | None, typer.Option(help="fhir: a Bundle of one patient; default: lines of all.")] = None,
 ) -> None:
-    """Write a whole report or table to a CSV or Parquet file, which appears once it is complete."""
+    """Write a whole report or table to a CSV or Parquet file, which appears once it is complete.
+
+    `fhir` writes glucose and vital signs as FHIR R4 Observations.
+    """
     from orchestration import exporting
     from orchestration.system import analytics, open_lake
     from resources.signals import DeferredSignals
@@ -388,6 +397,21 @@ def export(
     settings = _settings()
     with _explained(), DeferredSignals() as signals:
         asked = analytics(open_lake(settings), settings)
+        if report == "fhir":
+            from orchestration.fhir_exporting import export_fhir
+
+            file = output or Path("fhir.ndjson" if patient is None else f"patient-{patient}.json")
+            count = export_fhir(
+                asked,
+                file,
+                patient,
+                force=force,
+                advance=lambda done: progress(f"{done:,} Observations …"),
+                should_stop=lambda: signals.is_noted,
+            )
+            progress("")
+            out.print(escape(f"{count:,} Observations are in {file}."), highlight=False)
+            return
         table = exporting.find(asked, report)
         chosen = format.value if format else exporting.format_of(output) if output else "csv"
         file = output or Path(f"{table.sql_name}.{chosen}")
@@ -408,6 +432,7 @@ def status(
 
     With --watch: who is at work on each stream, how far it is behind, and how many rows come a second.
     """
+    from orchestration.oltp import line_of
     from orchestration.screens import show_status
     from orchestration.status import last_sessions
     from orchestration.status import status as look
@@ -421,7 +446,10 @@ def status(
                 keep_looking(settings, out, seconds, looks)
             return
         found = look(settings, now.date())
+        store = line_of(settings)
     show_status(out, found, last_sessions(settings, now), workers(settings))
+    if store:
+        out.print(escape(store), highlight=False)
     raise typer.Exit(1 if any(each.problem for each in found) else 0)
 
 
@@ -449,7 +477,7 @@ def dev(
 ) -> None:
     """Run hub, generator and Dagster with its web page until Ctrl-C, or until the terminal is closed."""
     from orchestration.home import locked
-    from orchestration.live import Generators, Load, running
+    from orchestration.live import Generators, Load, running, start_store_sync
     from orchestration.processes import StoppedError, stop_on_signals
     from orchestration.reference import generate_if_empty
     from orchestration.system import open_lake
@@ -473,6 +501,7 @@ def dev(
             err.print("Reference data of the synthetic patients is loaded.")
     err.print("Starting the hub and Dagster …")
     with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
+        start_store_sync(children, settings)
         for load in loads:
             generators.start(settings, load, None)
         try:
@@ -533,8 +562,10 @@ def _feasible() -> Iterator[None]:
 
 
 add_alarm_commands(app, _settings, _explained)
+import_command(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
+app.add_typer(oltp_commands(_settings, _explained), name="oltp")
 
 
 if __name__ == "__main__":

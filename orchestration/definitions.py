@@ -2,16 +2,21 @@
 
 import dagster as dg
 
+from assets.clinical.assets import clinical_assets
 from assets.gold import DailyGold
-from assets.gold_asset import daily_gold_asset, gold_alerts_asset, whole_gold_asset
+from assets.gold_asset import alarm_gold_asset, daily_gold_asset, gold_alerts_asset, whole_gold_asset
 from assets.reference.assets import reference_assets
 from assets.reports import report_assets
+from assets.store_asset import reference_store_asset, store_asset
 from assets.stream.asset import alarms_hub_asset, alerts_hub_asset, hub_asset, stream_assets, table_key
-from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job
+from assets.sync.reference import REFERENCE_FEEDS
+from orchestration.clinical import clinical_gold, clinical_load, clinical_quality, clinical_schedule, quality_schedule
+from orchestration.jobs import gold_job, openfda_poll, rederive_job, replay_job, reports_job, session_job, store_job
+from orchestration.oltp import described, may_sync
 from orchestration.schedules import housekeeping, retention, schedules
-from orchestration.sensors import gold_sensor, openfda_sensor, session_sensor
-from orchestration.system import HUBS, SQL, STREAMS, tables, views
-from resources.dagster_resources import HubsResource, LakeResource
+from orchestration.sensors import clinical_sensor, gold_sensor, openfda_sensor, session_sensor
+from orchestration.system import FEEDS, HUBS, SQL, STREAMS, tables, views
+from resources.dagster_resources import HubsResource, LakeResource, StoreResource
 from resources.log_settings import set_up_from_settings
 from resources.reports import reports
 
@@ -24,6 +29,7 @@ contracts = {stream.name: stream.contract for stream in STREAMS}
 sessions = {stream.name: session_job(stream) for stream in STREAMS}
 golds = {stream.name: gold_job(stream) for stream in STREAMS if stream.gold}
 reports_of_lake = reports_job()
+checks_of_store = store_job()
 report_tables = report_assets(reports(SQL / "reports"), tables(), views())
 
 
@@ -56,8 +62,12 @@ defs = dg.Definitions(
                 for gold in stream.gold
             ),
             *(gold_alerts_asset(alerts, stream.name) for stream in STREAMS for alerts in stream.gold_alerts),
+            alarm_gold_asset([stream.alarm_gold for stream in STREAMS if stream.alarm_gold]),
             report_tables,
             *reference_assets(),
+            *clinical_assets(),
+            *(store_asset(feed, described(feed.table), may_sync) for feed in FEEDS),
+            *(reference_store_asset(feed, described(feed.table), may_sync) for feed in REFERENCE_FEEDS),
         ],
     ),
     jobs=[
@@ -66,15 +76,20 @@ defs = dg.Definitions(
         *(replay_job(stream) for stream in STREAMS),
         *(rederive_job(stream) for stream in STREAMS),
         reports_of_lake,
+        checks_of_store,
         housekeeping,
         retention,
         openfda_poll,
+        clinical_load,
+        clinical_gold,
+        clinical_quality,
     ],
     sensors=[
         *(session_sensor(stream, sessions[stream.name]) for stream in STREAMS),
         *(gold_sensor(stream, golds[stream.name]) for stream in STREAMS if stream.gold),
         openfda_sensor(),
+        clinical_sensor(),
     ],
-    schedules=schedules(reports_of_lake),
-    resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS))},
+    schedules=[*schedules(reports_of_lake, checks_of_store), clinical_schedule(), quality_schedule()],
+    resources={"lake": LakeResource(), "hubs": HubsResource(streams=list(HUBS)), "store": StoreResource()},
 )

@@ -56,6 +56,7 @@ class explained:
             return
         from assets.archived import ArchivedError
         from assets.slots import GoldError
+        from assets.store_sync import SyncError
         from assets.stream.alarm_history import AlarmUnknownError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
@@ -75,6 +76,7 @@ class explained:
         from resources.metrics_endpoint import EndpointError
         from resources.records import RecordsError
         from resources.reports import ReportsError
+        from resources.store import OvertakenError, StoreError
 
         explained = (
             HubUnavailableError,
@@ -100,6 +102,9 @@ class explained:
             EndpointError,
             ExportError,
             QueryError,
+            StoreError,
+            OvertakenError,
+            SyncError,
         )
         if issubclass(kind, StoppedError):
             err.print(str(error))

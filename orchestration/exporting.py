@@ -109,7 +109,7 @@ def export(
             advance(frame.height)
 
     unhurried = replace(analytics, timeout_s=TIMEOUT_S)
-    with _appearing(file, force=force) as unfinished, unhurried.stream(f"SELECT * FROM {table.sql_name}") as result:
+    with appearing(file, force=force) as unfinished, unhurried.stream(f"SELECT * FROM {table.sql_name}") as result:
         rows = Result(result.schema, counted(result.frames))
         if format == "csv":
             with unfinished.open("w", encoding="utf-8", newline="") as out:
@@ -137,7 +137,7 @@ def _write_parquet(result: Result, file: Path) -> None:
 
 
 @contextmanager
-def _appearing(file: Path, *, force: bool) -> Iterator[Path]:
+def appearing(file: Path, *, force: bool) -> Iterator[Path]:
     """A file to write to, which takes the name of `file` once the block has ended well and is removed otherwise."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:

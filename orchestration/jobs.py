@@ -109,6 +109,7 @@ def gold_job(stream: Stream) -> Job:
         selection=dg.AssetSelection.assets(
             *(table_key(gold.table.name) for gold in stream.gold),
             *(table_key(table.name) for table in stream.published[1:]),
+            *([table_key(stream.alarm_gold.table.name)] if stream.alarm_gold else []),
         ),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, **BACKGROUND},
@@ -124,6 +125,17 @@ def reports_job() -> Job:
         executor_def=dg.in_process_executor,
         tags=BACKGROUND,
         description="Builds the reports' tables from sql/reports.",
+    )
+
+
+def store_job() -> Job:
+    """All tables of the transactional store, with their checks."""
+    return dg.define_asset_job(
+        "store",
+        selection=dg.AssetSelection.groups("store"),
+        executor_def=dg.in_process_executor,
+        tags=BACKGROUND,
+        description="Brings the transactional store up to date and compares the last whole day with the lake.",
     )
 
 

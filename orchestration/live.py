@@ -213,6 +213,12 @@ def start_warm_server(children: Children, settings: Settings) -> None:
     children.start("warm", command, cwd=ROOT, env=environment(settings), is_restarted=True)
 
 
+def start_store_sync(children: Children, settings: Settings) -> None:
+    """Starts the process that keeps the transactional store as the lake is; if it ends it is started again."""
+    command = python("-m", "orchestration.cli", "oltp", "sync")
+    children.start("store", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+
+
 @dataclass
 class WarmRuns:
     """The runs that were started warm, wherever they are: those of a server that died are nobody's children."""
@@ -301,6 +307,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
         "PULSELAKE_LOG": settings.log,
+        "PULSELAKE_OLTP": settings.oltp,
+        "PULSELAKE_OLTP_KEEP_DAYS": ",".join(f"{table}={days}" for table, days in settings.oltp_keep_days.items()),
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from assets.reference.tables import Reference
     from resources.settings import Settings
 
-TABLES = "patients, devices, manufacturers, subscribers or subscriptions."
+TABLES = "patients, devices, manufacturers, subscribers, subscriptions or identity."
 
 
 def reference_commands(
@@ -72,6 +72,11 @@ def reference_commands(
         from resources.results import Result, write
 
         chosen, asked = _reference(table), instant(at, "--at") if at else now()
+        if key is not None and len(chosen.keys) > 1:
+            fail(
+                f"{chosen.table.name} has texts as keys, and no number; ask for one of them in SQL: "
+                f'pulselake sql "FROM {chosen.current.sql_name}".'
+            )
         with explained():
             rows = held(open_lake(settings()), chosen, asked)
         if key is not None:

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake.exceptions import DeltaError
 
+from assets.alarms.measures import ALARMS
 from assets.versioned import VersionedGold
 from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job, gold_job_name
 from orchestration.retention import RetentionError, retire
@@ -83,9 +84,12 @@ def maintain_gold(context: dg.OpExecutionContext, lake: LakeResource) -> None:
 
 def _maintain_gold(context: dg.OpExecutionContext, opened: Lake) -> None:
     all_gold = [(gold, opened.table(gold.table)) for stream in STREAMS for gold in stream.gold]
-    others = [opened.table(table) for stream in STREAMS for table in (*stream.kept_slots, *stream.published[1:])]
+    alarm_gold = [stream.alarm_gold for stream in STREAMS if stream.alarm_gold]
+    tables = [table for stream in STREAMS for table in (*stream.kept_slots, *stream.published[1:])]
+    others = [opened.table(table) for table in (*tables, ALARMS)]
     steps: list[tuple[LakeTable, Callable[[], None]]] = [
         *((table, partial(gold.settle, opened)) for gold, table in all_gold if not isinstance(gold, VersionedGold)),
+        *((opened.table(ALARMS), partial(gold.settle, opened)) for gold in alarm_gold),
         *((table, table.maintain) for table in (*(table for _, table in all_gold), *others)),
     ]
     failures: dict[str, str] = {}
@@ -136,11 +140,12 @@ def retention() -> None:
     retire_expired_dates()
 
 
-def schedules(reports: Job) -> list[dg.ScheduleDefinition]:
-    """House-keeping every hour, retention every night, reports every quarter of an hour."""
+def schedules(reports: Job, store: Job) -> list[dg.ScheduleDefinition]:
+    """House-keeping every hour, retention and a look at the store every night, reports every quarter of an hour."""
     running = dg.DefaultScheduleStatus.RUNNING
     return [
         dg.ScheduleDefinition(job=housekeeping, cron_schedule="17 * * * *", default_status=running),
         dg.ScheduleDefinition(job=retention, cron_schedule="43 2 * * *", default_status=running),
+        dg.ScheduleDefinition(job=store, cron_schedule="23 1 * * *", default_status=running),
         dg.ScheduleDefinition(job=reports, cron_schedule="*/15 * * * *", default_status=running),
     ]

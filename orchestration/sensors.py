@@ -15,6 +15,7 @@ from assets.gold_asset import PENDING_ONLY_TAG
 from assets.stream.asset import table_key
 from assets.versioned import VersionedGold
 from orchestration.backlog import Backlog, backlog
+from orchestration.clinical import GOLD_BY_DATE, clinical_gold, due, shown
 from orchestration.jobs import MAX_RUNTIME_TAG, OFFSETS_TAG, Job, openfda_poll
 from orchestration.polled import PolledReports
 from orchestration.polling import decide_poll
@@ -31,6 +32,7 @@ SESSION_INTERVAL_S = 5
 TICK_TIMEOUT_S = 9.0
 """How long a tick waits for the outside; a look at a hub alone ends before that."""
 GOLD_INTERVAL_S = OPENFDA_INTERVAL_S = 30
+CLINICAL_INTERVAL_S = 60
 MAX_PIECES = 2
 """How many runs a tick starts: today's, and one for dates of before. Today's next one waits for both to end."""
 IN_FLIGHT = [
@@ -215,7 +217,41 @@ def pending_derived(stream: Stream, lake: LakeResource) -> list[dg.AssetKey]:
     for alerts in stream.gold_alerts:
         if alerts.source.name in due or alerts.is_pending(opened):
             due.append(alerts.table.name)
+    if stream.alarm_gold and stream.alarm_gold.is_due(opened, now):
+        due.append(stream.alarm_gold.table.name)
     return [table_key(name) for name in due]
+
+
+def clinical_sensor() -> dg.SensorDefinition:
+    """Makes clinical silver and gold follow, also after a run that was killed between the layers."""
+    look: _Look[tuple[list[dg.AssetKey], list[date]]] = _Look("the lake's clinical tables")
+
+    @dg.sensor(
+        name="clinical_sensor",
+        job=clinical_gold,
+        minimum_interval_seconds=CLINICAL_INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Every {CLINICAL_INTERVAL_S} s: refreshes clinical silver and gold that are behind.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> Requests:
+        try:
+            tables, dates = look.at(lambda: due(lake.open()))
+        except TimeoutError as error:
+            yield dg.SkipReason(str(error))
+            return
+        count, what = (len(tables), "tables behind") if tables else (len(dates), "event dates to refresh")
+        now = datetime.now(UTC)
+        decision = decide(count, what, runs_of(context.instance, clinical_gold.name), now)
+        if not decision.start:
+            yield dg.SkipReason(decision.reason)
+        elif tables:
+            yield dg.RunRequest(asset_selection=tables)
+        else:
+            first, last = shown(dates) or (now.date(), now.date())
+            tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat(), PENDING_ONLY_TAG: "true"}
+            yield dg.RunRequest(asset_selection=GOLD_BY_DATE, tags=tags)
+
+    return sensor
 
 
 def openfda_sensor() -> dg.SensorDefinition:

@@ -5,23 +5,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
 from assets.adverse_events import assets as adverse_events
 from assets.alarm_actions import assets as alarm_actions
+from assets.alarms.measures import ALARMS
 from assets.alarms.tables import alarm_views
 from assets.archived import RETENTION
+from assets.clinical.assets import clinical_tables
+from assets.clinical.sources import LOADS
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
+from assets.gold_alarms import AlarmGold
 from assets.gold_alerts import GoldAlerts
 from assets.reference.rules import CURRENT_RULES, RULES
 from assets.reference.tables import REFERENCES
 from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
 from assets.stream.contract import Contract
 from assets.stream.layers import layers
+from assets.sync import readings, safety_reports
+from assets.sync.feed import AnyFeed, Feed, VersionedFeed
+from assets.sync.vitals import HELD_IN_SPORT, patient_status
 from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
 from orchestration.polled import POLLED
@@ -76,6 +84,11 @@ class Stream:
         return [gold for gold in self.gold if not isinstance(gold, DailyGold)]
 
     @property
+    def alarm_gold(self) -> AlarmGold | None:
+        """The stream's part of `gold/alarms`; None if it has no alarms."""
+        return None if self.contract.alarms is None else AlarmGold(self.contract)
+
+    @property
     def published(self) -> list[Table]:
         """The tables of alerts, which are published."""
         return [self.contract.tables.alerts, *(each.table for each in self.gold_alerts)]
@@ -101,6 +114,38 @@ STREAMS: tuple[Stream, ...] = (
 )
 
 
+FEEDS: tuple[AnyFeed, ...] = (
+    Feed(
+        "GlucoseReadings",
+        glucose.CONTRACT,
+        readings.glucose_readings,
+        key=("patient_id", "device_id", "timestamp"),
+    ),
+    Feed(
+        "DeviceOperationalData",
+        devices.CONTRACT,
+        readings.device_operational_data,
+        key=("device_id", "timestamp"),
+    ),
+    Feed(
+        "patient_status",
+        vitals.CONTRACT,
+        patient_status,
+        key=("patient_id", "timestamp", "device_id"),
+        alerts_before=HELD_IN_SPORT,
+    ),
+    VersionedFeed(
+        "PatientAdverseEventReport",
+        adverse_events.CONTRACT,
+        safety_reports.report_rows,
+        key=("report_key",),
+        entity="safetyreportid",
+        name_of=safety_reports.name_of(pl.col("safetyreportid")),
+        weight=pl.max_horizontal(pl.lit(1), pl.col("drug_count") * pl.col("reaction_count")),
+    ),
+)
+"""The tables of the transactional store that are filled from streams."""
+
 HUBS = (*(each.name for each in STREAMS), ALERTS_HUB, ALARMS_HUB)
 """What has a hub: the streams, which are read, and alerts and alarms, which are published."""
 
@@ -124,7 +169,8 @@ def tables() -> list[Table]:
         for each in STREAMS
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
-    return [*of_streams, *(each.table for each in REFERENCES), RULES, POLLED, RETENTION]
+    of_reference = [*(each.table for each in REFERENCES), RULES]
+    return [*of_streams, ALARMS, *of_reference, POLLED, RETENTION, *clinical_tables()]
 
 
 def views() -> list[View]:
@@ -132,7 +178,7 @@ def views() -> list[View]:
     of_streams = [view for each in STREAMS for view in each.views]
     of_reference = [*(each.current for each in REFERENCES), CURRENT_RULES]
     of_alarms = alarm_views([each.contract.tables["alarms"] for each in STREAMS if each.contract.alarms is not None])
-    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_alarms, *of_reference]
+    return [*layers([each.contract for each in STREAMS]), *of_streams, *of_alarms, *of_reference, LOADS]
 
 
 def open_lake(settings: Settings) -> Lake:

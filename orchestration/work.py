@@ -180,6 +180,9 @@ def refresh_gold(stream: Stream, lake: Lake, say: Say = silent, settings: Settin
         rows = _refresh(gold, lake)
         if rows is not None:
             written[gold.table.name] = rows
+    if stream.alarm_gold and stream.alarm_gold.is_pending(lake):
+        say(f"{stream.name}: refreshing {stream.alarm_gold.table.name} …")
+        written[stream.alarm_gold.table.name] = twice(partial(stream.alarm_gold.refresh, lake))
     for alerts in stream.gold_alerts:
         if settings is not None and alerts.is_pending(lake):
             hub = partial(sources.publisher, settings, ALERTS_HUB)

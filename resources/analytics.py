@@ -104,6 +104,8 @@ class Analytics:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
                 connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
             for view in self.views:
+                schema, _ = view.sql_name.split(".")
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
                 connection.execute(f"CREATE VIEW {view.sql_name} AS {view.sql}")
             connection.execute("USE main; SET lock_configuration = true")
             with deadline.watching(connection):

@@ -1,4 +1,4 @@
-"""The lake and the hubs as Dagster resources: thin, so that what they open stays usable without Dagster."""
+"""The lake, the hubs and the store as Dagster resources: thin, so that what they open stays usable without Dagster."""
 
 from contextlib import AbstractContextManager
 
@@ -9,6 +9,7 @@ from resources import sources
 from resources.event_source import EventSource, Publisher
 from resources.lake import Lake
 from resources.settings import Settings
+from resources.store import Store, opened
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -19,6 +20,21 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def open(self) -> Lake:
         """The lake."""
         return Lake(self.root) if self.root else Settings().open_lake()
+
+
+class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The transactional store of the settings, or another URL for tests."""
+
+    url: str | None = None
+
+    def open(self) -> Store:
+        """The store.
+
+        Raises:
+            StoreError, StoreUnavailableError: see `resources.store.opened`.
+        """
+        settings = Settings()
+        return opened(self.url or settings.oltp_url, is_own=self.url is not None or settings.uses_own_store)
 
 
 class HubsResource(dg.ConfigurableResource):  # type: ignore[type-arg]

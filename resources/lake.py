@@ -100,6 +100,68 @@ class Lake:
         return options
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A table at one version: what is asked of it is of the same commit.
+
+    Attributes:
+        table: the table.
+        delta: the handle at that version.
+    """
+
+    table: "LakeTable"
+    delta: DeltaTable = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Delta's id of the table."""
+        return str(self.delta.metadata().id)
+
+    @property
+    def version(self) -> int:
+        """The version."""
+        return self.delta.version()
+
+    def transactions(self, app_ids: Iterable[str]) -> dict[str, int]:
+        """The newest version of each app transaction that the log knows."""
+        found = {app_id: self.delta.transaction_version(app_id) for app_id in app_ids}
+        return {app_id: version for app_id, version in found.items() if version is not None}
+
+    @cached_property
+    def files(self) -> pl.DataFrame:
+        """One row a file: `path`, the partition columns, `num_records` and more."""
+        return _files(self.delta)
+
+    def scan(self, paths: Collection[str] | None = None) -> pl.LazyFrame:
+        """The rows, or those of some files only.
+
+        Raises:
+            SchemaError: as for `LakeTable.scan`.
+        """
+        if paths is None:
+            return self.table.rows_of(self.delta)
+        self.table.refuse_retyped(self.delta)
+        [partition] = self.table.table.partition_by
+        schema = self.table.table.schema
+        stored = pl.Schema({name: type_ for name, type_ in schema.items() if name != partition})
+        options = self.table.lake.polars_options() or None
+        parts = [
+            pl.scan_parquet(
+                [f"{self.table.uri.rstrip('/')}/{unquote(path)}" for path in sorted(of_value)],
+                schema=stored,
+                missing_columns="insert",
+                extra_columns="ignore",
+                hive_partitioning=False,
+                storage_options=options,
+            ).with_columns(pl.lit(value, schema[partition]).alias(partition))
+            for value, of_value in self.files.filter(pl.col("path").is_in([*paths]))
+            .group_by(partition, maintain_order=True)
+            .agg("path")
+            .iter_rows()
+        ]
+        return pl.concat(parts).select(schema.names()) if parts else pl.LazyFrame(schema=schema)
+
+
 @dataclass
 class LakeTable:
     """One Delta table. It keeps no state: each call sees the newest version."""
@@ -208,15 +270,38 @@ class LakeTable:
             SchemaError: a column has another type than in the contract.
         """
         try:
-            delta = self.delta(version)
+            return self.rows_of(self.delta(version))
         except TableNotFoundError:
             return pl.LazyFrame(schema=self._schema)
-        found = difference(delta, self.table)
-        if found.retyped:
-            raise SchemaError(f"{self.name}: {_types(found)}; the table was not read. {remedy(self.table)}")
+
+    def snapshot(self) -> Snapshot | None:
+        """The table at its newest version; None where it was not created yet."""
+        try:
+            return Snapshot(self, self.delta())
+        except TableNotFoundError:
+            return None
+
+    def rows_of(self, delta: DeltaTable) -> pl.LazyFrame:
+        """The rows of an opened version; see `scan`.
+
+        Raises:
+            SchemaError: a column has another type than in the contract.
+        """
+        found = self.refuse_retyped(delta)
         absent = [pl.lit(None, self._schema[each.name]).alias(each.name) for each in found.missing]
         rows = pl.scan_delta(delta, storage_options=self.lake.polars_options() or None)
         return rows.with_columns(absent).select(self._schema.names())
+
+    def refuse_retyped(self, delta: DeltaTable) -> Difference:
+        """How an opened version differs from the contract.
+
+        Raises:
+            SchemaError: a column has another type.
+        """
+        found = difference(delta, self.table)
+        if found.retyped:
+            raise SchemaError(f"{self.name}: {_types(found)}; the table was not read. {remedy(self.table)}")
+        return found
 
     def dates(self, column: str, version: int | None = None) -> list[date]:
         """The dates of a partition column that have rows, in order; the log alone is read."""

@@ -8,14 +8,15 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 import httpx
 import msgspec
 from pydantic import SecretStr
+
+from resources.http_waits import retry_after
 
 Field = Literal["receivedate", "receiptdate"]
 """When FDA received the first version of a report, and when the newest one."""
@@ -305,7 +306,7 @@ class OpenFda:
         if status == 429 or status >= 500:
             if status == 429 and _OF_A_DAY.search(message):
                 raise self._limit_error(url, reason)
-            raise _RetryableError(reason, is_limit=status == 429, wait_s=_retry_after(response))
+            raise _RetryableError(reason, is_limit=status == 429, wait_s=retry_after(response))
         hint = "Check OPENFDA_API_KEY." if status in (401, 403) else "Check PULSELAKE_OPENFDA_URL."
         raise OpenFdaError(f"openFDA refused a request with {reason} ({url}). The page was not read. {hint}")
 
@@ -341,16 +342,3 @@ def _date(text: Any, form: str) -> date | None:
 
 def _server(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """What the header says, in seconds or as an instant."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -76,6 +76,8 @@ def difference(delta: DeltaTable, table: Table) -> Difference:
 
 def remedy(table: Table) -> str:
     """What can be done about a table whose columns differ from its contract's in a way that no one may decide alone."""
+    if table.remedy:
+        return table.remedy
     _, _, stream = table.name.partition("/")
     match table.layer:
         case "gold":

@@ -111,10 +111,26 @@ class Settings(BaseSettings):
             (PULSELAKE_KEEP_DAYS); what is not named is kept for ever.
         archive: where rows go before they are removed (PULSELAKE_ARCHIVE): a folder, an ``abfss://`` URI, or ``none``;
             default ``<home>/archive``.
+        oltp: the transactional store as SQLAlchemy has URLs, ``mysql://user:password@host/database`` (PULSELAKE_OLTP);
+            default is the SQLite file ``<home>/oltp.db``.
+        oltp_keep_days: for how many days its tables keep rows, ``GlucoseReadings=30,…`` (PULSELAKE_OLTP_KEEP_DAYS);
+            what is not named is kept for ever.
         openfda: whether adverse events are polled from openFDA by Dagster's sensor (PULSELAKE_OPENFDA).
         openfda_url: of its API (PULSELAKE_OPENFDA_URL).
         openfda_every_s: how long after a poll the sensor starts the next one (PULSELAKE_OPENFDA_EVERY_S).
         openfda_api_key: raises the number of requests that openFDA takes a day (OPENFDA_API_KEY).
+        ehr_url, trials_url: databases as SQLAlchemy names them (PULSELAKE_EHR_URL, PULSELAKE_TRIALS_URL); this one and
+            the other clinical sources are by default what `pulselake hospital` makes below the home.
+        telemetry_url: of the API of devices (PULSELAKE_TELEMETRY_URL).
+        telemetry_token: a bearer token for it (PULSELAKE_TELEMETRY_TOKEN).
+        documents_url: a folder or an ``abfs://container/path`` (PULSELAKE_DOCUMENTS_URL).
+        copy_documents: whether the contents of documents are copied to landing (PULSELAKE_COPY_DOCUMENTS).
+        device_events_url: an account of Cosmos DB or a folder of JSON lines (PULSELAKE_DEVICE_EVENTS_URL).
+        device_events_container: ``database/container`` of the account (PULSELAKE_DEVICE_EVENTS_CONTAINER).
+        device_events_by_feed: whether its change feed is read (PULSELAKE_DEVICE_EVENTS_BY_FEED).
+        cosmos_key: of the account (COSMOS_KEY); without it the Azure identity is used.
+        clinical_cron: when the clinical sources are loaded, UTC (PULSELAKE_CLINICAL_CRON).
+        hospital_port: where `pulselake hospital` serves the API of devices (PULSELAKE_HOSPITAL_PORT).
     """
 
     model_config = SettingsConfigDict(
@@ -149,10 +165,24 @@ class Settings(BaseSettings):
     sql_timeout_s: float = Field(default=300.0, gt=0)
     keep_days: Annotated[dict[str, int], NoDecode] = {}
     archive: str | None = None
+    oltp: str = Field(default="", repr=False)
+    oltp_keep_days: Annotated[dict[str, int], NoDecode] = {}
     openfda: bool = False
     openfda_url: str = Field(default="https://api.fda.gov", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
     openfda_every_s: float = Field(default=3600.0, ge=60)
     openfda_api_key: SecretStr | None = Field(default=None, alias="OPENFDA_API_KEY", repr=False)
+    ehr_url: SecretStr | None = Field(default=None, repr=False)
+    trials_url: SecretStr | None = Field(default=None, repr=False)
+    telemetry_url: str | None = Field(default=None, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    telemetry_token: SecretStr | None = Field(default=None, repr=False)
+    documents_url: str | None = None
+    copy_documents: bool = False
+    device_events_url: str | None = None
+    device_events_container: str = Field(default="iomt/events", pattern=r"^[^/]+/[^/]+$")
+    device_events_by_feed: bool = False
+    cosmos_key: SecretStr | None = Field(default=None, alias="COSMOS_KEY", repr=False)
+    clinical_cron: str = Field(default="10 3 * * *", pattern=r"^\S+( \S+){4}$")
+    hospital_port: int = Field(default=8790, ge=1, le=65535)
 
     @field_validator("event_hubs")
     @classmethod
@@ -219,6 +249,16 @@ class Settings(BaseSettings):
             raise ValueError(f"must keep at least {MIN_KEEP_DAYS} days")
         return dict(pairs)
 
+    @field_validator("oltp_keep_days", mode="before")
+    @classmethod
+    def _parse_oltp_keep_days(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [[part.strip() for part in pair.split("=")] for pair in value.split(",") if pair.strip()]
+        if not all(len(pair) == 2 and pair[0] and pair[1].isdigit() and int(pair[1]) >= 1 for pair in pairs):
+            raise ValueError("must be like 'GlucoseReadings=30,patient_status=7', each at least 1 day")
+        return dict(pairs)
+
     @cached_property
     def root(self) -> Path:
         """The absolute home."""
@@ -235,9 +275,24 @@ class Settings(BaseSettings):
         return self.root / "hub"
 
     @property
+    def hospital(self) -> Path:
+        """Where `pulselake hospital` keeps what it makes."""
+        return self.root / "hospital"
+
+    @property
     def metrics(self) -> Path:
         """Where each process writes its metrics."""
         return self.root / "metrics"
+
+    @property
+    def oltp_url(self) -> str:
+        """Where the transactional store is."""
+        return self.oltp or f"sqlite:///{self.root / 'oltp.db'}"
+
+    @property
+    def uses_own_store(self) -> bool:
+        """Whether the store is the file in the home."""
+        return not self.oltp
 
     @property
     def uses_local_hub(self) -> bool:

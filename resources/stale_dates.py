@@ -1,5 +1,7 @@
 """Which dates of a report must be built again, kept in the log of the report's own table.
 
+The same goes for any table that is made date by date of others.
+
 Its app transactions are:
 
 - ``source/<table>/version``: the version of a source up to which changes are noted.
@@ -12,15 +14,17 @@ Its app transactions are:
 What a commit builds is no longer stale by the same commit, so a build that is killed goes on where it was.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
+from typing import Protocol
 
 from resources.changes import changed_since, dates_of
 from resources.lake import LakeTable
 
-_STATEMENT, _BUILDS, _FIRST, _LAST = "statement", "builds", "stale/first", "stale/last"
+BUILDS = "builds"
+_STATEMENT, _FIRST, _LAST = "statement", "stale/first", "stale/last"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class StaleDates:
         bounds = {_FIRST: min(map(_month, left), default=1), _LAST: max(map(_month, left), default=0)}
         wanted = {**self.marks, **gone, **months, **bounds}
         new = {app_id: value for app_id, value in wanted.items() if self.known.get(app_id) != value}
-        return new | {_BUILDS: self.known.get(_BUILDS, 0) + 1}
+        return new | {BUILDS: self.known.get(BUILDS, 0) + 1}
 
     def expected(self, transactions: Mapping[str, int]) -> dict[str, int | None]:
         """What the log must still hold for those app ids."""
@@ -58,10 +62,22 @@ class StaleDates:
     @property
     def is_noted(self) -> bool:
         """Whether the log holds all that is known here."""
-        return not set(self.after(())) - {_BUILDS}
+        return not set(self.after(())) - {BUILDS}
 
 
-def look(target: LakeTable, sources: Sequence[LakeTable], column: str, statement: str) -> StaleDates:
+class Target(Protocol):
+    """The table that is built, or a part of it whose log is its own."""
+
+    def transactions(self, app_ids: Iterable[str]) -> dict[str, int]:
+        """The newest version of each app transaction that its log knows."""
+
+    def dates(self, column: str) -> list[date]:
+        """The dates that it has rows of."""
+
+
+def look(
+    target: Target, sources: Sequence[LakeTable], column: str, statement: str, more: Collection[date] = ()
+) -> StaleDates:
     """What is stale in a report's table: what its log says, and what its sources say that it does not know yet.
 
     Args:
@@ -69,10 +85,11 @@ def look(target: LakeTable, sources: Sequence[LakeTable], column: str, statement
         sources: what the statement reads.
         column: the date column by which it is built.
         statement: its text.
+        more: dates that are stale for another reason.
     """
     sources = [source for source in sources if source.exists()]
     ids = [app_id for source in sources for app_id in (_id(source), _version(source))]
-    known = target.transactions([_STATEMENT, _BUILDS, _FIRST, _LAST, *ids])
+    known = target.transactions([_STATEMENT, BUILDS, _FIRST, _LAST, *ids])
     known |= target.transactions(_months_of(known))
     marks, days = {_STATEMENT: _hash(statement)}, _days(known)
     is_same = known.get(_STATEMENT) == marks[_STATEMENT]
@@ -85,6 +102,7 @@ def look(target: LakeTable, sources: Sequence[LakeTable], column: str, statement
         is_same_table = is_same and known.get(_id(source)) == marks[_id(source)]
         changed = changed_since(source, known.get(_version(source)), column) if is_same_table else None
         days |= dates_of(source, column) | set(target.dates(column)) if changed is None else changed
+    days |= {*more}
     known |= target.transactions(_as_months(days))
     return StaleDates(frozenset(days), marks, known)
 

@@ -18,11 +18,13 @@ class Table:
         name: ``<layer>/<table>``, which is also its path in the lake and, with a dot, its name in SQL.
         rows: the contract of one row; its docstring says what a row is and its keys.
         partition_by: the partition columns.
+        remedy: what can be done where the table in the lake has other columns; by default what its layer says.
     """
 
     name: str
     rows: type[dy.Schema]
     partition_by: tuple[str, ...] = ()
+    remedy: str = ""
 
     @property
     def schema(self) -> pl.Schema:

@@ -3,7 +3,7 @@
 import dataframely as dy
 import msgspec
 
-from assets.stream.contract import utc
+from assets.stream.contract import Int64, utc
 
 STREAM = "alarm_actions"
 STREAMS = ("glucose_readings", "vitals", "device_readings")
@@ -15,6 +15,8 @@ class ActionPayload(msgspec.Struct, gc=False):
 
     `action_id` is chosen by who sends it, so that a repeat changes nothing. `stream` is the alarm's. `action` is
     `acknowledge`, `snooze`, `comment` or `close`; a snooze ends at `until`. `timestamp` says when the person did it.
+    `seen_index` is the `index` of the newest transition that the person has seen: who acknowledges what became worse
+    since then does not know it.
     """
 
     action_id: str
@@ -25,6 +27,7 @@ class ActionPayload(msgspec.Struct, gc=False):
     timestamp: float | str
     note: str | None = None
     until: float | str | None = None
+    seen_index: Int64 | None = None
 
 
 class AlarmActionAlerts(dy.Schema):

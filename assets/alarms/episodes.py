@@ -14,7 +14,7 @@ All instants are in microseconds since 1970, UTC.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -48,12 +48,20 @@ Bools = NDArray[np.bool_]
 
 NEVER = -(2**62)
 """An instant before all others."""
+LATE_AFTER = timedelta(hours=2)
+"""How long after it happened a transition is decided to be called late, as alerts are."""
+_ENDED_FOR = timedelta(hours=1)
+"""For how long it is known which alarms ended: another reading of the same instant may raise one again."""
+FORGOTTEN = "not heard of for 7 days, watched no more"
 SNAPSHOT_EVERY = timedelta(minutes=5)
 """How often all open alarms are written, so that a start need not read further back."""
 _SECOND = 1_000_000
 _WARNING = RANKS["warning"]
 _ID_BYTES = 8
+_SNOOZE = "end of a snooze: "
 _INSTANTS = ("at", "decided_at", "raised_at", "measured_at", "until", "clear_since", "told_at", "due_at")
+ANY = ""
+"""Stands for all measurements."""
 NOT_SILENT = 2**62
 """A time after which nobody is silent."""
 NO_LIMIT = -1
@@ -93,6 +101,7 @@ class Judged(NamedTuple):
         is_evaluated: whether any rule is evaluated.
         value: of the leading rule's column.
         version: which of the versions the leading rule has.
+        looked_at: the measurements that its rules look at.
     """
 
     cause: str
@@ -102,6 +111,7 @@ class Judged(NamedTuple):
     is_evaluated: Bools
     value: NDArray[np.float64]
     version: Int64s
+    looked_at: tuple[str, ...]
 
 
 class Silence(NamedTuple):
@@ -130,6 +140,7 @@ class Readings(NamedTuple):
         is_fresh: whether it is fresh for any rule.
         is_accepted: whether it stands; revisions do not.
         is_new: False for what was folded before a crash.
+        has_value: for each measurement which readings are fresh and have one; `ANY` is of all fresh ones.
         causes: what they say of each cause.
         versions: that `causes` refers to.
         silences: the versions of the rule about silence; None for one that says that nobody is told of it.
@@ -147,6 +158,7 @@ class Readings(NamedTuple):
     is_fresh: Bools
     is_accepted: Bools
     is_new: Bools
+    has_value: Mapping[str, Bools]
     causes: Sequence[Judged]
     versions: Versions
     silences: Sequence[Silence | None]
@@ -177,17 +189,19 @@ class Seen(NamedTuple):
 
     Attributes:
         entity: its id.
-        newest: the newest time of a fresh reading; `NEVER` where there was none.
+        newest: for each measurement the newest time of a fresh reading with one; nothing where there was none.
         received_at: the newest receipt of a fresh reading; of any, the first one, where none is fresh.
         place: of that reading.
         silence: what holds for it.
+        is_told: whether its silence since then was raised, by the marks of the table's log.
     """
 
     entity: int
-    newest: int
+    newest: Mapping[str, int]
     received_at: int
     place: Place
     silence: Silence | None
+    is_told: bool
 
 
 class Action(NamedTuple):
@@ -200,6 +214,7 @@ class Action(NamedTuple):
     note: str | None
     until: int | None
     at: int
+    seen_index: int | None = None
 
 
 class Step(NamedTuple):
@@ -209,11 +224,13 @@ class Step(NamedTuple):
         rows: of the table of alarms.
         fold: the step's number.
         is_snapshot: whether all open alarms are among the rows.
+        silent: for each hub epoch and partition the last deadline of a silence that passed.
     """
 
     rows: pl.DataFrame
     fold: int
     is_snapshot: bool
+    silent: Mapping[tuple[int, int], int]
 
 
 class Timing(NamedTuple):
@@ -248,6 +265,7 @@ class Alarm:
     timing: Timing = UNTIMED
     state: str = UNACKNOWLEDGED
     index: int = -1
+    worsened_index: int = -1
     reading_count: int = 0
     tier: int = 0
     until: int | None = None
@@ -276,12 +294,13 @@ class Alarm:
 
 @dataclass(slots=True)
 class _Entity:
-    newest: int = NEVER
+    newest: dict[str, int] = field(default_factory=dict)
     received_at: int = NEVER
     place: Place = field(default_factory=lambda: Place(0, 0, -1, -1))
     refusals: list[int] = field(default_factory=list)
     deadline: int | None = None
     silence: Silence | None = None
+    is_told: bool = False
 
 
 class _Runs:
@@ -327,6 +346,7 @@ class _Gap(NamedTuple):
     received_at: int
     which: int
     silence: Silence | None
+    is_told: bool
 
 
 class _Contacts:
@@ -380,8 +400,9 @@ class Episodes:
         self._snapshot_at = NEVER
         self._applied: set[str] = set()
         self._refusing: set[int] = set()
-        self._ended: dict[tuple[int, str], tuple[str, int]] = {}
+        self._ended: dict[tuple[int, str], tuple[str, int, int]] = {}
         self._has_news = False
+        self._silent: dict[tuple[int, int], int] = {}
         self.next_deadline: int | None = None
         """No deadline is passed before this instant. Another thread may read it."""
 
@@ -406,6 +427,8 @@ class Episodes:
         kept = rows.filter(pl.col("kind") != REFUSED).sort("fold", "index", "is_update")
         last = kept.unique("alarm_id", keep="last", maintain_order=True)
         instants = last.with_columns(pl.col(name).dt.epoch("us") for name in _INSTANTS)
+        for row in instants.filter(pl.col("state") == CLEARED).iter_rows(named=True):
+            self._ended[row["entity"], row["cause"]] = row["alarm_id"], row["index"], row["at"]
         for row in instants.filter(pl.col("state") != CLEARED).iter_rows(named=True):
             if row["index"] < 0:
                 entity = self._entities.setdefault(row["entity"], _Entity())
@@ -434,11 +457,12 @@ class Episodes:
 
     def watch(self, seen: Iterable[Seen]) -> None:
         """Takes up who was seen lately."""
-        for entity_id, newest, received_at, place, silence in seen:
-            if newest == NEVER and (entity_id, SILENCE) in self._open:
+        for entity_id, newest, received_at, place, silence, is_told in seen:
+            if not newest and (entity_id, SILENCE) in self._open:
                 continue
             entity = self._entities.setdefault(entity_id, _Entity())
-            entity.newest, entity.received_at, entity.place, entity.silence = newest, received_at, place, silence
+            entity.newest, entity.received_at, entity.place = {**newest}, received_at, place
+            entity.silence, entity.is_told = silence, is_told or (entity_id, SILENCE) in self._open
             if entity.refusals and entity.refusals[-1] <= received_at:
                 self._forget_refusals(entity_id, entity)
             self._watch(entity_id, entity)
@@ -447,7 +471,7 @@ class Episodes:
             entity = self._entities.setdefault(entity_id, _Entity())
             if cause == SILENCE and entity.received_at == NEVER:
                 alarm = self._open[entity_id, cause]
-                entity.received_at, entity.place = alarm.measured_at, alarm.place
+                entity.received_at, entity.place, entity.is_told = alarm.measured_at, alarm.place, True
                 self._watch(entity_id, entity)
         self._look_ahead()
 
@@ -483,10 +507,10 @@ class Episodes:
             self._act(action)
         return self._done(now)
 
-    def tick(self, now: int) -> Step:
-        """Passes all deadlines up to an instant; nothing that was received before it may come later."""
+    def tick(self, now: int, busy: Set[tuple[int, int]] = frozenset()) -> Step:
+        """Passes deadlines up to an instant, but for partitions that may hold what was received before it."""
         self._decided_at = now
-        for partition in [*self._deadlines]:
+        for partition in self._deadlines.keys() - busy:
             self._pass_deadlines(partition, now)
         return self._done(now)
 
@@ -494,49 +518,76 @@ class Episodes:
         self._has_news |= bool(self._rows or self._changed)
         is_snapshot = now - self._snapshot_at >= microseconds(SNAPSHOT_EVERY) and (self._has_news or bool(self._open))
         if is_snapshot:
-            self._snapshot_at, self._has_news, self._ended = now, False, {}
+            self._snapshot_at, self._has_news = now, False
+            self._clear_up(now)
             self._changed = [*self._open.values()]
-            for entity_id in self._refusing:
-                entity = self._entities[entity_id]
-                self._note_refusals(entity_id, entity.refusals, entity.place)
         for alarm in self._changed:
             if is_snapshot or alarm.is_changed:
                 self._note(alarm, UPDATED, now, now)
         self._changed = []
         self._look_ahead()
         rows, self._rows = self._rows, []
+        silent, self._silent = self._silent, {}
         if rows or is_snapshot:
             self._fold += 1
-        return Step(_frame(rows, self._stream, self._fold, now), self._fold, is_snapshot)
+        return Step(_frame(rows, self._stream, self._fold, now), self._fold, is_snapshot, silent)
+
+    def _clear_up(self, now: int) -> None:
+        """Ends what nobody can end any more, and forgets what needs no memory."""
+        for alarm in [*self._open.values()]:
+            alarm.settle()
+            last = alarm.measured_at
+            is_watched = alarm.entity in self._entities and self._entities[alarm.entity].deadline is not None
+            if last + microseconds(WATCHED_FOR) <= now and not is_watched:
+                forgotten = last + microseconds(WATCHED_FOR)
+                self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note=FORGOTTEN)
+        for entity_id in [*self._refusing]:
+            entity = self._entities[entity_id]
+            if entity.refusals[-1] + microseconds(REFUSED_WITHIN) < now:
+                self._forget_refusals(entity_id, entity)
+                if entity.received_at == NEVER:
+                    del self._entities[entity_id]
+            else:
+                self._note_refusals(entity_id, entity.refusals, entity.place)
+        kept = now - microseconds(_ENDED_FOR)
+        self._ended = {key: ended for key, ended in self._ended.items() if ended[2] >= kept}
 
     # ------------------------------------------------------------------ readings
 
     def _read(self, readings: Readings) -> None:
         ids, codes = np.unique(readings.entity, return_inverse=True)
         entities = [self._entity(each) for each in ids.tolist()]
-        newest = np.array([each.newest for each in entities], np.int64)
         entity_ids = ids.tolist()
         self._meet(readings, codes, entity_ids, entities)
         contacts = _Contacts(readings, codes, entities)
         gaps = self._gaps(readings, contacts)
         segments = np.zeros(len(codes), np.int64)
-        for code, found in gaps.items():
-            of_entity = np.flatnonzero(codes == code)
-            begins = np.array([gap.received_at for gap in found])
-            segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
+        if gaps:
+            by_code = np.argsort(codes, kind="stable")
+            bounds = np.searchsorted(codes[by_code], np.arange(len(ids) + 1))
+            for code, found in gaps.items():
+                of_entity = by_code[bounds[code] : bounds[code + 1]]
+                begins = np.array([gap.received_at for gap in found])
+                segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
         # They are in the order of processing, which stays where times are equal.
         order = np.lexsort((readings.measured_at, segments, codes) if gaps else (readings.measured_at, codes))
-        is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= newest[codes])
+        newest = {
+            name: np.array([each.newest.get(name, NEVER) for each in entities], np.int64) for name in readings.has_value
+        }
         slow: dict[int, list[_Parted]] = {code: [] for code in gaps}
         for judged in readings.causes:
+            known = np.maximum.reduce([newest[name] for name in judged.looked_at])[codes]
+            is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= known)
             self._read_cause(readings, judged, order[is_folded[order]], codes, segments, ids, slow)
         for code, runs in slow.items():
             self._read_parted(readings, int(ids[code]), gaps[code], runs)
         # A clock that is ahead must not make the readings of other devices be passed over.
-        time = np.minimum(readings.measured_at, readings.received_at)[readings.is_fresh]
-        np.maximum.at(newest, codes[readings.is_fresh], time)
-        for entity, value in zip(entities, newest.tolist(), strict=True):
-            entity.newest = value
+        time = np.minimum(readings.measured_at, readings.received_at)
+        for name, has_value in readings.has_value.items():
+            np.maximum.at(newest[name], codes[has_value], time[has_value])
+            for entity, value in zip(entities, newest[name].tolist(), strict=True):
+                if value > NEVER:
+                    entity.newest[name] = value
         self._see(readings, contacts, entity_ids, entities)
 
     def _meet(
@@ -599,13 +650,13 @@ class Episodes:
         """The readings of an entity that was silent before or between them."""
         for segment in range(len(gaps) + 1):
             if segment:
-                before, received_at, at, silence = gaps[segment - 1]
-                self._fall_silent(entity_id, silence, before, received_at)
+                before, received_at, at, silence, is_told = gaps[segment - 1]
+                self._fall_silent(entity_id, silence, before, received_at, is_told=is_told)
                 if alarm := self._open.get((entity_id, SILENCE)):
                     alarm.place, alarm.measured_at = readings.place(at), int(readings.measured_at[at])
                     self._end(alarm, CLEARED, received_at)
                 # The deadline that is kept is that of being watched no more.
-                self._entities[entity_id].deadline = None
+                self._entities[entity_id].deadline, self._entities[entity_id].is_told = None, False
             for each in runs:
                 if each.segment == segment:
                     self._run(entity_id, each.runs, *each.run)
@@ -727,6 +778,9 @@ class Episodes:
         self._await(alarm)
 
     def _await(self, alarm: Alarm) -> None:
+        if alarm.state == SNOOZED and alarm.until is not None and alarm.cause in (SILENCE, REFUSED):
+            # No reading that breaks a rule will come and end the snooze.
+            self._push(alarm.place, alarm.until, alarm.entity, _SNOOZE + alarm.cause)
         if alarm.due_at is not None:
             alarm.settle()
             self._push(alarm.place, alarm.due_at, alarm.entity, alarm.cause)
@@ -753,15 +807,22 @@ class Episodes:
             deadline, _, entity_id, cause = heappop(heap)
             if cause == SILENCE:
                 self._look_for_silence(entity_id, deadline)
+            elif cause.startswith(_SNOOZE):
+                self._end_snooze(self._open.get((entity_id, cause.removeprefix(_SNOOZE))), deadline)
             elif (alarm := self._open.get((entity_id, cause))) and alarm.due_at == deadline:
                 self._escalate(alarm, deadline)
+
+    def _end_snooze(self, alarm: Alarm | None, deadline: int) -> None:
+        if alarm is not None and alarm.state == SNOOZED and alarm.until == deadline:
+            alarm.state, alarm.until, alarm.told_at = UNACKNOWLEDGED, None, deadline
+            self._transit(alarm, "reminded", deadline, decided_at=deadline)
 
     def _watch(self, entity_id: int, entity: _Entity) -> None:
         """Keeps one deadline for each entity, which is moved on when it is looked at."""
         if entity.deadline is not None or entity.received_at == NEVER:
             return
-        is_silent = entity.silence is None or (entity_id, SILENCE) in self._open
-        after = microseconds(WATCHED_FOR) if is_silent or entity.silence is None else entity.silence.after
+        is_over = entity.silence is None or entity.is_told
+        after = microseconds(WATCHED_FOR) if is_over or entity.silence is None else entity.silence.after
         entity.deadline = entity.received_at + after
         self._push(entity.place, entity.deadline, entity_id, SILENCE)
 
@@ -771,27 +832,33 @@ class Episodes:
             return
         entity.deadline = None
         is_over = entity.received_at + microseconds(WATCHED_FOR) <= deadline
-        self._fall_silent(entity_id, entity.silence, entity.received_at, deadline)
+        self._fall_silent(entity_id, entity.silence, entity.received_at, deadline, is_told=entity.is_told)
         if is_over:
             self._forget_refusals(entity_id, entity)
             del self._entities[entity_id]
         else:
             self._watch(entity_id, entity)
 
-    def _fall_silent(self, entity_id: int, silence: Silence | None, since: int, until: int) -> None:
+    def _fall_silent(
+        self, entity_id: int, silence: Silence | None, since: int, until: int, *, is_told: bool = False
+    ) -> None:
         """An entity was not heard of from one instant to another, which may be longer than it is watched."""
-        key, forgotten = (entity_id, SILENCE), since + microseconds(WATCHED_FOR)
-        if silence is not None and key not in self._open and since + silence.after <= until:
+        forgotten = since + microseconds(WATCHED_FOR)
+        # Whoever closed it is not told of the same silence again.
+        if silence is not None and not is_told and since + silence.after <= until:
             deadline = since + silence.after
+            place = self._entities[entity_id].place
+            self._entities[entity_id].is_told = True
+            self._silent[place.hub_epoch, place.partition] = deadline
             for each in self._of_entity(entity_id):
                 if each.cause != REFUSED and not each.is_stale:
                     self._escalate(each, deadline)
                     each.is_stale, each.clear_since = True, None
                     self._transit(each, "stale", deadline, decided_at=deadline)
-            place = self._entities[entity_id].place
             self._raise_about(entity_id, SILENCE, deadline, place, measured_at=since, silence=silence)
-        if forgotten <= until and (alarm := self._open.get(key)):
-            self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note="not heard of for 7 days, watched no more")
+        if forgotten <= until:
+            for alarm in self._of_entity(entity_id):
+                self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note=FORGOTTEN)
 
     def _gaps(self, readings: Readings, contacts: "_Contacts") -> dict[int, list[_Gap]]:
         """For entities that were silent: when each silence began, and what ended it."""
@@ -814,7 +881,8 @@ class Episodes:
             is_known = bool(contacts.is_first[at])
             entity = self._entities[int(readings.entity[which])]
             silence = entity.silence if is_known else readings.silences[int(versions[at - 1])]
-            gap = _Gap(int(before[at]), int(contacts.received_at[at]), which, silence)
+            is_told = is_known and entity.is_told
+            gap = _Gap(int(before[at]), int(contacts.received_at[at]), which, silence, is_told)
             found.setdefault(int(contacts.codes[at]), []).append(gap)
         return found
 
@@ -828,6 +896,8 @@ class Episodes:
             entity = entities[code]
             if when >= entity.received_at:
                 entity.received_at, entity.place = when, place
+                if entity.is_told:
+                    entity.is_told, entity.deadline = False, None
                 if (silence := readings.silences[version]) != entity.silence:
                     entity.silence, entity.deadline = silence, None
             if entity.deadline is None:
@@ -920,7 +990,17 @@ class Episodes:
             told["note"] = "no alarm with this id is open"
             self._rows.append(_row(_unknown(action.alarm_id), REFUSED, action.at, self._decided_at, **told))
             return
-        kind = ACTION_KINDS[action.action]
+        kind = ACTION_KINDS.get(action.action)
+        if kind is None:
+            told["note"] = f"nobody knows the action {action.action}"
+            self._rows.append(_row(_unknown(action.alarm_id), REFUSED, action.at, self._decided_at, **told))
+            return
+        is_outdated = action.seen_index is not None and action.seen_index < alarm.worsened_index
+        if is_outdated and kind in ("acknowledged", "snoozed"):
+            # Whoever it was has not seen how severe it is.
+            said = f"{action.note}; " if action.note else ""
+            told["note"] = f"{said}{kind} before it became worse, so it counts as a comment"
+            kind = "commented"
         if kind == "closed":
             self._end(alarm, kind, action.at, **told)
             return
@@ -928,6 +1008,7 @@ class Episodes:
             alarm.state, alarm.until = ACKNOWLEDGED, None
         elif kind == "snoozed":
             alarm.state, alarm.until = SNOOZED, action.until
+            self._await(alarm)
         self._transit(alarm, kind, action.at, **told)
 
     # ------------------------------------------------------------------ bookkeeping
@@ -947,12 +1028,14 @@ class Episodes:
     def _end(self, alarm: Alarm, kind: str, at: int, **told: Any) -> None:
         alarm.state, alarm.until, alarm.due_at = CLEARED, None, None
         self._transit(alarm, kind, at, **told)
-        self._ended[alarm.entity, alarm.cause] = alarm.alarm_id, alarm.index
+        self._ended[alarm.entity, alarm.cause] = alarm.alarm_id, alarm.index, at
         del self._open[alarm.entity, alarm.cause], self._by_id[alarm.alarm_id]
         self._entities_of[alarm.cause].discard(alarm.entity)
 
     def _transit(self, alarm: Alarm, kind: str, at: int, decided_at: int | None = None, **told: Any) -> None:
         alarm.index += 1
+        if kind in ("raised", "worsened"):
+            alarm.worsened_index = alarm.index
         self._note(alarm, kind, at, self._decided_at if decided_at is None else decided_at, **told)
 
     def _note(self, alarm: Alarm, kind: str, at: int, decided_at: int, **told: Any) -> None:
@@ -981,12 +1064,13 @@ _SAME = (
         "clear_since",
         "due_at",
     ),
+    "worsened_index",
 )
 _ROW = (
     *("alarm_id", "index", "kind", "at", "decided_at", "entity", "cause", "severity", "state", "rule_id"),
     *("rule_version", "value", "threshold", "worst_value", "reading_count", "tier", "raised_at", "measured_at"),
     *("until", "action_id", "actor", "note", "is_stale", "clear_since", "told_at", "due_at"),
-    *("clear_after_s", "remind_every_s", "escalate_after_s", *Place._fields),
+    *("clear_after_s", "remind_every_s", "escalate_after_s", *Place._fields, "worsened_index"),
 )
 """What `_row` gives, in its order."""
 
@@ -1037,6 +1121,7 @@ def _row(
         partition,
         sequence_number,
         event_index,
+        alarm.worsened_index,
     )
 
 
@@ -1050,7 +1135,7 @@ def _frame(rows: Sequence[tuple[Any, ...]], stream: str, fold: int, now: int) ->
     return frame.with_columns(
         *instants,
         stream=pl.lit(stream),
-        is_late=pl.lit(value=False),
+        is_late=(pl.col("decided_at") - pl.col("at")) > microseconds(LATE_AFTER),
         fold=pl.lit(fold, pl.Int64),
         event_date=pl.col("at").cast(_SCHEMA["at"]).dt.date(),
         ingest_date=pl.lit(now, pl.Int64).cast(_SCHEMA["at"]).dt.date(),

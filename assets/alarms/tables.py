@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal
 
 import dataframely as dy
 
@@ -27,12 +27,7 @@ Kind = Literal[
 ]
 UPDATED = "updated"
 """The kind of rows that are no transitions: what an open alarm has come to meanwhile."""
-TRANSITIONS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind != UPDATED)
-TOLD: tuple[str, ...] = ("raised", "worsened", "reminded", "escalated", "cleared")
-"""The transitions that people are told of."""
-
 UNACKNOWLEDGED, ACKNOWLEDGED, SNOOZED, CLEARED = "unacknowledged", "acknowledged", "snoozed", "cleared"
-STATES = (UNACKNOWLEDGED, ACKNOWLEDGED, SNOOZED, CLEARED)
 
 SILENCE, REFUSED = "silence", "refused"
 """Causes that no rule of a contract is about: no reading comes, and readings go to quarantine."""
@@ -62,9 +57,10 @@ class AlarmRows(dy.Schema):
     `at` says when it happened, `decided_at` from when on it was known; of deadlines both are the deadline. `state` is
     what holds afterwards. `value` and `threshold` are those of the last reading that counted, `measured_at` is its time
     and the position is its place in bronze. `worst_value` and `reading_count` are of readings that broke a rule since
-    `raised_at`. `until` ends a snooze. `clear_since` is since when all rules are clear, `told_at` the time of the
-    reading that people were last told of, `due_at` when the alarm is escalated next. What ends in `_s` held for this
-    alarm when it was raised, worsened or eased last. `fold` numbers the steps of the session that decided it. Of kind
+    `raised_at`. `until` ends a snooze. `is_late` says that it was decided over two hours after it happened. `fold`
+    numbers the steps of the session that decided it. The last columns are what a session needs to go on: since when all
+    rules are clear, the time of the reading that people were last told of, when the alarm is escalated next, how it
+    behaves since it was raised, worsened or eased last, and the index of the last `raised` or `worsened`. Of kind
     `refused` is an action that names no open alarm: `note` says why, the index is -1, and what alarms have is null.
     """
 
@@ -107,12 +103,14 @@ class AlarmRows(dy.Schema):
     clear_after_s = dy.Int64(nullable=True)
     remind_every_s = dy.Int64(nullable=True)
     escalate_after_s = dy.Int64(nullable=True)
+    worsened_index = dy.Int64(nullable=True)
 
 
 class AlarmActions(dy.Schema):
     """What one person did to one alarm. Key: alarm_id, action_id, measured_at.
 
-    `measured_at` says when, `actor` who. `until` is the end of a snooze.
+    `measured_at` says when, `actor` who. `until` is the end of a snooze. `seen_index` is the index of the newest
+    transition that the person has seen.
     """
 
     alarm_id = dy.String(nullable=False)
@@ -123,6 +121,7 @@ class AlarmActions(dy.Schema):
     actor = dy.String(nullable=False)
     note = dy.String(nullable=True)
     until = utc(nullable=True)
+    seen_index = dy.Int64(nullable=True)
     received_at = utc()
     partition = dy.Int64(nullable=False)
     sequence_number = dy.Int64(nullable=False)

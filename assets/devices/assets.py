@@ -1,7 +1,8 @@
 """The device domain in Dagster: its stream and its gold table."""
 
+from assets.adapters.adaptation import adaptation
 from assets.devices import gold, rules, silver
-from assets.devices.contract import STREAM, DeviceAlerts, DevicePayload, DeviceReadings
+from assets.devices.contract import STREAM, DeviceAlerts, DevicePayload, DeviceReadings, ForeignDevice
 from assets.devices.slots import device_slots
 from assets.devices.tables import DEVICE_HEALTH, DeviceSlots
 from assets.gold import DailyGold
@@ -18,6 +19,7 @@ CONTRACT = Contract(
     entity="device_id",
     values=("battery_level", "firmware_version", "connectivity_status", "error_codes"),
     clean=silver.clean,
+    adaptation=adaptation(STREAM, ForeignDevice),
     alert_payload=rules.alert_payload,
     rules=rules.RULES,
     enrich=(OF_DEVICE,),

@@ -19,18 +19,35 @@ class DevicePayload(msgspec.Struct, gc=False):
     error_codes: str
 
 
+class ForeignDevice(msgspec.Struct, gc=False):
+    """What another system says about a device: its battery, and seldom more."""
+
+    device_id: Int64
+    timestamp: float | str
+    battery_level: float
+    firmware_version: str | None = None
+    connectivity_status: str | None = None
+    error_codes: str | None = None
+    record_system: str | None = None
+    record_id: str | None = None
+    record_version: str | None = None
+
+
 class DeviceReadings(dy.Schema):
     """One self-report of one device; `battery_level` in percent. Key: device_id, measured_at.
 
-    `device_model` is of the reference data that held at that instant; null where nothing is known.
+    `device_model` is of the reference data that held at that instant; null where nothing is known. Firmware,
+    connectivity and error codes are null where another system told of the battery only.
+    `record_system`, `record_id` and `record_version` name the record of another system that it was made of, as far as
+    that has an id; null for what a device sent itself.
     """
 
     device_id = dy.Int64(nullable=False)
     measured_at = utc()
     battery_level = dy.Float64(nullable=False)
-    firmware_version = dy.String(nullable=False)
-    connectivity_status = dy.String(nullable=False)
-    error_codes = dy.String(nullable=False)
+    firmware_version = dy.String(nullable=True)
+    connectivity_status = dy.String(nullable=True)
+    error_codes = dy.String(nullable=True)
     received_at = utc()
     partition = dy.Int64(nullable=False)
     sequence_number = dy.Int64(nullable=False)
@@ -39,6 +56,9 @@ class DeviceReadings(dy.Schema):
     ingest_date = dy.Date(nullable=False)
     hub_epoch = dy.Int64(nullable=True)
     device_model = dy.String(nullable=True)
+    record_system = dy.String(nullable=True)
+    record_id = dy.String(nullable=True)
+    record_version = dy.String(nullable=True)
 
 
 class DeviceAlerts(dy.Schema):

@@ -1,7 +1,8 @@
 """The glucose domain in Dagster: its stream and its gold tables."""
 
+from assets.adapters.adaptation import adaptation
 from assets.glucose import gold, rules, silver
-from assets.glucose.contract import STREAM, GlucoseAlerts, GlucosePayload, GlucoseReadings
+from assets.glucose.contract import STREAM, ForeignGlucose, GlucoseAlerts, GlucosePayload, GlucoseReadings
 from assets.glucose.slots import glucose_slots
 from assets.glucose.tables import GLUCOSE_DAILY, GLUCOSE_MOVING_AVERAGE, PATIENT_COMPARISON, GlucoseSlots
 from assets.gold import DailyGold, DerivedGold
@@ -19,6 +20,7 @@ CONTRACT = Contract(
     entity="patient_id",
     values=("glucose_mg_dl",),
     clean=silver.clean,
+    adaptation=adaptation(STREAM, ForeignGlucose),
     alert_payload=rules.alert_payload,
     windows=rules.WINDOWS,
     rules=rules.RULES,

@@ -19,12 +19,24 @@ class GlucosePayload(msgspec.Struct, gc=False):
     unit: str | None = None
 
 
+class ForeignGlucose(GlucosePayload, gc=False):
+    """A reading of another system. `out_of_range` is below or above where the number stands for one outside of the
+    sensor's range."""
+
+    out_of_range: str | None = None
+    record_system: str | None = None
+    record_id: str | None = None
+    record_version: str | None = None
+
+
 class GlucoseReadings(dy.Schema):
     """One glucose measurement of one patient. Key: patient_id, device_id, measured_at.
 
     What was reported in mmol/L is converted and rounded to whole mg/dL. `reported_value` and `reported_unit` say what
     the device sent: the number, null for a word; `mg/dL` or `mmol/L`, null where no unit was given. `device_model`,
     `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
+    `record_system`, `record_id` and `record_version` name the record of another system that it was made of, as far as
+    that has an id; null for what a device sent itself.
     """
 
     patient_id = dy.Int64(nullable=False)
@@ -45,6 +57,9 @@ class GlucoseReadings(dy.Schema):
     device_model = dy.String(nullable=True)
     age_years = dy.Int64(nullable=True)
     care_team = dy.String(nullable=True)
+    record_system = dy.String(nullable=True)
+    record_id = dy.String(nullable=True)
+    record_version = dy.String(nullable=True)
 
 
 class GlucoseAlerts(dy.Schema):

@@ -79,6 +79,9 @@ def clean(decoded: pl.DataFrame) -> pl.DataFrame:
         rows = _with_words(rows.with_columns(reported_value=pl.coalesce(_value, _number)))
     is_converted = has_texts or (unit == MMOL_L).any()
     rows = rows.with_columns(glucose_mg_dl=_CONVERTED if is_converted else _value)
+    if "out_of_range" in rows.columns and rows["out_of_range"].null_count() < rows.height:
+        # Of another system: the number stands, and only the flag says that it is not what was measured.
+        rows = rows.with_columns(range_flag=pl.coalesce("range_flag", "out_of_range"))
     return rows.with_columns(reason=pl.lit(None, pl.String) if _is_all_good(rows) else _REASON).drop("is_bad_unit")
 
 

@@ -1,5 +1,6 @@
 """What a load adds: the versions by which its rows differ from those that hold. Pure."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ def changes(
     known_at: datetime,
     changed_by: str | None,
     replaces: bool = False,
+    ending: Collection[int] = (),
 ) -> Changes:
     """Compares rows with the versions that hold at `valid_from`.
 
@@ -47,15 +49,18 @@ def changes(
         known_at: when they are loaded; later than that of every version.
         changed_by: who loads them.
         replaces: whether what holds then and is not among the rows ends.
+        ending: keys of things that end, as far as they hold.
     """
-    key, columns = reference.key, [*reference.cells]
-    held = holding(versions, key, valid_from)[columns]
-    is_held = rows[key].is_in(held[key].implode())
+    key, columns = [*reference.keys], [*reference.cells]
+    held = holding(versions, key, valid_from)[columns].with_columns(is_held=pl.lit(True))
     compared = rows.join(held, on=key, how="left", suffix="_held", maintain_order="left")
+    is_held = compared["is_held"].fill_null(False)
+    held = held.drop("is_held")
     equal = (pl.col(name).eq_missing(pl.col(f"{name}_held")) for name in reference.attributes)
     is_same = compared.select(pl.all_horizontal(*equal)).to_series() & is_held
     new, changed = rows.filter(~is_same), int((is_held & ~is_same).sum())
-    ended = held.join(rows, on=key, how="anti") if replaces else held.clear()
+    others = held.join(rows, on=key, how="anti")
+    ended = others if replaces else others.filter(pl.col(key).is_in([*ending]))
     added = pl.concat(
         [
             new.with_columns(is_deleted=pl.lit(False)),

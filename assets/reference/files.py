@@ -104,9 +104,12 @@ class _Checking:
                 errors.append(_told(line, name, error))
         if not errors:
             errors = [_told(line, name, error) for name, error in self._reference.wrong(row, self._today)]
-        key = self._reference.key
-        if key in row and (first := self._lines_of_keys.setdefault(row[key], line)) != line:
-            errors.append(f"line {line}, column {key}: line {first} has the same {key}; keep one of the two")
+        keys = self._reference.keys
+        if row.keys() >= {*keys}:
+            first = self._lines_of_keys.setdefault(tuple(row[key] for key in keys), line)
+            if first != line:
+                same = ", ".join(keys)
+                errors.append(f"line {line}, column {keys[-1]}: line {first} has the same {same}; keep one of the two")
         if errors:
             yield from errors
         else:

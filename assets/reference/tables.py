@@ -119,6 +119,27 @@ class Subscribers(dy.Schema):
     changed_by = dy.String(nullable=True)
 
 
+class Identity(dy.Schema):
+    """One version of whom or what an id of another system stands for.
+
+    Key: system, kind, foreign_id, valid_from, known_at.
+    `kind` is patient or device. `patient_of_device` is who wears a device, for senders that name the device only.
+    `zone` is the IANA zone of the wall-clock times that a connection or upload sends, which is a patient here. The last
+    four columns are as in `reference.patients`.
+    """
+
+    system = dy.String(nullable=False)
+    kind = dy.String(nullable=False)
+    foreign_id = dy.String(nullable=False)
+    pulselake_id = dy.Int64(nullable=True)
+    patient_of_device = dy.Int64(nullable=True)
+    zone = dy.String(nullable=True)
+    valid_from = utc()
+    known_at = utc()
+    is_deleted = dy.Bool(nullable=False)
+    changed_by = dy.String(nullable=True)
+
+
 class Subscriptions(dy.Schema):
     """One version of what a subscriber is told of. Key: subscription_id, valid_from, known_at.
 
@@ -149,15 +170,15 @@ class Reference:
 
     Attributes:
         table: the table.
-        key: what tells its things apart.
-        cells: for each column of a file, how the text of a cell becomes a value; the key is one of them.
+        keys: the columns that tell its things apart.
+        cells: for each column of a file, how the text of a cell becomes a value; the keys are among them.
         required: columns that may not be empty in a file.
         wrong: finds what is wrong with a row as a whole, given today's date.
         phi: whether it holds data of patients.
     """
 
     table: Table
-    key: str
+    keys: tuple[str, ...]
     cells: Mapping[str, Cell]
     required: frozenset[str]
     wrong: Callable[[Row, date], Iterator[Wrong]] = _nothing_wrong
@@ -169,20 +190,25 @@ class Reference:
         return self.table.name.partition("/")[2]
 
     @property
+    def key(self) -> str:
+        """The column that tells its things apart, or the first of them."""
+        return self.keys[0]
+
+    @property
     def attributes(self) -> list[str]:
-        """The columns of a file without the key: what may change."""
-        return [name for name in self.cells if name != self.key]
+        """The columns of a file without the keys: what may change."""
+        return [name for name in self.cells if name not in self.keys]
 
     @property
     def current(self) -> View:
         """What holds now, as a view."""
-        order = "valid_from DESC, known_at DESC"
+        order, keys = "valid_from DESC, known_at DESC", ", ".join(self.keys)
         shown = ", ".join(f'"{name}"' for name in self.table.schema if name != "is_deleted")
         return View(
             f"{GROUP}/current_{self.short}",
             f"{self.table.description.split('. ')[0]}. The version that holds now.",
             [self.table],
-            f"SELECT {shown} FROM (SELECT *, row_number() OVER (PARTITION BY {self.key} ORDER BY {order}) AS version "
+            f"SELECT {shown} FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS version "
             f"FROM {self.table.sql_name} WHERE valid_from <= now()) WHERE version = 1 AND NOT is_deleted",
         )
 
@@ -206,6 +232,11 @@ def _wrong_subscriber(row: Row, _: date) -> Iterator[Wrong]:
         yield lacking, CellError("an empty cell", "write both quiet_from and quiet_to, or neither")
 
 
+def _wrong_identity(row: Row, _: date) -> Iterator[Wrong]:
+    if row["kind"] != "device" and row["patient_of_device"] is not None:
+        yield "patient_of_device", CellError("a patient beside one", "leave it empty, since only devices have it")
+
+
 def _reference(
     name: str,
     rows: type[dy.Schema],
@@ -214,11 +245,12 @@ def _reference(
     wrong: Callable[[Row, date], Iterator[Wrong]] = _nothing_wrong,
     *,
     phi: bool = True,
+    key_columns: int = 1,
 ) -> Reference:
-    table, key = Table(f"{GROUP}/{name}", rows), next(iter(columns))
+    table, keys = Table(f"{GROUP}/{name}", rows), tuple(columns)[:key_columns]
     if list(table.schema) != [*columns, *VERSION_COLUMNS]:
         raise ValueError(f"{table.name}: declare a cell for each column, in order, and then {VERSION_COLUMNS}.")
-    return Reference(table, key, columns, frozenset({key, *required}), wrong, phi)
+    return Reference(table, keys, columns, frozenset({*keys, *required}), wrong, phi)
 
 
 PATIENTS = _reference(
@@ -294,4 +326,19 @@ SUBSCRIPTIONS = _reference(
     },
     ("subscriber_id", "scope", "tier", "minimum_severity"),
 )
-REFERENCES = (PATIENTS, DEVICES, MANUFACTURERS, SUBSCRIBERS, SUBSCRIPTIONS)
+IDENTITY = _reference(
+    "identity",
+    Identity,
+    {
+        "system": cells.words,
+        "kind": cells.one_of(("patient", "device")),
+        "foreign_id": cells.words,
+        "pulselake_id": cells.whole_number,
+        "patient_of_device": cells.whole_number,
+        "zone": cells.time_zone,
+    },
+    ("pulselake_id",),
+    _wrong_identity,
+    key_columns=3,
+)
+REFERENCES = (PATIENTS, DEVICES, MANUFACTURERS, SUBSCRIBERS, SUBSCRIPTIONS, IDENTITY)

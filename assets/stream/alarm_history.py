@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from assets.alarms.episodes import Action, Episodes, microseconds
-from assets.alarms.tables import ACTION_KINDS, SILENCE, UPDATED
+from assets.alarms.tables import ACTION_KINDS, SILENCE
 from assets.stream.alarming import Alarming
 from assets.stream.alerting import Alerting
 from assets.stream.contract import POSITION, Contract
@@ -93,7 +93,7 @@ def explained(contract: Contract, lake: Lake, transitions: pl.DataFrame) -> Expl
 
 def _transitions(contract: Contract, lake: Lake, alarm_id: str) -> pl.DataFrame:
     rows = lake.table(contract.tables["alarms"]).scan()
-    is_of = pl.col("alarm_id").str.starts_with(alarm_id) & (pl.col("kind") != UPDATED) & (pl.col("index") >= 0)
+    is_of = pl.col("alarm_id").str.starts_with(alarm_id) & ~pl.col("is_update") & (pl.col("index") >= 0)
     return rows.filter(is_of).sort("fold", "index").collect()
 
 
@@ -103,7 +103,13 @@ def _readings(contract: Contract, lake: Lake, entity: int, since: datetime, unti
         since - BEFORE - contract.reach, until
     )
     silver = (
-        lake.table(contract.tables.silver).scan().filter(is_of).with_columns(hub_epoch).head(MAX_READINGS).collect()
+        lake.table(contract.tables.silver)
+        .scan()
+        .filter(is_of)
+        .with_columns(hub_epoch)
+        .sort("received_at")
+        .head(MAX_READINGS)
+        .collect()
     )
     if silver.is_empty():
         return silver.with_columns(pulled_at=pl.lit(None, pl.Datetime("us", "UTC")), body=pl.lit(None, pl.String))
@@ -161,7 +167,7 @@ def _acted(alarming: Alarming, actions: pl.DataFrame, before: datetime) -> Itera
         action = Action(
             row["action_id"], row["alarm_id"], kinds[row["kind"]], row["actor"], row["note"], until, _us(row["at"])
         )
-        yield alarming.act([action], _us(row["decided_at"]), {}).rows
+        yield alarming.act([action], _us(row["decided_at"]), {}, {}).rows
 
 
 def _is_incomplete(transitions: pl.DataFrame, readings: pl.DataFrame) -> bool:

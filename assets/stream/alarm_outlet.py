@@ -11,7 +11,6 @@ from threading import Lock
 
 import polars as pl
 
-from assets.alarms.tables import REFUSED
 from assets.stream.alarming import Folded
 from assets.stream.log import FOLDS, TOLD
 from assets.stream.outlet import RETRY_EVERY_S
@@ -94,25 +93,35 @@ class AlarmOutlet:
                     self._told = max(self._told, folded.fold)
                 else:
                     self._is_behind = True
-            if self._is_behind:
+            if self._is_behind and not folded.rows["is_update"].all():
                 self._skipped = max(self._skipped, folded.fold)
             return self._told
 
     def send_waiting(self) -> None:
-        """Sends transitions that wait in the table, in their order, and notes it."""
-        stored = self._store.log.step(FOLDS)
+        """Sends transitions that wait in the table, in their order, and notes how far all are sent."""
+        log = self._store.log
+        stored = log.step(FOLDS)
         waiting = self._store.alarms.scan().filter(pl.col("fold") > self._told, ~pl.col("is_update"))
-        for some in waiting.sort("fold", maintain_order=True).collect().iter_slices(CHUNK):
-            if not self._send(some):
+        rows = waiting.sort("fold", maintain_order=True).collect()
+        for first in range(0, rows.height, CHUNK):
+            if not self._send(rows.slice(first, CHUNK)):
                 return
+            rest = rows["fold"].slice(first + CHUNK, 1)
+            # A step may go on in the next part.
+            self._note(stored if rest.is_empty() else min(stored, rest[0] - 1))
+        self._note(stored)
         with self._lock:
-            self._told = stored
             # What was decided meanwhile is not in the table yet.
             self._is_behind = self._skipped > stored
-        self._store.log.set("alarms", {self._store.log.id(TOLD): stored})
+
+    def _note(self, told: int) -> None:
+        if told > self._told:
+            with self._lock:
+                self._told = told
+            self._store.log.set("alarms", {self._store.log.id(TOLD): told})
 
     def _send(self, rows: pl.DataFrame) -> bool:
-        transitions = rows.filter(~pl.col("is_update"), (pl.col("kind") != REFUSED) | pl.col("cause").is_null())
+        transitions = rows.filter(~pl.col("is_update"))
         if self._publisher is None or transitions.is_empty():
             return True
         try:

@@ -4,7 +4,7 @@ Whether a rule is true, held or clear at a reading is computed for all readings 
 it from there. docs/adr/0039 defines the words.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.alarms.episodes import Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
+from assets.alarms.episodes import ANY, Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
 from assets.alarms.tables import SILENCE, AlarmRows
 from assets.stream.alerting import Judgement
 from assets.stream.contract import Contract, Rule
@@ -29,24 +29,30 @@ class Folded(NamedTuple):
         rows: of the table, with their steps in `fold`.
         fold: the number of the last step; what was decided before has lower ones.
         snapshot: the last step whose rows have all open alarms; None if none has.
-        actions: how far actions are applied, by partition of their hub.
+        silent: for partitions the last deadline of a silence that passed, in microseconds.
+        actions, actions_before: how far actions are applied, and were before, by partition of their hub.
     """
 
     rows: pl.DataFrame
     fold: int
     snapshot: int | None = None
+    silent: Mapping[HubPartition, int] = MappingProxyType({})
     actions: Mapping[HubPartition, int] = MappingProxyType({})
+    actions_before: Mapping[HubPartition, int] = MappingProxyType({})
 
     @classmethod
-    def of(cls, steps: Sequence[Step], fold: int, actions: Mapping[HubPartition, int] | None = None) -> "Folded":
+    def of(cls, steps: Sequence[Step], fold: int) -> "Folded":
         """The steps together."""
+        silent: dict[tuple[int, int], int] = {}
+        for step in steps:
+            silent |= step.silent
         rows = [step.rows for step in steps if step.rows.height]
         snapshots = [step.fold for step in steps if step.is_snapshot]
         return cls(
             pl.concat(rows) if rows else NO_ROWS,
             max([fold, *(step.fold for step in steps)]),
             snapshots[-1] if snapshots else None,
-            actions or {},
+            {HubPartition(*place): deadline for place, deadline in silent.items()},
         )
 
     @property
@@ -62,6 +68,11 @@ class Folded(NamedTuple):
 NO_ROWS = pl.DataFrame(schema={name: column.dtype for name, column in AlarmRows.columns().items()})
 
 
+def measurements(contract: Contract) -> list[str]:
+    """The measurements by which it is known, each for itself, what the newest reading of an entity is."""
+    return sorted(name for name in contract.plausible if name in contract.tables.silver.schema)
+
+
 class Alarming:
     """Folds the readings of one stream into alarms.
 
@@ -75,7 +86,17 @@ class Alarming:
         if contract.alarms is None:
             raise ValueError(f"{contract.stream} has no alarms.")
         self._contract, self._alarms, self.episodes = contract, contract.alarms, episodes
+        self._sources = {window.name: window.column for window in contract.windows}
+        self._measured = {*measurements(contract)}
         self.folded = folded
+
+    def _source(self, column: str) -> str:
+        return self._sources.get(column, column)
+
+    def _looked_at(self, rules: Sequence[Rule]) -> tuple[str, ...]:
+        """The measurements that rules look at; `ANY` where a score is among them, which may look at all."""
+        sources = {self._source(rule.column) for rule in rules}
+        return tuple(sorted(sources)) if sources <= self._measured else (ANY,)
 
     def fold(
         self, events: pl.DataFrame, accepted: Judgement, revised: Judgement | None, refused: pl.DataFrame
@@ -101,18 +122,33 @@ class Alarming:
             steps.append(self._step(*of_pull, parts[0], parts[1]))
         return Folded.of(steps, self.episodes.fold)
 
-    def tick(self, now: int) -> Folded:
-        """Passes deadlines up to an instant, in microseconds; nothing that was received before it may come later."""
-        return Folded.of([self.episodes.tick(now)], self.episodes.fold)
+    def tick(self, now: int, busy: Set[tuple[int, int]] = frozenset()) -> Folded:
+        """Passes deadlines up to an instant, in microseconds; nothing that was received before it may come later.
 
-    def act(self, actions: Sequence[Action], now: int, reached: Mapping[HubPartition, int]) -> Folded:
-        """Folds what people did; `reached` says how far their hub was read with it."""
-        return Folded.of([self.episodes.act(actions, now)], self.episodes.fold, reached)
+        Args:
+            now: the instant.
+            busy: hub epochs and partitions in which something may.
+        """
+        return Folded.of([self.episodes.tick(now, busy)], self.episodes.fold)
+
+    def act(
+        self,
+        actions: Sequence[Action],
+        now: int,
+        reached: Mapping[HubPartition, int],
+        before: Mapping[HubPartition, int],
+    ) -> Folded:
+        """Folds what people did; `before` and `reached` say how far their hub was read before and with it."""
+        step = self.episodes.act(actions, now)
+        return Folded.of([step], self.episodes.fold)._replace(actions=reached, actions_before=before)
 
     def _step(
         self, events: pl.DataFrame, refused: pl.DataFrame, accepted: Judgement | None, revised: Judgement | None
     ) -> Step:
         now = int(events["pulled_at"].to_physical()[0])
+        if self.folded is not None:
+            # What was folded before a crash has passed its deadlines.
+            events = events.filter(is_beyond(self.folded))
         refusals = [*self._refusals(refused)]
         return self.episodes.step(self._readings(accepted, revised), refusals, _newest(events), now)
 
@@ -150,11 +186,20 @@ class Alarming:
             is_fresh=is_fresh,
             is_accepted=np.full(rows.height, is_accepted),
             is_new=is_new,
+            has_value=self._has_value(rows, is_fresh),
             causes=[*self._judged(judgement, ages, is_accepted=is_accepted)],
             versions=limits.versions,
             silences=limits.silences,
             silence=limits.silence_of(numbers),
         )
+
+    def _has_value(self, rows: pl.DataFrame, is_fresh: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+        """For each measurement which readings are fresh and have one; `ANY` is of all fresh ones."""
+        found = {ANY: is_fresh}
+        for name in sorted(self._measured):
+            values = rows[name]
+            found[name] = is_fresh & values.is_not_null().to_numpy() if values.has_nulls() else is_fresh
+        return found
 
     def _judged(self, judgement: Judgement, ages: NDArray[np.int64], *, is_accepted: bool) -> Iterator[Judged]:
         concerned = self.episodes.causes
@@ -163,7 +208,9 @@ class Alarming:
                 continue
             # Most causes are about nobody.
             if cause in concerned or judgement.broken[:, members].any():
-                yield _judged_of(self._contract, judgement, ages, cause, members, is_accepted=is_accepted)
+                judged = _judged_of(self._contract, judgement, ages, cause, members, is_accepted=is_accepted)
+                looked_at = self._looked_at([judgement.told.rules[member] for member in members])
+                yield judged._replace(looked_at=looked_at)
 
     def _refusals(self, refused: pl.DataFrame) -> Iterator[Refusal]:
         # Where code of the domain failed on a reading, nobody knows whose it is.
@@ -213,7 +260,8 @@ def _judged_of(
         leads = weight > best
         best = np.where(leads, weight, best)
         value, version = np.where(leads, values, value), np.where(leads, numbers, version)
-    return Judged(cause, judgement.told.rules[members[0]].is_downward, true, held, best >= 0, value, version)
+    is_downward = judgement.told.rules[members[0]].is_downward
+    return Judged(cause, is_downward, true, held, best >= 0, value, version, (ANY,))
 
 
 def _is_held(
@@ -253,7 +301,7 @@ def _newest(events: pl.DataFrame) -> dict[tuple[int, int], int]:
 
 def _joined(parts: Sequence[Readings]) -> Readings:
     """Readings and revisions together; what one of them says nothing of is not evaluated there."""
-    names = [name for name in Readings._fields if name not in ("causes", "versions", "silences")]
+    names = [name for name in Readings._fields if name not in ("causes", "versions", "silences", "has_value")]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     order = np.argsort(arrays["order"], kind="stable")
     arrays = {name: values[order] for name, values in arrays.items()}
@@ -267,6 +315,9 @@ def _joined(parts: Sequence[Readings]) -> Readings:
         causes=[_joined_cause(cause, found, counts, order) for cause, found in causes.items()],
         versions=parts[0].versions,
         silences=parts[0].silences,
+        has_value={
+            name: np.concatenate([part.has_value[name] for part in parts])[order] for name in parts[0].has_value
+        },
     )
 
 
@@ -281,6 +332,7 @@ def _joined_cause(cause: str, found: Sequence[Judged | None], counts: Sequence[i
         np.concatenate([each.is_evaluated for each in parts])[order],
         np.concatenate([each.value for each in parts])[order],
         np.concatenate([each.version for each in parts])[order],
+        known.looked_at,
     )
 
 

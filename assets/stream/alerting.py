@@ -15,7 +15,7 @@ from assets.stream.contract import SILENT_MINUTES, Contract, Last, Score, Window
 from assets.stream.enrichment import References
 from assets.stream.kinds import evaluated
 from assets.stream.limits import Limits, limits_of
-from assets.stream.rulebook import Told, digest, told_of
+from assets.stream.rulebook import Rulebook, Told, digest, told_of
 from assets.stream.spans import Span
 from assets.stream.windows import trailing
 
@@ -53,6 +53,7 @@ class Alerting:
 
     def __init__(self, contract: Contract, references: References | None = None) -> None:
         self._contract, self._references = contract, references
+        self._book: Rulebook | None = None
         self._columns = contract.tables.alerts.schema.names()
         self._rules, self._limits = told_of(contract.rules), limits_of(contract, contract.all_rules)
         compared = {rule.column for rule in contract.rules}
@@ -74,6 +75,12 @@ class Alerting:
         told = self.told(rows)
         return self.judge(self.derived(rows, context, earlier, told), told)
 
+    @property
+    def limits(self) -> Limits:
+        """How alarms behave by all versions of rules that are known."""
+        book = None if self._references is None else self._references.rulebook
+        return self._limits if book is None else book.limits
+
     def silences(self, rows: pl.DataFrame) -> list[Silence | None]:
         """After which time each entity is silent.
 
@@ -83,9 +90,13 @@ class Alerting:
         told = self.told(rows)
         return [told.limits.silences[number] for number in told.limits.silence_of(told.numbers).tolist()]
 
+    def begin(self) -> None:
+        """Stays with the rules as they are known now, until the next call: another thread reads them anew."""
+        self._book = None if self._references is None else self._references.rulebook
+
     def told(self, rows: pl.DataFrame) -> Told:
         """Which version of each rule holds for readings."""
-        book = None if self._references is None else self._references.rulebook
+        book = self._book or (None if self._references is None else self._references.rulebook)
         return _of_contract(self._contract, self._rules, self._limits, rows.height) if book is None else book.told(rows)
 
     def derived(self, rows: pl.DataFrame, context: pl.DataFrame, earlier: Earlier, told: Told) -> pl.DataFrame:

@@ -35,7 +35,7 @@ INGEST_DATES = dg.DailyPartitionsDefinition(start_date=FIRST_INGEST_DATE, end_of
 
 LIVE_EVERY_S = 60.0
 """How often a session reports: Dagster keeps some kilobytes of each report."""
-MAX_UNKNOWN_FIELDS = 20
+MAX_UNKNOWN_FIELDS = MAX_SKIPPED_KINDS = 20
 _AFTERWARDS = 10
 """How much nicer a session is once its successor is at work."""
 ALERTS_HUB, ALARMS_HUB = "alerts", "alarms"
@@ -257,6 +257,11 @@ def _metadata(contract: Contract, totals: Totals) -> dict[str, dict[str, Any]]:
             "duplicates": totals.duplicates,
             "caught_up_events": totals.caught_up_events,
             **({"reference_missing": totals.reference_missing} if contract.enrich else {}),
+            **({"skipped": totals.skipped} if totals.skipped else {}),
+            **{
+                f"skipped/{kind or 'other'}": count
+                for kind, count in totals.skipped_kinds.most_common(MAX_SKIPPED_KINDS)
+            },
             **_unknown_fields(totals.unknown_fields),
         },
     }

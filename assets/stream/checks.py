@@ -1,13 +1,14 @@
 """What must hold of a stream's tables on one ingest date. Counts only: no reading ever leaves the lake here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from assets.archived import archived
+from assets.stream.alarm_checks import DESCRIPTIONS, alarm_findings
 from assets.stream.contract import POSITION, Child, Contract
+from assets.stream.findings import RECENT, Finding
 from assets.stream.log import HubPartition, Offsets, hub_epoch, is_beyond
 from assets.stream.slices import slices
 from assets.stream.store import StreamStore, between
@@ -16,22 +17,8 @@ from resources.lake import LakeTable
 MAX_QUARANTINE_SHARE = 0.05
 SLICE_ROWS = 2_000_000
 """How many rows are compared at once, and those of a minute more."""
-RECENT = timedelta(minutes=30)
-"""Some sessions long: one that was killed is made up for."""
-
 
 PER_ROW = pl.len()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check."""
-
-    table: str
-    name: str
-    passed: bool
-    counts: Mapping[str, float] = field(default_factory=dict)
-    is_error: bool = True
 
 
 def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = False) -> list[Finding]:
@@ -50,13 +37,14 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
     readings = _readings(store.bronze, day, pl.col("reading_count").sum())
     quarantined = _readings(store.quarantine, day)
     findings = [
-        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day)),
+        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day), store.skipped(day)),
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
         _all_published(store, day),
     ]
     findings += [each for child in store.contract.children for each in _children(store, child, day, since)]
+    findings += alarm_findings(store, day, now, recent=recent)
     max_silence = store.contract.max_silence
     if day != now.date() or max_silence is None:
         return findings
@@ -68,7 +56,7 @@ def descriptions(contract: Contract) -> dict[tuple[str, str], str]:
     of_children = {
         (child.role, name): description for child in contract.children for name, description in _OF_CHILDREN.items()
     }
-    of_all = {**_DESCRIPTIONS} | of_children
+    of_all = {**_DESCRIPTIONS} | of_children | ({} if contract.alarms is None else {**DESCRIPTIONS})
     if contract.max_silence is None:
         return of_all
     minutes = contract.max_silence.total_seconds() / 60
@@ -85,7 +73,7 @@ _DESCRIPTIONS: Mapping[tuple[str, str], str] = {
     (
         "silver",
         "counts_reconcile",
-    ): "Readings in bronze = silver + quarantine + duplicates, of one ingest date, and there are some.",
+    ): "Readings in bronze = silver + quarantine + duplicates + skipped, of one ingest date, and there are some.",
     (
         "bronze",
         "sequence_continuity",
@@ -115,9 +103,11 @@ def _readings(table: LakeTable, day: date, what: pl.Expr = PER_ROW) -> int:
     return _total(table.scan().filter(pl.col("ingest_date") == day), what)
 
 
-def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int) -> Finding:
-    difference = readings - in_silver - in_quarantine - duplicates
+def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int, skipped: int) -> Finding:
+    difference = readings - in_silver - in_quarantine - duplicates - skipped
     counts = {"bronze": readings, "silver": in_silver, "quarantine": in_quarantine, "duplicates": duplicates}
+    if skipped:
+        counts["skipped"] = skipped
     # Nothing equals nothing proves nothing: the rows may be under another date, for instance of a clock that was ahead.
     is_proved = difference == 0 and readings > 0
     return _finding(

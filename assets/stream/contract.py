@@ -4,12 +4,12 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 """
 
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import dataframely as dy
 import msgspec
@@ -17,6 +17,7 @@ import polars as pl
 
 from assets import columns
 from assets.alarms.tables import alarms_of
+from assets.bitemporal import AsOfTexts
 from assets.stream.spans import Forecast, Span
 from resources.table import Table, View
 
@@ -384,6 +385,61 @@ class Child:
         return readings[of_reading][owners].hstack([places]).hstack(elements)[schema.names()]
 
 
+class Foreign(NamedTuple):
+    """An event whose body may be in the words of another system.
+
+    Attributes:
+        body: as the hub had it; None where it has none.
+        properties, annotations: JSON texts of what the sender and transports said about it.
+        known_by: up to when versions of reference data count for it.
+        is_decoded: whether all of it is in the stream's own words.
+    """
+
+    body: bytes | None
+    properties: str | None
+    annotations: str | None
+    known_by: datetime
+    is_decoded: bool
+
+
+class Skipped(NamedTuple):
+    """A foreign record that is no measurement of the stream; it is counted by its kind."""
+
+    kind: str
+
+
+class Refusal(NamedTuple):
+    """A foreign record that goes to quarantine."""
+
+    reason: str
+
+
+Adapted = Mapping[str, Any] | Skipped | Refusal
+"""What a foreign record becomes; an object has the fields of the payload."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How bodies of other systems become readings of a stream.
+
+    Attributes:
+        payload: the contract's payload with fields that only adapted readings have, all optional, and perhaps fewer
+            that are required.
+        table: the reference table of foreign ids.
+        keys: its columns, Strings, that together name a thing.
+        markers: an event whose properties or annotations contain one of these texts is adapted although the stream
+            could decode its body. Others are adapted only where something in their body cannot be decoded.
+        adapt: for each event what its records become, at least one, in their order; None where nothing in it is
+            foreign. It is pure, and a record never depends on other events.
+    """
+
+    payload: type[msgspec.Struct]
+    table: Table
+    keys: tuple[str, ...]
+    markers: tuple[str, ...]
+    adapt: Callable[[Sequence[Foreign], AsOfTexts | None], list[list[Adapted] | None]]
+
+
 @dataclass(frozen=True)
 class Contract:
     """The declaration of a stream.
@@ -410,6 +466,7 @@ class Contract:
             greatest values one of them is current; nulls come first. Such readings are few, are looked up on all dates
             at once, and stay in silver whatever retention says. `versions_view` shows which is current.
         enrich: what reference tables know of readings. `clean` does not return these columns.
+        adaptation: how bodies of other systems become readings of the stream; without it there are none.
         rule_table: where rules are kept as data; without it the contract's rules hold for all.
         alarms: how the stream's alarms behave; without it the stream has none.
         plausible: for columns that rules compare the lowest and the highest value, between which thresholds must lie.
@@ -436,6 +493,7 @@ class Contract:
     children: tuple[Child, ...] = ()
     versions: tuple[str, ...] = ()
     enrich: tuple[Enrichment, ...] = ()
+    adaptation: Adaptation | None = None
     rule_table: RuleTable | None = None
     alarms: Alarms | None = None
     plausible: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
@@ -688,6 +746,11 @@ class Contract:
     def tables(self) -> "StreamTables":
         """The tables of the outputs, by role."""
         return StreamTables({output.role: output.table for output in self.outputs})
+
+    @property
+    def decoded_payload(self) -> type[msgspec.Struct]:
+        """The fields that `clean` is given: those of the payload, and those that only adapted readings have."""
+        return self.payload if self.adaptation is None else self.adaptation.payload
 
     @property
     def derived_roles(self) -> tuple[str, ...]:

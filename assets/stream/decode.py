@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,6 +36,7 @@ TOMBSTONE = "tombstone"
 IMPLAUSIBLE = "implausible"
 IMPLAUSIBLE_UNIT = "implausible_unit"
 POSITION = {"event": pl.Int64, "event_index": pl.Int64}
+SKIPPED = {"event": pl.Int64, "kind": pl.String}
 COUNT = "reading_count"
 MAX_UNPACKED_BYTES = 8 << 20
 """The largest body that gzip may hold: eight times the largest event of a hub."""
@@ -74,6 +75,7 @@ class Decoded:
         reading_counts: for each body the number of its readings and rejects, at least 1.
         unknown_fields: how often each undeclared field was seen.
         bodies: what was decoded: ``body``, or ``body_bytes`` where it is no UTF-8.
+        skipped: ``event`` and ``kind`` of records of other systems that are no readings; they are in the counts.
     """
 
     readings: pl.DataFrame
@@ -81,6 +83,7 @@ class Decoded:
     reading_counts: pl.Series
     unknown_fields: Counter[str]
     bodies: pl.DataFrame
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED))
 
 
 class _Field(NamedTuple):
@@ -176,6 +179,27 @@ class Decoder:
         ones = _repeated(COUNT, 1, pl.Int64, len(bodies))
         return Decoded(nothing, _rejects([]), ones, Counter(), _texts_and_bytes(bodies))
 
+    def members(
+        self, members: Sequence[tuple[int, int, Any]], unknown: Counter[str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The readings and the rejects of parsed objects.
+
+        Args:
+            members: for each the index of its event, its position in the event, and the object.
+            unknown: to which undeclared fields are added.
+        """
+        rows: list[Any] = []
+        places: list[tuple[int, int]] = []
+        rejects: list[tuple[int, int, str]] = []
+        for event, index, member in members:
+            row = self._member(member, unknown)
+            if type(row) is _Reject:
+                rejects.append((event, index, row.reason))
+            else:
+                rows.append(row)
+                places.append((event, index))
+        return self._frame(rows, [event for event, _ in places], [index for _, index in places]), _rejects(rejects)
+
     def _any(self, bodies: Sequence[Body], unknown: Counter[str]) -> _Part:
         """Decodes bodies of any form."""
         starts = range(0, max(1, len(bodies)), PART)
@@ -224,7 +248,7 @@ class Decoder:
         """What the strict decoder refused: a row where only undeclared fields were in the way, else its members."""
         if body is None:
             return [_Reject(TOMBSTONE)]
-        document = _document(body)
+        document = document_of(body)
         if document is None:
             return [_Reject(BAD_GZIP)]
         if document is not body:
@@ -243,7 +267,7 @@ class Decoder:
 
     def _examine(self, document: bytes, unknown: Counter[str]) -> Iterator[Any]:
         try:
-            value = _parsed(document)
+            value = parsed(document)
         except (ValueError, RecursionError):
             yield from self._examine_lines(document, unknown)
             return
@@ -265,7 +289,7 @@ class Decoder:
         with suppress(*_REFUSALS):
             return self._with_unknown(line, unknown)
         try:
-            return self._member(_parsed(line), unknown)
+            return self._member(parsed(line), unknown)
         except (ValueError, RecursionError):
             return _Reject(NOT_JSON)
 
@@ -302,7 +326,7 @@ class Decoder:
         return pl.DataFrame(columns)
 
 
-def _document(body: bytes) -> bytes | None:
+def document_of(body: bytes) -> bytes | None:
     """The JSON in a body, the body itself where there is nothing around it; None where gzip cannot be unpacked."""
     if body.startswith(_GZIP_MAGIC):
         try:
@@ -320,7 +344,13 @@ def _trimmed(text: bytes) -> bytes:
     return text.lstrip(_WHITE_SPACE).rstrip(_WHITE_SPACE + b"\0")
 
 
-def _parsed(document: bytes) -> Any:
+def parsed(document: bytes) -> Any:
+    """What a JSON text in UTF-8 holds.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
     return json.loads(document.decode(), parse_constant=_refuse_constant, parse_int=_integer)
 
 

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
-from assets.bitemporal import IS_DELETED, KNOWN_AT, SAFETY_DELAY, VALID_FROM, AsOf
+from assets.bitemporal import IS_DELETED, KNOWN_AT, SAFETY_DELAY, VALID_FROM, AsOf, AsOfTexts
 from assets.stream.contract import Contract, ContractError, Enrichment, RuleTable
 from assets.stream.rulebook import READ_COLUMNS, Rulebook, RuleVersions
 from resources.lake import Lake, LakeTable
@@ -72,6 +72,11 @@ class References:
         if of is not None:
             self._rules = _Known(lake.table(of.table), READ_COLUMNS, partial(_rule_versions, contract, of))
             self._subjects = self._tables[of.subjects.name, of.key]
+        self._identities: _Known[AsOfTexts] | None = None
+        if (adaptation := contract.adaptation) is not None:
+            names = adaptation.table.schema.names()
+            make = partial(_as_of_texts, adaptation.keys)
+            self._identities = _Known(lake.table(adaptation.table), names, make)
         self._made_of: tuple[RuleVersions | None, AsOf | None] = (None, None)
         self.rulebook: Rulebook | None = None
         """Which version of each rule holds; None where only the contract's rules do."""
@@ -95,6 +100,11 @@ class References:
     def versions(self) -> Mapping[Key, AsOf]:
         """What is known now, by table and key; without tables that have no rows."""
         return {key: table.known for key, table in self._tables.items() if table.known is not None}
+
+    @property
+    def identities(self) -> AsOfTexts | None:
+        """The ids of other systems that are known now; None where there are none."""
+        return None if self._identities is None else self._identities.known
 
     @contextmanager
     def kept_fresh(self, failed: Failed) -> Iterator[None]:
@@ -145,6 +155,8 @@ class References:
     def _each(self) -> Mapping[Key, Callable[[], None]]:
         """How each table is read again. Rules come last, since they look up subjects."""
         each = {key: table.refresh for key, table in self._tables.items()}
+        if self._identities is not None:
+            each[self._identities.name, ""] = self._identities.refresh
         return each if self._rules is None else each | {(self._rules.name, ""): self._refresh_rules}
 
     def _refresh_rules(self) -> None:
@@ -197,6 +209,14 @@ def _as_of(key: str, rows: pl.DataFrame) -> AsOf | None:
     if rows.is_empty():
         return None
     as_of = AsOf(rows, key)
+    as_of.prepare()
+    return as_of
+
+
+def _as_of_texts(keys: Sequence[str], rows: pl.DataFrame) -> AsOfTexts | None:
+    if rows.is_empty():
+        return None
+    as_of = AsOfTexts(rows, keys)
     as_of.prepare()
     return as_of
 

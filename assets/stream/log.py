@@ -7,7 +7,9 @@
 <stream>/commits               how many commits of sessions and rebuilds the table has seen: the fence between writers
 <stream>/has_gaps/1            1 where the numbers of the second hub's events have gaps that are no loss
 <stream>/replaced              how often rows of silver were replaced; what a session remembers of them is old then
+<stream>/replaced/7            what the seventh of these replaced: the ordinal of an ingest date, or 0 for all dates
 <stream>/duplicates/<date>     readings of an ingest date that were dropped as repeats
+<stream>/skipped/<date>        records of other systems of an ingest date that are no readings
 ```
 
 This module names, reads and sets these numbers. `store` and `waiting` decide when they are set and what follows.
@@ -26,9 +28,13 @@ from resources.lake import Lake, LakeTable
 OFFSET, EXPIRED = "", "expired/"
 PUBLISHED, LIVE, URGENT_TO, OTHERS_TO = "published/", "live/", "urgent_to/", "others_to/"
 """Marks of alerts; `assets.stream.waiting` says what they mean."""
-ACTIONS = "actions/"
-"""How far what people did to alarms is folded, by partition of its hub."""
-KINDS = {"bronze": (OFFSET, EXPIRED), "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO)}
+ACTIONS, SILENT = "actions/", "silent/"
+"""Marks of alarms: how far what people did is folded, by partition of its hub, and the last silence that was raised."""
+KINDS = {
+    "bronze": (OFFSET, EXPIRED),
+    "alerts": (OFFSET, PUBLISHED, LIVE, URGENT_TO, OTHERS_TO),
+    "alarms": (OFFSET, SILENT),
+}
 """The kinds of marks that a table's log may hold for each partition; of other tables it holds offsets."""
 
 COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (
@@ -40,6 +46,8 @@ COMMITS, CREATED_AT, EPOCH, HAS_GAPS, REPLAY, REDERIVED, REPLACED = (
     "rederived_by",
     "replaced",
 )
+ALL_DATES = 0
+"""In the place of an ingest date: rows of all of them."""
 UNKNOWN = -1
 """The identity of a hub that tells none."""
 FOLDS, TOLD, SNAPSHOT = "folds", "told", "snapshot"
@@ -127,6 +135,10 @@ class StreamLog:
         """The id under which silver's log counts the duplicates of an ingest date."""
         return self.id(f"duplicates/{day.isoformat()}")
 
+    def skipped_id(self, day: date) -> str:
+        """The id under which silver's log counts the skipped records of an ingest date."""
+        return self.id(f"skipped/{day.isoformat()}")
+
     def set_aside_id(self, day: date) -> str:
         """The id under which the log of alerts counts those of an ingest date that were set aside."""
         return self.id(f"set_aside/{day.isoformat()}")
@@ -150,9 +162,14 @@ class StreamLog:
         """The number that every commit raises, so that two writers notice each other whatever partitions they write."""
         return {self.id(COMMITS): self._known[role].get(self.id(COMMITS), 0) + 1}
 
-    def next_replacement(self) -> Transactions:
-        """The number that silver's log raises where rows are replaced."""
-        return {self.id(REPLACED): self.replacements + 1}
+    def next_replacement(self, day: date | None) -> Transactions:
+        """What silver's log says of a replacement: its number, and the ingest date of the rows; None for all dates."""
+        count = self.replacements + 1
+        return {self.id(REPLACED): count, self.replaced_id(count): day.toordinal() if day else ALL_DATES}
+
+    def replaced_id(self, count: int) -> str:
+        """The id under which silver's log says what the so manieth replacement replaced."""
+        return self.id(f"{REPLACED}/{count}")
 
     @property
     def replacements(self) -> int:

@@ -195,7 +195,7 @@ class Pipeline:
 
     def _decoded(self, events: Events) -> Decoded:
         try:
-            return self._processor.decode(events.bodies)
+            return self._processor.decode(events.positions, events.bodies)
         except ProcessingError as error:
             self.failure = self.failure or error
             return self._processor.not_decoded(events.bodies)

@@ -6,12 +6,13 @@ Bronze keeps that order, so processing bronze again gives the rows that the sess
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import polars as pl
 
 from assets.discretion import T, without_text
+from assets.stream.adapting import Adapting, kinds_of
 from assets.stream.alarming import NO_ROWS, Alarming, Folded
 from assets.stream.alerting import Alerting, Judgement
 from assets.stream.cleaning import PLACE, Cleaning, with_counts
@@ -22,6 +23,7 @@ from assets.stream.known import Known
 
 ORDER = ["pulled_at", "partition", "sequence_number"]
 DUPLICATES = pl.Schema({"ingest_date": pl.Date(), "duplicates": pl.get_index_type()})
+SKIPPED_BY_DATE = pl.Schema({"ingest_date": pl.Date(), "skipped": pl.get_index_type()})
 
 MAX_REPEATED_BODY_BYTES, MAX_REPEATED_BODIES = 4096, 10
 """How large a body may be that quarantine repeats, and in how many rows of an event; the first row always has it."""
@@ -34,6 +36,8 @@ class Outcome:
     Attributes:
         rows: by role, the rows of each of the stream's outputs.
         duplicates: for each ingest date, readings that repeat an earlier one and were dropped.
+        skipped: for each ingest date, records of other systems that are no readings.
+        skipped_kinds: how many of these there are of each kind.
         unknown_fields: how often each undeclared field was seen.
         reference_missing: readings in silver for which a reference table that has rows has none that holds.
         alarms: what happened to alarms; None where none are folded.
@@ -44,6 +48,8 @@ class Outcome:
     unknown_fields: Counter[str]
     reference_missing: int = 0
     alarms: Folded | None = None
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED_BY_DATE))
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
 
     @property
     def bronze(self) -> pl.DataFrame:
@@ -112,15 +118,18 @@ class Processor:
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
         self._cleaning, self._alerting = Cleaning(contract), Alerting(contract, references)
-        self._enriching = Enriching(contract, references)
+        self._enriching, self._adapting = Enriching(contract, references), Adapting(contract, references)
 
-    def decode(self, bodies: Sequence[Body]) -> Decoded:
+    def decode(self, positions: pl.DataFrame, bodies: Sequence[Body]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events.
+
+        Args:
+            positions, bodies: as for `process`.
 
         Raises:
             ProcessingError: as for `process`.
         """
-        return self._without_text(lambda: self._decoder.decode(bodies))
+        return self._without_text(lambda: self._adapting.adapted(self._decoder.decode(bodies), bodies, positions))
 
     def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
         """What bronze needs of bodies that could not be decoded."""
@@ -154,7 +163,7 @@ class Processor:
         Raises:
             ProcessingError: the engine or a look-up failed; domain code that fails on a reading does not raise it.
         """
-        known = decoded or self.decode(bodies)
+        known = decoded or self.decode(positions, bodies)
         return self._without_text(lambda: self._process(positions, known))
 
     def _without_text(self, work: Callable[[], T]) -> T:
@@ -186,7 +195,18 @@ class Processor:
         }
         if self._contract.alarms is not None:
             rows["alarms"] = NO_ROWS if folded is None else folded.rows
-        return Outcome(rows, _duplicates(repeats), decoded.unknown_fields, missing_in(first), folded)
+        skipped = (
+            events["ingest_date"].gather(decoded.skipped["event"]).to_frame().group_by("ingest_date").len("skipped")
+        )
+        return Outcome(
+            rows,
+            _duplicates(repeats),
+            decoded.unknown_fields,
+            missing_in(first),
+            folded,
+            skipped.sort("ingest_date"),
+            kinds_of(decoded.skipped),
+        )
 
     def _known_of(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Earlier readings that the windows of new ones may hold, and those of the same entity and instant."""
@@ -231,6 +251,7 @@ class Processor:
         self, first: pl.DataFrame, conflicting: pl.DataFrame, context: pl.DataFrame
     ) -> tuple[Judgement, Judgement | None]:
         """Which rules readings that stand break, and which of those that contradict one are urgent."""
+        self._alerting.begin()
         if not self._contract.rules:
             return self._alerting.judge(first, self._alerting.told(first)), None
         accepted = self._alerting.judged(first, context, self.known.context_of)

@@ -73,10 +73,8 @@ def _step(contract: Contract, what: str) -> Iterator[None]:
 
 def _cleaned(contract: Contract) -> pl.DataFrame:
     """A good row of silver, as far as the types of the contract allow one."""
-    cleaning, decoded = (
-        Cleaning(contract),
-        Decoder(contract.payload).decode([msgspec.json.encode(_payload(contract.payload))]),
-    )
+    payload = contract.decoded_payload
+    cleaning, decoded = Cleaning(contract), Decoder(payload).decode([msgspec.json.encode(_payload(payload))])
     if decoded.rejects.height:
         raise ContractError(f"the payload refuses a value of its own type ({decoded.rejects['reason'][0]})")
     position = {name: _sample(dtype) for name, dtype in POSITIONS.items()}

@@ -79,7 +79,7 @@ class _DayBeside:
         self._day = day
         self.tables = {role: folder.table(store.tables[role].table).create() for role in _derived(store.contract)}
         self._copies = {role: table.copies_for(store.tables[role]) for role, table in self.tables.items()}
-        self.duplicates = 0
+        self.duplicates = self.skipped = 0
 
     def add(self, outcome: Outcome) -> None:
         """Adds what some micro-batches produced."""
@@ -87,6 +87,7 @@ class _DayBeside:
             if (rows := outcome.rows[role]).height:
                 table.append(rows, transactions={})
         self.duplicates += int(outcome.duplicates["duplicates"].sum())
+        self.skipped += int(outcome.skipped["skipped"].sum())
 
     def with_earlier(self, store: StreamStore, role: str) -> pl.LazyFrame:
         """The rows of earlier ingest dates, and those added here."""
@@ -106,7 +107,7 @@ class _DayBeside:
         """Puts the rows into the place of the day's rows, one commit a table."""
         if store.contract.children:
             # Gold must not take new children for those that it counted, also where this process dies in between.
-            store.log.set("silver", store.log.next_replacement())
+            store.log.set("silver", store.log.next_replacement(self._day))
         for role, table in self.tables.items():
             store.replace_day(
                 role,
@@ -115,6 +116,7 @@ class _DayBeside:
                 self._copies[role],
                 event_dates.get(role, ()),
                 self.duplicates,
+                self.skipped,
                 is_newest=is_newest,
             )
             # Now they are the table's own.
@@ -299,22 +301,26 @@ def days_to_replay(contract: Contract, lake: Lake) -> list[date]:
     in_bronze = {*store.bronze.dates("ingest_date")}
     quarantined = (day for day in store.quarantine.dates("ingest_date") if day in in_bronze)
     before = (day for day in quarantined if due is None or day < due)
-    first = next((day for day in before if _is_changed(store, day)), due)
+    references = References(contract, lake)
+    # Ids of other systems that were added since let in what was quarantined.
+    references.refresh()
+    first = next((day for day in before if _is_changed(store, references, day)), due)
     return [] if first is None else [day for day in store.bronze.dates("ingest_date") if day >= first]
 
 
-def _is_changed(store: StreamStore, day: date) -> bool:
+def _is_changed(store: StreamStore, references: References, day: date) -> bool:
     quarantine = store.quarantine.scan().filter(pl.col("ingest_date") == day)
     parts = slices(quarantine, "received_at", CHUNK_BYTES, (body_size.fill_null(0) + ROW_BYTES).sum())
-    return any(_changes(store, day, part.with_columns(hub_epoch).collect()) for part in parts)
+    return any(_changes(store, references, day, part.with_columns(hub_epoch).collect()) for part in parts)
 
 
-def _changes(store: StreamStore, day: date, quarantined: pl.DataFrame) -> bool:
+def _changes(store: StreamStore, references: References, day: date, quarantined: pl.DataFrame) -> bool:
     """Processes quarantined events alone, without what is known of others: enough to see whether a reason changed."""
     received = pl.col("received_at").is_between(quarantined["received_at"].min(), quarantined["received_at"].max())
     bronze = store.bronze.scan().filter(pl.col("ingest_date") == day, received).with_columns(hub_epoch)
     events = events_of(bronze.join(quarantined[EVENT].unique().lazy(), on=EVENT, how="semi"))
-    outcome = Processor(store.contract, Known.nothing(store.contract)).process(events.positions, events.bodies)
+    known = Known.nothing(store.contract)
+    outcome = Processor(store.contract, known, references).process(events.positions, events.bodies)
     key = [*EVENT, "event_index", "reason"]
     # Whether a reading contradicts another one is not seen here.
     alone = quarantined.filter(pl.col("reason") != "conflicting_duplicate")

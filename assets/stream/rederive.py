@@ -184,7 +184,7 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
     days = store.bronze.dates("ingest_date")
     if store.contract.children:
         # Gold must not take new children for those that it counted.
-        store.log.set("silver", store.log.next_replacement())
+        store.log.set("silver", store.log.next_replacement(None))
     # Silver, the commit point, comes last.
     for role in store.contract.derived_roles:
         table, other = store.tables[role], beside.tables[role]
@@ -193,9 +193,9 @@ def _swap(store: StreamStore, beside: StreamStore, copies: Mapping[str, Copies])
         if role in ("silver", "alerts"):
             dates = sorted({*table.distinct("event_date"), *other.distinct("event_date")})
         if role == "silver":
-            counted = beside.silver.transactions([beside.log.duplicates_id(day) for day in days])
-            new |= dict.fromkeys((store.log.duplicates_id(day) for day in days), 0) | counted
-            new |= store.log.next_replacement()
+            ids = [name(day) for day in days for name in (beside.log.duplicates_id, beside.log.skipped_id)]
+            new |= dict.fromkeys(ids, 0) | beside.silver.transactions(ids)
+            new |= store.log.next_replacement(None)
         if role == "alerts":
             # Alerts that a session published and did not store yet count as waiting: twice is better than never.
             new |= store.log.numbered(PUBLISHED, published)
@@ -222,7 +222,12 @@ def _beside(contract: Contract, lake: Lake) -> StreamStore:
 def _code_of(contract: Contract) -> int:
     """A number for the code of the engine and of the domain: a run does not go on with what other code derived."""
     engine = Path(__file__).parent
-    folders = {engine, engine.parent / "reference", Path(inspect.getfile(contract.clean)).parent}
+    folders = {
+        engine,
+        engine.parent / "adapters",
+        engine.parent / "reference",
+        Path(inspect.getfile(contract.clean)).parent,
+    }
     files = sorted([file for folder in folders for file in folder.glob("*.py")] + [engine.parent / "bitemporal.py"])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
     return int.from_bytes(digest[:7])

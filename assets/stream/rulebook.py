@@ -159,6 +159,11 @@ class Rulebook:
         """The contract's rules, then those that only the table has."""
         return self._versions.rules
 
+    @property
+    def limits(self) -> Limits:
+        """How alarms of each version behave."""
+        return self._versions.limits
+
     def told(self, rows: pl.DataFrame) -> Told:
         """Which version of each rule holds for readings.
 

@@ -55,6 +55,8 @@ OPEN_S, HAND_OVER_S = 15.0, 8.0
 """How long a successor waits for its connections, and a session whose connections were taken for its successor."""
 THEFTS_APART_S = 60.0
 """A session whose connections are taken again and again by another one, and no successor, ends."""
+QUIET_S = 1.0
+"""After so long without an event a partition counts as quiet, and its deadlines pass by the clock."""
 ALARMS_WAIT_US = 1_000_000
 """How much later than its instant a deadline is passed: what the hub took before may still be on its way."""
 MAINTAIN_EVERY_S = 120.0
@@ -111,6 +113,8 @@ class Totals:
         caught_up_events: processed again from bronze after a crash.
         rows: written, by role of the table; bronze is left out, its rows are `events`.
         duplicates: readings that were dropped as repeats.
+        skipped: records of other systems that are no readings.
+        skipped_kinds: how many of these there are of each kind.
         reference_missing: readings in silver of which reference data that are there know nothing.
         expired_events: events that the hub's retention removed before they were read.
         unknown_fields: how often each undeclared payload field was seen.
@@ -123,11 +127,13 @@ class Totals:
     caught_up_events: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    skipped: int = 0
     reference_missing: int = 0
     expired_events: int = 0
     commits: int = 0
     micro_batches: int = 0
     unknown_fields: Counter[str] = field(default_factory=Counter)
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
     reached: Mapping[int, int] = field(default_factory=dict)
     alerts_withheld: str | None = None
 
@@ -149,7 +155,7 @@ class Totals:
     def counts(self) -> dict[str, int]:
         """The totals by name, without those of partitions and fields."""
         names = (
-            *("events", "caught_up_events", "duplicates", "reference_missing", "expired_events"),
+            *("events", "caught_up_events", "duplicates", "skipped", "reference_missing", "expired_events"),
             *("commits", "micro_batches"),
         )
         return {name: getattr(self, name) for name in names} | dict(self.rows)
@@ -161,6 +167,8 @@ class Totals:
             self,
             rows=self.rows + rows,
             duplicates=self.duplicates + int(outcome.duplicates["duplicates"].sum()),
+            skipped=self.skipped + int(outcome.skipped["skipped"].sum()),
+            skipped_kinds=_bounded(self.skipped_kinds + outcome.skipped_kinds),
             reference_missing=self.reference_missing + outcome.reference_missing,
             unknown_fields=_bounded(self.unknown_fields + outcome.unknown_fields),
             micro_batches=self.micro_batches + outcome.is_micro_batch,
@@ -217,6 +225,7 @@ class Session:
         self._actions = Actions(contract, lake)
         self._is_commit_wanted = False
         self._ticked_at = -math.inf
+        self._heard_at: dict[int, float] = {}
         self._totals = Totals()
         self._committed_at = self._maintained_at = time.monotonic()
         self._last_pulled_at = datetime.min.replace(tzinfo=UTC)
@@ -358,9 +367,7 @@ class Session:
         """The open alarms, and what is to be published of them and folded into them."""
         if self._alarm_outlet is not None:
             self._alarm_outlet.begin()
-            self._actions.begin(self.store.log)
-            # Only now: what is folded already must be known.
-            stack.enter_context(self._actions.looked_for(self._observer.reference_failed))
+            stack.enter_context(self._actions.looked_for(self.store.log, self._observer.reference_failed))
         return self.store.open_alarms(self._references)
 
     def _known(self, prepared: "_Prepared | None") -> Known:
@@ -455,7 +462,7 @@ class Session:
                 idle_since = time.monotonic()
                 pipeline.add(self._micro_batch(pulled, now))
             is_at_end = not pulled or (self._limits.until_caught_up and self._has_reached_tails())
-            self._fold_when_due(pipeline, now, is_at_end=is_at_end)
+            self._fold_when_due(pipeline, now, [each.partition for each in pulled])
             self._commit_when_due(pipeline, is_last=is_at_end and self._limits.until_caught_up)
             self._maintain_when_due(pipeline, now.date())
             elapsed = time.monotonic() - started
@@ -464,28 +471,39 @@ class Session:
             if pipeline.failure is not None and not was_failing:
                 break
             if is_at_end and self._is_done(idle_since, silence, can_send=pipeline.failure is None):
-                self._tick(pipeline, self._now())
+                self._tick(pipeline, self._now(), self._ahead())
                 break
             receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
         return False
 
-    def _fold_when_due(self, pipeline: Pipeline, now: datetime, *, is_at_end: bool) -> None:
-        """Hands on what people did, and deadlines that pass while the hub has nothing more."""
+    def _fold_when_due(self, pipeline: Pipeline, now: datetime, pulled: Sequence[int]) -> None:
+        """Hands on what people did, and deadlines that pass in partitions that have nothing more."""
+        self._heard_at |= dict.fromkeys(pulled, time.monotonic())
         if pipeline.failure is not None or self._alarm_outlet is None:
             return
         at = _epoch_us(max(now, self._last_pulled_at))
         for learned in self._actions.take():
             pipeline.fold(partial(_act, learned, at))
-            self._is_commit_wanted = True
-        deadline = pipeline.next_deadline
-        is_due = deadline is not None and deadline <= at - ALARMS_WAIT_US
-        if is_at_end and is_due and time.monotonic() - self._ticked_at > 1.0:
+            self._is_commit_wanted |= bool(learned.actions)
+        deadline, since = pipeline.next_deadline, time.monotonic() - QUIET_S
+        if deadline is not None and deadline <= _epoch_us(now) - ALARMS_WAIT_US and self._ticked_at < since:
             self._ticked_at = time.monotonic()
-            self._tick(pipeline, now)
+            # What a busy partition brings passes its deadlines.
+            busy = {partition for partition, heard_at in self._heard_at.items() if heard_at > since}
+            self._tick(pipeline, now, busy | self._ahead())
 
-    def _tick(self, pipeline: Pipeline, now: datetime) -> None:
+    def _ahead(self) -> set[int]:
+        """The partitions that are known to hold more than was pulled: their deadlines wait for it."""
+        return {
+            partition
+            for partition, tail in self._tails.items()
+            if tail.first <= tail.last and self._pulled.get(partition, -1) < tail.last
+        }
+
+    def _tick(self, pipeline: Pipeline, now: datetime, busy: set[int]) -> None:
         if pipeline.failure is None and self._alarm_outlet is not None:
-            pipeline.fold(partial(_tick, _epoch_us(max(now, self._last_pulled_at)) - ALARMS_WAIT_US))
+            of_hub = frozenset((self.store.log.epoch, partition) for partition in busy)
+            pipeline.fold(partial(_tick, _epoch_us(now) - ALARMS_WAIT_US, of_hub))
 
     def _is_succeeded(self) -> bool:
         """Whether the session that took the hub's links is ready; it holds its lock when all of them are open."""
@@ -614,6 +632,8 @@ class Session:
     def _withheld(self) -> str | None:
         if self._outlet.failure is not None:
             return str(self._outlet.failure)
+        if self._alarm_outlet is not None and self._alarm_outlet.waits:
+            return str(self._alarm_outlet.failure or "What happened to alarms is still being sent.")
         return "Alerts of an outage are still being sent." if self.store.waiting else None
 
     def _is_done(self, idle_since: float, silence: "_Silence", *, can_send: bool) -> bool:
@@ -637,11 +657,11 @@ class Session:
 
 
 def _act(learned: Learned, now: int, alarming: Alarming) -> Folded:
-    return alarming.act(learned.actions, now, learned.reached)
+    return alarming.act(learned.actions, now, learned.reached, learned.before)
 
 
-def _tick(until: int, alarming: Alarming) -> Folded:
-    return alarming.tick(until)
+def _tick(until: int, busy: frozenset[tuple[int, int]], alarming: Alarming) -> Folded:
+    return alarming.tick(until, busy)
 
 
 def _epoch_us(instant: datetime) -> int:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import NEVER, Episodes, Place, Seen
+from assets.alarms.episodes import ANY, NEVER, Episodes, Place, Seen
+from assets.alarms.tables import WATCHED_FOR
 from assets.day import slot
-from assets.stream.alarming import NO_ROWS, Alarming, Folded
+from assets.stream.alarming import NO_ROWS, Alarming, Folded, measurements
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Alarms, Contract, Output
@@ -26,7 +27,9 @@ from assets.stream.log import (
     ACTIONS,
     EXPIRED,
     FOLDS,
+    REPLACED,
     REPLAY,
+    SILENT,
     SNAPSHOT,
     TOLD,
     HubPartition,
@@ -189,7 +192,7 @@ class StreamStore:
                 continue
             if output.role == "silver":
                 # A micro-batch may come again after an interrupted commit. Silver has all of it or nothing.
-                marks = self._duplicates([each for each in outcomes if self.beyond("silver", each.bronze).height])
+                marks = self._counted([each for each in outcomes if self.beyond("silver", each.bronze).height])
             self._append(output, rows, reached, marks, hub)
 
     def _append_alarms(self, folded: Sequence[Folded], reached: Offsets, delivery: Callable[[], Delivery]) -> None:
@@ -199,12 +202,18 @@ class StreamStore:
         rows = pl.concat([each.rows for each in new]) if new else NO_ROWS
         snapshots = [each.snapshot for each in new if each.snapshot is not None]
         actions = {at: last for each in new for at, last in each.actions.items()}
+        silent = {at: last for each in new for at, last in each.silent.items()}
+        for each in new:
+            # What the reader of actions knows of this log; whoever reads it anew does not ask for it.
+            known = log.numbered(ACTIONS, dict(each.actions_before))
+            log.note("alarms", {app_id: last for app_id, last in known.items() if app_id not in log.of("alarms")})
         if rows.is_empty() and not snapshots and not actions:
             return
         steps = {FOLDS: max(stored, *(each.fold for each in new))}
         steps |= {SNAPSHOT: snapshots[-1]} if snapshots else {}
         steps |= {TOLD: max(log.step(TOLD), min(delivery().told, steps[FOLDS]))}
         marks = {log.id(name): step for name, step in steps.items()} | log.numbered(ACTIONS, actions)
+        marks |= log.reaching("alarms", silent, SILENT)
         marks |= log.reaching("alarms", reached) | log.next_commit("alarms")
         self.alarms.append(_newest_updates(rows), transactions=marks, expected=log.of("alarms"))
         log.note("alarms", marks)
@@ -237,32 +246,42 @@ class StreamStore:
         newest = self.silver.newest("received_at")
         if newest is None:
             return
-        received = pl.col("received_at")
-        contract, longest = self.contract, alarms.max_age
-        if alarms.silence is not None:
-            longest = max(longest, timedelta(minutes=alarms.silence.threshold))
-        is_fresh = received - pl.col("measured_at") <= alarms.max_age
+        contract, received = self.contract, pl.col("received_at")
+        alerting = Alerting(contract, references)
+        limits = alerting.limits
+        longest = max((each.after for each in limits.silences if each is not None), default=0)
+        reach = min(timedelta(microseconds=longest), WATCHED_FOR) + SEEN_BEFORE
+        max_age = timedelta(microseconds=int(limits.max_ages.max())) if contract.rules else alarms.max_age
+        is_fresh = received - pl.col("measured_at") <= max_age
         order = ["received_at", "partition", "sequence_number", "event_index"]
         place = [pl.col(name).fill_null(0).sort_by(order) for name in Place._fields]
         fresh = [each.filter(is_fresh.sort_by(order)).last() for each in place]
         of_place = zip(Place._fields, fresh, place, strict=True)
+        measured_at = pl.col("measured_at").sort_by(order)
+        of_contact = pl.coalesce(measured_at.filter(is_fresh.sort_by(order)).last(), measured_at.first())
+        time, measured = pl.min_horizontal("measured_at", "received_at"), measurements(contract)
+        has_value = {ANY: is_fresh} | {name: is_fresh & pl.col(name).is_not_null() for name in measured}
         seen = (
             self.silver.scan()
-            .filter(received > newest - longest - SEEN_BEFORE, ~is_beyond(self.offsets("silver")))
+            .filter(received > newest - reach, ~is_beyond(self.offsets("silver")))
             .group_by(contract.entity)
             .agg(
-                pl.min_horizontal("measured_at", "received_at").filter(is_fresh).max().to_physical().alias("newest"),
                 pl.coalesce(received.filter(is_fresh).max(), received.min()),
                 *(pl.coalesce(last, each.first()).alias(name) for name, last, each in of_place),
+                *(time.filter(has).max().to_physical().alias(f"newest of {name}") for name, has in has_value.items()),
+                of_contact.alias("measured_at"),
             )
             .collect()
         )
-        held = Alerting(contract, references).silences(
-            seen.with_columns(measured_at="received_at", pulled_at="received_at")
-        )
-        rows = seen.with_columns(pl.col("received_at").to_physical()).iter_rows()
-        for (entity, newest_at, received_at, *numbers), silence in zip(rows, held, strict=True):
-            yield Seen(entity, NEVER if newest_at is None else newest_at, received_at, Place(*numbers), silence)
+        held = alerting.silences(seen.with_columns(pulled_at="received_at"))
+        told = self.log.marks("alarms", SILENT)
+        rows = seen.drop("measured_at").with_columns(received.to_physical()).iter_rows()
+        for (entity, received_at, *numbers), silence in zip(rows, held, strict=True):
+            at, times = Place(*numbers[: len(Place._fields)]), numbers[len(Place._fields) :]
+            until = told.get(HubPartition(at.hub_epoch, at.partition), NEVER)
+            is_told = silence is not None and received_at + silence.after <= until
+            known = {name: each for name, each in zip(has_value, times, strict=True) if each is not None}
+            yield Seen(entity, known, received_at, at, silence, is_told)
 
     def commit_bronze(self, bronze: pl.DataFrame, hub: HubState | None) -> None:
         """Writes events that could not be processed: a later session processes them from bronze."""
@@ -321,6 +340,7 @@ class StreamStore:
         copies: Copies,
         event_dates: Iterable[date],
         duplicates: int,
+        skipped: int,
         *,
         is_newest: bool,
     ) -> None:
@@ -332,6 +352,7 @@ class StreamStore:
             copies: of its files.
             event_dates: of the old rows and of the new ones.
             duplicates: how many readings of the day were dropped as repeats.
+            skipped: how many records of other systems are no readings.
             is_newest: whether the day had a writer when its rows were read; see `is_newest`.
         """
         # Only the newest day has a writer. Naming its offsets makes Delta refuse a session that commits at the same
@@ -339,18 +360,27 @@ class StreamStore:
         # commits ends a session that does not know of turns, and remembers the rows that are replaced here.
         fence = self.log.of(role) if is_newest else {}
         raised = self.log.next_commit(role) if is_newest else {}
-        is_silver = role == "silver"
-        of_silver = self.log.next_replacement() | {self.log.duplicates_id(day): duplicates} if is_silver else {}
+        marks: dict[str, int] = {}
+        if role == "silver":
+            marks = self.log.next_replacement(day) | {
+                self.log.duplicates_id(day): duplicates,
+                self.log.skipped_id(day): skipped,
+            }
+        elif role == "alerts":
+            # Whoever reads both tables notices by it that alerts follow silver.
+            marks = {self.log.id(REPLACED): self.log.replacements}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self.tables[role].adopt(
                     rows,
                     copies,
                     partition=("ingest_date", day.isoformat()),
-                    transactions=fence | raised | of_silver,
+                    transactions=fence | raised | marks,
                     expected={app_id: fence.get(app_id) for app_id in fence | raised},
                     event_dates=event_dates if self._names_event_dates(role) else (),
                 )
+                if role == "silver":
+                    self.log.note(role, marks)
                 return
             except ConcurrentWriteError:
                 # A session that writes to a later day does not mind, but it may be faster.
@@ -367,6 +397,10 @@ class StreamStore:
     def duplicates(self, day: date) -> int:
         """How many readings that came in on a day repeat earlier ones."""
         return self._count("silver", self.log.duplicates_id(day))
+
+    def skipped(self, day: date) -> int:
+        """How many records that came in on a day are no readings."""
+        return self._count("silver", self.log.skipped_id(day))
 
     def set_aside(self, day: date) -> int:
         """How many alerts of a day the alerts hub will never take, for instance since they are too large."""
@@ -401,13 +435,17 @@ class StreamStore:
         if files.height and not files.filter(is_old).is_empty():
             self.alarms.drop(f"is_update = true AND ingest_date < '{kept_from.isoformat()}'")
 
-    def _duplicates(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+    def _counted(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """The counts in silver's log of what has no row in any table, raised by those of micro-batches."""
         if not outcomes:
             return {}
-        dropped = pl.concat([outcome.duplicates for outcome in outcomes]).group_by("ingest_date").sum()
         counts: dict[str, int] = {}
-        for day, count in dropped.iter_rows():
-            counts |= self._raised_count("silver", self.log.duplicates_id(day), count)
+        for frames, id_of in (
+            ([outcome.duplicates for outcome in outcomes], self.log.duplicates_id),
+            ([outcome.skipped for outcome in outcomes], self.log.skipped_id),
+        ):
+            for day, count in pl.concat(frames).group_by("ingest_date").sum().iter_rows():
+                counts |= self._raised_count("silver", id_of(day), count)
         return counts
 
     def _raised_count(self, role: str, app_id: str, count: int) -> dict[str, int]:

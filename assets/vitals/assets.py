@@ -1,12 +1,13 @@
 """The vitals domain in Dagster: its stream and its gold tables."""
 
+from assets.adapters.adaptation import adaptation
 from assets.gold import DailyGold
 from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
 from assets.reference.rules import BY_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
 from assets.vitals import gold, rules, silver
-from assets.vitals.contract import STREAM, Vitals, VitalsAlerts, VitalsPayload
+from assets.vitals.contract import STREAM, ForeignVitals, Vitals, VitalsAlerts, VitalsPayload
 from assets.vitals.slots import vitals_slots
 from assets.vitals.tables import NEWS2, VITALS_DAILY, VITALS_MINUTE, VitalsSlots
 
@@ -19,6 +20,7 @@ CONTRACT = Contract(
     entity="patient_id",
     values=(*silver.OBSERVATIONS, "is_sport_mode"),
     clean=silver.clean,
+    adaptation=adaptation(STREAM, ForeignVitals),
     alert_payload=rules.alert_payload,
     windows=rules.WINDOWS,
     scores=(rules.NEWS2,),

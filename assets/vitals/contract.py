@@ -33,12 +33,22 @@ class VitalsPayload(msgspec.Struct, gc=False):
     consciousness: str | None = None
 
 
+class ForeignVitals(VitalsPayload, gc=False):
+    """Vital signs of another system."""
+
+    record_system: str | None = None
+    record_id: str | None = None
+    record_version: str | None = None
+
+
 class Vitals(dy.Schema):
     """Vital signs of one patient at one instant, as far as one device measured them.
 
     Key: patient_id, device_id, measured_at; a reading without a device repeats another one without a device.
     `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive). `device_model`,
     `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
+    `record_system`, `record_id` and `record_version` name the record of another system that it was made of, as far as
+    that has an id; null for what a device sent itself.
     """
 
     patient_id = dy.Int64(nullable=False)
@@ -64,6 +74,9 @@ class Vitals(dy.Schema):
     device_model = dy.String(nullable=True)
     age_years = dy.Int64(nullable=True)
     care_team = dy.String(nullable=True)
+    record_system = dy.String(nullable=True)
+    record_id = dy.String(nullable=True)
+    record_version = dy.String(nullable=True)
 
 
 class VitalsAlerts(dy.Schema):

@@ -180,7 +180,7 @@ def rebuild_marks(registry: Registry) -> None:
     """Makes silver's log say that rows were replaced, so that gold is made anew."""
     store = StreamStore(CONTRACT, registry.lake)
     store.look()
-    store.log.set("silver", store.log.next_replacement())
+    store.log.set("silver", store.log.next_replacement(None))
 
 
 def test_a_new_signal_of_a_later_refresh_is_seen(registry: Registry) -> None:

@@ -153,4 +153,4 @@ def _said(stream: str, action: Action) -> bytes:
         "timestamp": action.at.isoformat(),
     }
     until = {} if action.until is None else {"until": action.until.isoformat()}
-    return json.dumps(said | until | ({} if action.seen is None else {"index": action.seen})).encode()
+    return json.dumps(said | until | ({} if action.seen is None else {"seen_index": action.seen})).encode()

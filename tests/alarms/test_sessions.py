@@ -1,6 +1,9 @@
 """Alarms of whole sessions: crashes, hubs that are away, what people do, rebuilds, and how an alarm is explained."""
 
 import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,9 @@ from assets.stream.session import SessionLimits
 from assets.stream.store import StreamStore
 from orchestration.system import tables, views
 from resources.analytics import Analytics
+from resources.event_source import Pulled
 from resources.lake import Lake
-from tests.stream.hubs import MemoryHub, MemoryPublisher
+from tests.stream.hubs import MemoryHub, MemoryPublisher, MemoryReceiver
 from tests.stream.scenarios import NOON, PLAIN, body, lake_in, reading, run_session, ticking
 from tests.stream.test_crash_in_the_data import Killed, Life, MortalLake
 from tests.stream.test_outlet import AwayPublisher
@@ -263,6 +267,106 @@ def test_after_which_time_a_patient_is_silent_can_differ_and_nobody_need_be_told
         (3, "silence", "warning", "glucose_silence", 30.0),
     ]
     assert rows["at"].to_list() == [BEGIN + 10 * MINUTE + 5 * SECOND, BEGIN + 30 * MINUTE + 5 * SECOND]
+
+
+def test_a_silence_that_was_closed_is_not_told_of_again(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 100))
+    run_session(lake, hub, clock=until(31))
+    do(lake, action(1, only_id(lake), "close", BEGIN + 32 * MINUTE), at=BEGIN + 32 * MINUTE)
+    for minute in (33, 50, 90):
+        run_session(lake, hub, clock=until(minute))
+    assert kinds(lake, cause="silence") == ["raised", "closed"]
+    send(hub, (95, 100))
+    run_session(lake, hub, clock=until(96))
+    assert kinds(lake, cause="silence") == ["raised", "closed"]
+    run_session(lake, hub, clock=until(126))
+    assert kinds(lake, cause="silence") == ["raised", "closed", "raised"]
+
+
+def test_after_seven_days_nobody_is_waited_for_and_all_alarms_end(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 60))
+    run_session(lake, hub, clock=until(31))
+    assert sorted(standing(CONTRACT, lake)["cause"]) == ["glucose_low", "silence"]
+    for days in (7, 8, 9):
+        run_session(lake, hub, clock=until(days * 1440 + 1))
+    assert standing(CONTRACT, lake).is_empty()
+    ended = transitions(lake).filter(pl.col("kind") == "cleared")
+    assert {*ended["at"]} == {BEGIN + 7 * 1440 * MINUTE + 5 * SECOND}
+    assert kinds(lake, cause="silence") == ["raised", "cleared"]
+
+
+def test_who_acknowledges_what_became_worse_meanwhile_has_not_seen_it(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW[:2])
+    run_session(lake, hub, clock=until(6))
+    alarm = only_id(lake)
+    at = BEGIN + 16 * MINUTE
+    of_actions = do(lake, action(1, alarm, "acknowledge", at, seen_index=0), at=at)
+    send(hub, *LOW[2:4])
+    run_session(lake, hub, clock=until(16))
+    first = kinds(lake)
+    do(lake, action(2, alarm, "acknowledge", at + SECOND, seen_index=0), at=at + SECOND, hub=of_actions)
+    run_session(lake, hub, clock=until(17))
+    assert kinds(lake) == [*first, "commented"]
+    assert standing(CONTRACT, lake)["state"].to_list() == ["unacknowledged"]
+    assert "before it became worse" in transitions(lake)["note"][-1]
+
+
+def test_a_quiet_partition_is_told_of_while_another_one_is_busy(tmp_path: Path) -> None:
+    hub, lake = MemoryHub(partitions=2, take=1), lake_in(tmp_path)
+    send(hub, (0, 100), patient=1)
+    # As many readings as take a while, each in a micro-batch of its own.
+    send(hub, *((30 + second / 600, 100) for second in range(60)), patient=2)
+    limits = SessionLimits(trigger_s=0.05, commit_interval_s=0.5, idle_timeout_s=0)
+    run_session(lake, hub, limits=limits, clock=ticking(BEGIN + 31 * MINUTE, SECOND / 100))
+    rows = transitions(lake)
+    assert rows.select("entity", "cause", "kind").rows() == [(1, "silence", "raised")]
+
+
+def test_no_one_is_silent_while_the_hub_is_known_to_hold_more(tmp_path: Path) -> None:
+    class Slow(MemoryHub):
+        """Its first looks find nothing, as while links open."""
+
+        @contextmanager
+        def receive(self, after: Mapping[int, int]) -> Iterator[MemoryReceiver]:
+            yield _Empty(self, dict(after))
+
+    class _Empty(MemoryReceiver):
+        def take(self, timeout: float) -> list[Pulled]:
+            self.takes += 1
+            time.sleep(0.2 if self.takes < 12 else 0)
+            return [] if self.takes < 12 else super().take(timeout)
+
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 100))
+    run_session(lake, hub, clock=until(1))
+    slow = Slow(partitions=1)
+    slow.partitions = hub.partitions
+    # Two hours without a session: all that came meanwhile waits.
+    send(hub, *((minute, 100) for minute in range(5, 120, 5)))
+    limits = SessionLimits(trigger_s=0.05, commit_interval_s=0, commit_readings=1, idle_timeout_s=3)
+    run_session(lake, slow, limits=limits, clock=until(120))
+    assert transitions(lake).is_empty()
+
+
+def test_odd_rows_and_a_damaged_table_of_actions_stop_no_stream(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, *LOW[:2])
+    run_session(lake, hub, clock=until(6))
+    do(lake, action(1, only_id(lake), "comment", BEGIN + 6 * MINUTE, note="hm"), at=BEGIN + 6 * MINUTE)
+    table = lake.table(ACTIONS.tables.silver)
+    odd = table.scan().collect().with_columns(action=pl.lit("sing"), action_id=pl.lit("odd"), sequence_number=7)
+    table.append(odd.cast({"sequence_number": pl.Int64}), transactions={})
+    send(hub, *LOW[2:3])
+    run_session(lake, hub, clock=until(11))
+    assert transitions(lake).filter(pl.col("kind") == "refused")["note"].to_list() == ["nobody knows the action sing"]
+    for file in Path(table.uri).rglob("*.parquet"):
+        file.write_bytes(b"nothing")
+    send(hub, *LOW[3:4])
+    assert run_session(lake, hub, clock=until(16)).silver == 1
+    assert kinds(lake) == ["raised", "commented", "worsened"]
 
 
 def test_an_alarm_is_explained_by_its_readings_and_decided_again_the_same(tmp_path: Path) -> None:

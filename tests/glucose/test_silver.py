@@ -139,7 +139,8 @@ def test_silver_keeps_what_was_reported(
 
 def test_what_was_reported_stands_behind_all_other_columns() -> None:
     enriched = ["device_model", "age_years", "care_team"]
-    assert process_bodies().silver.columns[-5:] == ["reported_value", "reported_unit", *enriched]
+    record = ["record_system", "record_id", "record_version"]
+    assert process_bodies().silver.columns[-8:] == ["reported_value", "reported_unit", *enriched, *record]
 
 
 def test_sensor_codes_among_readings_raise_no_alert() -> None:

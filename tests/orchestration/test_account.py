@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.checks import Finding
+from assets.stream.findings import Finding
 from generator.publisher import Published
 from orchestration.account import Latency, Summary, latency, published_alerts, silent_alerts
 from orchestration.demo import demo_settings

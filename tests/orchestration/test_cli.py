@@ -67,8 +67,8 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 def test_every_command_is_known():
     known = (
-        "ack alarms archive close comment demo dev drain explain export generate hub hubs metrics poll publish rederive"
-        " reference replay retention rules snooze sql status"
+        "ack alarms archive close comment demo dev drain explain export generate hospital hub hubs import metrics oltp"
+        " poll publish rederive reference replay retention rules snooze sql status"
     )
     assert known.split() == COMMANDS
 

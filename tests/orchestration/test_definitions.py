@@ -5,13 +5,37 @@ from collections.abc import Iterable
 import dagster as dg
 import pytest
 
+from assets.clinical.sources import GOLD as CLINICAL_GOLD
+from assets.clinical.sources import SOURCES
 from orchestration.definitions import defs
-from orchestration.system import ROOT, STREAMS
+from orchestration.system import FEEDS, ROOT, STREAMS
+from resources.store_tables import EDITABLE
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
+LAYERS = ("landing", "bronze", "silver", "quarantine")
+CLINICAL_POOLS = {"landing": "load", "bronze": "load", "silver": "clean", "quarantine": "clean"}
 ADDED_UP = {gold.table.name for stream in STREAMS for gold in stream.daily_gold}
-KINDS = {"alarms", "alerts", "azureeventhub", "bronze", "deltalake", "duckdb", "gold", "polars", "quarantine", "silver"}
+KINDS = {
+    "alarms",
+    "alerts",
+    "azureeventhub",
+    "bronze",
+    "deltalake",
+    "duckdb",
+    "gold",
+    "html",
+    "landing",
+    "parquet",
+    "polars",
+    "quarantine",
+    "silver",
+    "sql",
+}
+OF_NO_PATIENT = {
+    *(dg.AssetKey([layer, each.name]) for each in SOURCES if not each.phi for layer in LAYERS),
+    *(dg.AssetKey(each.table.name.split("/")) for each in CLINICAL_GOLD if not each.phi),
+}
 
 
 def names(keys: Iterable[dg.AssetKey] | Iterable[dg.AssetCheckKey]) -> list[str]:
@@ -31,24 +55,46 @@ def test_assets():
         "alerts/vitals",
         "bronze/adverse_events",
         "bronze/alarm_actions",
+        "bronze/device_events",
         "bronze/device_readings",
+        "bronze/documents",
+        "bronze/ehr",
+        "bronze/ehr_encounters",
+        "bronze/ehr_patients",
         "bronze/glucose_readings",
+        "bronze/telemetry",
+        "bronze/trial_logs",
+        "bronze/trials",
         "bronze/vitals",
+        "gold/alarms",
         "gold/device_health",
+        "gold/device_performance",
+        "gold/document_index",
         "gold/glucose_daily",
         "gold/glucose_moving_average",
         "gold/news2",
         "gold/overdose_trend",
         "gold/patient_adverse_event_report",
         "gold/patient_comparison",
+        "gold/patient_monitoring",
+        "gold/patient_monitoring_by_kind",
         "gold/reactions_by_age_group",
         "gold/reactions_by_drug",
         "gold/report_adverse_event_age_groups",
         "gold/report_adverse_event_overdose_trend",
         "gold/report_adverse_event_reactions_by_drug",
         "gold/report_adverse_event_signals",
+        "gold/report_alarm_floods",
+        "gold/report_alarm_performance",
+        "gold/report_alarms_by_patient_and_day",
+        "gold/report_alarms_by_rule",
+        "gold/report_alarms_chattering",
+        "gold/report_alarms_standing",
         "gold/report_alerts_by_rule_and_day",
         "gold/report_arrival_delay",
+        "gold/report_clinical_dashboard",
+        "gold/report_clinical_devices",
+        "gold/report_clinical_loads",
         "gold/report_data_quality",
         "gold/report_device_attention",
         "gold/report_glucose_control_ranking",
@@ -57,6 +103,7 @@ def test_assets():
         "gold/report_vitals_day_overview",
         "gold/safety_signals",
         "gold/signal_counts",
+        "gold/trial_summary",
         "gold/vitals_daily",
         "gold/vitals_minute",
         "hub/adverse_events",
@@ -66,28 +113,72 @@ def test_assets():
         "hub/device_readings",
         "hub/glucose_readings",
         "hub/vitals",
+        "landing/device_events",
+        "landing/documents",
+        "landing/ehr",
+        "landing/ehr_encounters",
+        "landing/ehr_patients",
+        "landing/telemetry",
+        "landing/trial_logs",
+        "landing/trials",
+        "page/clinical_quality",
         "quarantine/adverse_events",
         "quarantine/alarm_actions",
+        "quarantine/clinical_loads",
+        "quarantine/device_events",
         "quarantine/device_readings",
+        "quarantine/documents",
+        "quarantine/ehr",
+        "quarantine/ehr_encounters",
+        "quarantine/ehr_patients",
         "quarantine/glucose_readings",
+        "quarantine/telemetry",
+        "quarantine/trial_logs",
+        "quarantine/trials",
         "quarantine/vitals",
         "reference/devices",
+        "reference/identity",
         "reference/manufacturers",
         "reference/patients",
         "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
         "silver/alarm_actions",
+        "silver/device_events",
         "silver/device_readings",
+        "silver/documents",
+        "silver/ehr",
+        "silver/ehr_encounters",
+        "silver/ehr_patients",
         "silver/glucose_readings",
         "silver/report_drugs",
         "silver/report_reactions",
         "silver/safety_reports",
+        "silver/telemetry",
+        "silver/trial_logs",
+        "silver/trials",
         "silver/vitals",
+        "source/device_events",
+        "source/documents",
+        "source/ehr",
+        "source/ehr_encounters",
+        "source/ehr_patients",
+        "source/telemetry",
+        "source/trial_logs",
+        "source/trials",
+        "store/DeviceOperationalData",
+        "store/DeviceStaticInfo",
+        "store/GlucoseReadings",
+        "store/Manufacturer",
+        "store/Patient",
+        "store/PatientAdverseEventReport",
+        "store/SubscribedPatients",
+        "store/Subscriber",
+        "store/patient_status",
     ]
 
 
-def test_only_hubs_and_reference_data_are_outside():
+def test_only_hubs_clinical_sources_and_reference_data_are_outside():
     assert names(GRAPH.get_all_asset_keys() - set(EXECUTABLE)) == [
         "hub/adverse_events",
         "hub/alarm_actions",
@@ -96,12 +187,22 @@ def test_only_hubs_and_reference_data_are_outside():
         "hub/device_readings",
         "hub/glucose_readings",
         "hub/vitals",
+        "quarantine/clinical_loads",
         "reference/devices",
+        "reference/identity",
         "reference/manufacturers",
         "reference/patients",
         "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
+        "source/device_events",
+        "source/documents",
+        "source/ehr",
+        "source/ehr_encounters",
+        "source/ehr_patients",
+        "source/telemetry",
+        "source/trial_logs",
+        "source/trials",
     ]
 
 
@@ -119,11 +220,17 @@ def test_checks():
     ]
     of_silver = ("counts_reconcile", "keys_unique")
     of_children = ("parents_exist", "counts_match_parents")
+    of_alarms = ("one_open_alarm", "raising_readings_exist", "silence_is_told", "transitions_continuous")
     expected = [
         *(name.format(stream.name) for name in of_each_stream for stream in STREAMS),
+        *(f"alarms/{stream.name}:{name}" for name in of_alarms for stream in STREAMS if stream.contract.alarms),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:freshness" for stream in STREAMS if stream.contract.max_silence),
+        *(f"store/{feed.table}:{name}" for name in ("rows_equal", "sync_lag") for feed in FEEDS),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
+        *(f"bronze/{source.name}:columns_as_declared" for source in SOURCES),
+        *(f"silver/{source.name}:keys_unique" for source in SOURCES),
+        *(f"quarantine/{source.name}:quarantine_share" for source in SOURCES),
     ]
     assert names(GRAPH.asset_check_keys) == sorted(expected)
 
@@ -137,6 +244,9 @@ def test_jobs():
         "alarm_actions_rederive",
         "alarm_actions_replay",
         "alarm_actions_session",
+        "clinical_gold",
+        "clinical_load",
+        "clinical_quality",
         "device_readings_gold",
         "device_readings_rederive",
         "device_readings_replay",
@@ -149,6 +259,7 @@ def test_jobs():
         "openfda_poll",
         "reports",
         "retention",
+        "store",
         "vitals_gold",
         "vitals_rederive",
         "vitals_replay",
@@ -160,7 +271,9 @@ def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_rederive" for stream in STREAMS}
     of_gold = {f"{stream.name}_gold" for stream in STREAMS if stream.gold}
-    assert niced == {"housekeeping", "openfda_poll", "reports", "retention", *of_each_stream, *of_gold}
+    clinical = {"clinical_gold", "clinical_load", "clinical_quality"}
+    others = {"housekeeping", "openfda_poll", "reports", "retention", "store"}
+    assert niced == {*others, *clinical, *of_each_stream, *of_gold}
 
 
 def test_sensors():
@@ -169,6 +282,7 @@ def test_sensors():
         "adverse_events_gold_sensor": 30,
         "adverse_events_sensor": 5,
         "alarm_actions_sensor": 5,
+        "clinical_sensor": 60,
         "device_readings_gold_sensor": 30,
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
@@ -187,9 +301,12 @@ def test_sensors():
 def test_schedules():
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.name: schedule.cron_schedule for schedule in schedules} == {
+        "clinical_quality_schedule": "40 * * * *",
+        "clinical_schedule": "10 3 * * *",
         "housekeeping_schedule": "17 * * * *",
         "reports_schedule": "*/15 * * * *",
         "retention_schedule": "43 2 * * *",
+        "store_schedule": "23 1 * * *",
     }
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
 
@@ -199,11 +316,12 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {*(stream.name for stream in STREAMS), "reports"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), "alarms", "clinical", "reports", "store"}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
-    assert asset.tags["phi"] == ("false" if asset.group_name == "device_readings" else "true")
+    of_devices = asset.group_name == "device_readings" or key.path[-1] in ("DeviceOperationalData", "Manufacturer")
+    assert asset.tags["phi"] == ("false" if of_devices or key in OF_NO_PATIENT else "true")
 
 
 def test_silver_has_a_freshness_policy():
@@ -216,10 +334,13 @@ def test_silver_has_a_freshness_policy():
 
 
 @pytest.mark.parametrize("key", EXECUTABLE, ids=dg.AssetKey.to_user_string)
-def test_lineage_starts_at_a_hub_and_at_reference_data(key):
+def test_lineage_starts_at_a_hub_at_a_clinical_source_or_at_reference_data(key):
     sources = {ancestor for ancestor in GRAPH.get_ancestor_asset_keys(key) if not GRAPH.get(ancestor).parent_keys}
     assert sources
-    assert "hub" in {source.path[0] for source in sources} <= {"hub", "reference"}
+    roots = {source.path[0] for source in sources}
+    assert roots <= {"hub", "source", "reference"}
+    # What may be edited in the store is of reference data alone.
+    assert bool(roots & {"hub", "source"}) == (key.path[-1] not in EDITABLE)
 
 
 def test_alerts_end_at_their_hub():
@@ -263,7 +384,11 @@ def test_two_writers_of_a_derived_table_share_a_pool():
             if name in ADDED_UP
             else name.replace("/", "__")
         }
-        if name.startswith("gold/") or name == "alerts/safety_signals"
+        if name.startswith(("gold/", "store/")) or name == "alerts/safety_signals"
+        else {"clinical_quality"}
+        if name == "page/clinical_quality"
+        else {f"{CLINICAL_POOLS[name.partition('/')[0]]}__{name.partition('/')[2]}"}
+        if name.partition("/")[2] in {source.name for source in SOURCES}
         else set()
         for name in pools
     }

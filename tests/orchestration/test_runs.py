@@ -88,6 +88,10 @@ def test_a_session_reports_counts_offsets_and_checks(site):
         assert reported[f"{layer}/glucose_readings"]["rows"] == site.rows(layer).height
     assert reported["silver/glucose_readings"]["duplicates"] == 9 - 1 - site.rows("silver").height
     assert checks(site.instance, result.run_id) == {
+        "alarms:one_open_alarm": True,
+        "alarms:raising_readings_exist": True,
+        "alarms:silence_is_told": True,
+        "alarms:transitions_continuous": True,
         "alerts:all_published": True,
         "bronze:sequence_continuity": True,
         "quarantine:quarantine_share": False,
@@ -328,6 +332,8 @@ def test_a_gold_backfill_of_a_range_makes_those_dates_and_the_comparison(offline
     assert result.success
     assert_same(gold_rows(offline.lake), before)
     reported = materialized(offline.instance, result.run_id)
+    # Nothing happened to alarms since.
+    assert reported.pop("gold/alarms")["rows"] == 0
     assert set(reported) == set(before)
     assert {name: counts["rows"] for name, counts in reported.items()} == {
         name: frame.height for name, frame in before.items()

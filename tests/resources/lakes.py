@@ -11,7 +11,10 @@ from assets.adverse_events import tables as adverse_events
 from assets.adverse_events.assets import GOLD as ADVERSE_EVENTS_GOLD
 from assets.adverse_events.signal_alerts import changes
 from assets.adverse_events.signals import safety_signals
+from assets.alarms.measures import ALARMS
 from assets.archived import RETENTION
+from assets.clinical import tables as clinical
+from assets.clinical.sources import EHR, LOADS
 from assets.devices import tables as devices
 from assets.devices.assets import CONTRACT as DEVICES
 from assets.devices.contract import DeviceAlerts, DeviceReadings
@@ -20,6 +23,7 @@ from assets.glucose import tables as glucose
 from assets.glucose.assets import CONTRACT as GLUCOSE
 from assets.glucose.contract import GlucoseAlerts, GlucoseReadings
 from assets.glucose.gold import glucose_daily, patient_comparison
+from assets.reference.tables import PATIENTS, SUBSCRIPTIONS
 from assets.stream.contract import BronzeRows, QuarantineRows
 from assets.stream.layers import layers
 from assets.vitals import tables as vitals
@@ -31,6 +35,7 @@ from resources.lake import Lake
 from resources.table import Table
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 ROWS = {
     "bronze": (BronzeRows,) * 3,
     "quarantine": (QuarantineRows,) * 3,
@@ -45,12 +50,15 @@ TABLES = {
 }
 SILVER = TABLES["silver/glucose_readings"]
 UNIONS = layers([GLUCOSE, DEVICES, VITALS])
+CLINICAL = (*LOADS.tables, clinical.DEVICE_PERFORMANCE, clinical.PATIENT_MONITORING_BY_KIND)
 ADVERSE_EVENTS = (*(gold.table for gold in ADVERSE_EVENTS_GOLD), adverse_events.SAFETY_SIGNAL_CHANGES)
 
 
 def empty_lake(folder: Path) -> Analytics:
     gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD, *ADVERSE_EVENTS)
-    return Analytics(Lake(str(folder)), (*TABLES.values(), *gold, RETENTION), UNIONS)
+    of_people = (PATIENTS, SUBSCRIPTIONS)
+    tables = (*TABLES.values(), *gold, ALARMS, *(each.table for each in of_people), RETENTION, *CLINICAL)
+    return Analytics(Lake(str(folder)), tables, (*UNIONS, *(each.current for each in of_people), LOADS))
 
 
 def row(at: datetime = NOON, **values: Any) -> dict[str, Any]:
@@ -141,10 +149,83 @@ def filled_lake(folder: Path) -> Analytics:
         (devices.DEVICE_HEALTH, device_health(reports)),
         (vitals.VITALS_DAILY, vitals_daily(signs)),
         (vitals.NEWS2, news2_evaluations(signs, [day(23)])),
+        (ALARMS, alarms()),
+        *people(),
         *adverse_events_gold(),
     ):
         analytics.lake.table(table).ensure().append(rows, transactions={})
+    for table, rows in clinical_rows():
+        analytics.lake.table(table).ensure().append(rows, transactions={})
     return analytics
+
+
+def alarm(
+    at: datetime, entity: int = 1, ended_after: timedelta | None = timedelta(minutes=20), **more: Any
+) -> pl.DataFrame:
+    """A row of `gold/alarms`, of a low glucose value; open without an end."""
+    plain: dict[str, Any] = {
+        "alarm_id": f"{entity}-{at.isoformat()}-{more.get('cause')}-{more.get('state')}",
+        "stream": "glucose_readings",
+        "entity": entity,
+        "entity_key": "patient_id",
+        "cause": "glucose_low",
+        "severity": "warning",
+        "worst_severity": "warning",
+        "rule_id": "glucose_low",
+        "raised_at": at,
+        "decided_at": at + timedelta(seconds=2),
+        "worst_value": 60.0,
+        "reading_count": 1,
+        "snooze_count": 0,
+        "reminder_count": 0,
+        "highest_tier": 0,
+        "cleared_at": None if ended_after is None else at + ended_after,
+        "ended": "open" if ended_after is None else "cleared",
+        "duration_s": None if ended_after is None else ended_after.total_seconds(),
+        "state": "open" if ended_after is None else "cleared",
+        "is_late": False,
+        "transition_count": 2,
+        "event_date": at.date(),
+        "is_open": ended_after is None,
+    }
+    return frame(ALARMS, plain | more)
+
+
+def alarms() -> pl.DataFrame:
+    """On the 23rd patient 1 has three alarms within 9 minutes, and ten others one each; one stands since 2020."""
+    rows = [
+        alarm(NOON + timedelta(minutes=minutes), acknowledge_s=60.0 * minutes, ended_after=MINUTE)
+        for minutes in (0, 4, 9)
+    ]
+    rows += [
+        alarm(NOON + timedelta(seconds=number), number, severity="urgent", worst_severity="urgent")
+        for number in range(2, 12)
+    ]
+    rows.append(alarm(NOON + timedelta(hours=3), state="missed", is_late=True, transition_count=0))
+    rows.append(alarm(NOON + timedelta(hours=5), state="retracted", ended_after=timedelta(hours=25), highest_tier=1))
+    rows.append(
+        alarm(datetime(2020, 1, 1, tzinfo=UTC), 2, ended_after=None, cause="glucose_high", rule_id="glucose_high")
+    )
+    return pl.concat(rows)
+
+
+def people() -> Iterator[tuple[Table, pl.DataFrame]]:
+    """North cares for patients 1 to 11. Subscriber 5 is told of all, 6 of patient 1, 7 of urgent alarms, 8 later."""
+    long_ago = {"valid_from": datetime(2020, 1, 1, tzinfo=UTC), "known_at": datetime(2020, 1, 1, tzinfo=UTC)}
+    long_ago_of: dict[str, Any] = {**long_ago, "is_deleted": False}
+    patients = [{"patient_id": each, "care_team": "North", "groups": "icu;night"} for each in range(1, 12)]
+    yield PATIENTS.table, frame(PATIENTS.table, *(each | long_ago_of for each in patients))
+    told = [
+        (5, "group:icu", 0, "info"),
+        (6, "patient:1", 0, "info"),
+        (7, "group:icu", 0, "urgent"),
+        (8, "group:icu", 1, "info"),
+    ]
+    subscriptions = [
+        {"subscription_id": of, "subscriber_id": of, "scope": scope, "tier": tier, "minimum_severity": least}
+        for of, scope, tier, least in told
+    ]
+    yield SUBSCRIPTIONS.table, frame(SUBSCRIPTIONS.table, *(each | long_ago_of for each in subscriptions))
 
 
 def adverse_events_gold() -> Iterator[tuple[Table, pl.DataFrame]]:
@@ -173,6 +254,25 @@ def adverse_events_gold() -> Iterator[tuple[Table, pl.DataFrame]]:
         (adverse_events.OVERDOSE_TREND, trend),
     ):
         yield table, pl.DataFrame(rows, schema=table.schema, orient="row")
+
+
+def clinical_rows() -> Iterator[tuple[Table, pl.DataFrame]]:
+    """A load with a row that is quarantined, one that was killed, and what gold has of them."""
+    loaded = {"loaded_at": NOON, "load_date": NOON.date(), "rows": 3}
+    runs = [
+        loaded | {"run_number": 1, "load_id": "first", "landed_as": "landing/ehr/first.parquet"},
+        loaded | {"run_number": 2, "follows": 1, "load_id": "killed", "landed_as": "landing/ehr/killed.parquet"},
+        loaded | {"run_number": 3, "follows": 1, "load_id": "third", "landed_as": "landing/ehr/third.parquet"},
+    ]
+    yield EHR.state, frame(EHR.state, *runs)
+    bad = {"load_number": 3, "row_number": 2, "load_id": "third", "reason": "missing:reading", "body": "{}"}
+    yield EHR.quarantine, frame(EHR.quarantine, loaded | bad)
+    counts = {"event_count": 2, "outlier_count": 1, "alert_count": 1, "error_count": 0, "telemetry_count": 12}
+    figures = {"avg_reading": 100.0, "min_reading": 90.0, "max_reading": 110.0, "kind": "glucose"}
+    told = {"offline_count": 3, "battery_min_percent": 40.0, "battery_last_percent": 45.0, "signal_mean_dbm": -60.0}
+    of_day = row(last_seen_at=NOON) | counts | figures | told
+    for table in (clinical.DEVICE_PERFORMANCE, clinical.PATIENT_MONITORING_BY_KIND):
+        yield table, frame(table, of_day)
 
 
 def day(of_november: int) -> date:

@@ -7,11 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.alarms.measures import ALARMS
 from assets.archived import Record, add_record
 from resources.analytics import Analytics, QueryError
 from resources.lake import ConcurrentWriteError, Lake
 from resources.reports import Report, build_report, reason, report_table, reports, stored_reports, write_report
-from tests.resources.lakes import NOON, day, empty_lake, filled_lake
+from tests.resources.lakes import NOON, alarm, day, empty_lake, filled_lake
 from tests.resources.numbers import age
 
 FOLDER = Path(__file__).parents[2] / "sql" / "reports"
@@ -33,8 +34,17 @@ def test_the_reports_there_are():
         "adverse_event_overdose_trend",
         "adverse_event_reactions_by_drug",
         "adverse_event_signals",
+        "alarm_floods",
+        "alarm_performance",
+        "alarms_by_patient_and_day",
+        "alarms_by_rule",
+        "alarms_chattering",
+        "alarms_standing",
         "alerts_by_rule_and_day",
         "arrival_delay",
+        "clinical_dashboard",
+        "clinical_devices",
+        "clinical_loads",
         "data_quality",
         "device_attention",
         "glucose_control_ranking",
@@ -311,3 +321,68 @@ def test_a_report_s_columns_keep_every_type(analytics):
         pl.Datetime("us", "UTC"),
     ]
     assert found["t"].item() > datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_clinical_loads_are_those_that_bronze_has(analytics):
+    found = rows(analytics, "clinical_loads", "source", "load_id", "row_count", "quarantined_count", "reasons")
+    assert found == [("ehr", "first", 3, 0, None), ("ehr", "third", 3, 1, "missing:reading")]
+
+
+def test_the_clinical_dashboard_and_devices_have_shares(analytics):
+    assert rows(analytics, "clinical_dashboard", "reading_count", "outlier_percent") == [(2, 50.0)]
+    assert rows(analytics, "clinical_devices", "offline_percent", "battery_last_percent") == [(25.0, 45.0)]
+
+
+def test_alarm_performance_counts_alarms_what_was_missed_and_what_never_was(analytics):
+    report = build_report(analytics, REPORTS["alarm_performance"])
+    [found] = report.filter(pl.col("event_date") == day(23)).rows(named=True)
+    assert (found["alarm_count"], found["entity_count"], found["missed_count"], found["retracted_count"]) == (
+        14,
+        11,
+        1,
+        1,
+    )
+    assert (found["peak_in_10_min"], found["chattering_count"], found["standing_24_h_count"]) == (13, 1, 1)
+    assert (found["acknowledge_p50_s"], found["escalated_count"], found["alert_count"]) == (240.0, 1, 3)
+    assert found["alerts_per_alarm"] == pytest.approx(3 / 14)
+    assert found["urgent_percent"] == pytest.approx(100 * 10 / 14)
+    assert found["missed_percent"] == pytest.approx(100 / 15)
+    assert found["flood_percent"] == pytest.approx(100 / 144)
+
+
+def test_a_day_on_which_everything_was_missed_has_a_row(tmp_path):
+    analytics = empty_lake(tmp_path)
+    late = alarm(NOON, state="missed", is_late=True)
+    analytics.lake.table(ALARMS).ensure().append(late, transactions={}, event_dates=[day(23)])
+    [found] = build_report(analytics, REPORTS["alarm_performance"]).rows(named=True)
+    assert (found["alarm_count"], found["missed_count"], found["missed_percent"]) == (0, 1, 100.0)
+    assert found["alerts_per_alarm"] is None
+
+
+def test_alarms_by_patient_and_day_leave_missed_ones_apart(analytics):
+    columns = ("entity", "event_date", "alarm_count", "urgent_count", "missed_count", "retracted_count", "open_count")
+    found = rows(analytics, "alarms_by_patient_and_day", *columns)
+    assert (1, day(23), 4, 0, 1, 1, 0) in found
+    assert (2, day(23), 1, 1, 0, 0, 0) in found
+    assert (2, datetime(2020, 1, 1, tzinfo=UTC).date(), 1, 0, 0, 0, 1) in found
+
+
+def test_three_alarms_of_a_patient_within_ten_minutes_chatter(analytics):
+    columns = ("entity", "cause", "alarm_count", "chattering_count", "most_in_10_min", "first_at")
+    last = NOON + timedelta(minutes=9)
+    assert rows(analytics, "alarms_chattering", *columns) == [(1, "glucose_low", 4, 1, 3, last)]
+
+
+def test_an_alarm_that_is_open_for_more_than_a_day_stands(analytics):
+    assert rows(analytics, "alarms_standing", "entity", "cause") == [(2, "glucose_high")]
+
+
+def test_rules_are_ranked_by_the_alarms_of_the_newest_dates(analytics):
+    columns = ("rank", "rule_id", "alarm_count", "share_percent", "entity_count")
+    assert rows(analytics, "alarms_by_rule", *columns) == [(1, "glucose_low", 14, 100.0, 11)]
+
+
+def test_a_flood_is_of_all_of_a_care_team_or_of_a_subscriber(analytics):
+    found = rows(analytics, "alarm_floods", "audience", "name", "period_begins_at", "alarm_count")
+    # Subscriber 6 is told of one patient, 7 of the ten urgent alarms, and 8 only of what nobody reacted to.
+    assert found == [("all", "all", NOON, 13), ("care_team", "North", NOON, 13), ("subscriber", "5", NOON, 13)]

@@ -173,9 +173,22 @@ def members(body: bytes | None) -> list[Any]:
     if document != _Bad("not_json"):
         return document if isinstance(document, list) and document else [document]
     lines = [line for line in map(_stripped, text.split(b"\n")) if line]
-    found = [_json(line) for line in lines]
+    found = [member for line in lines for member in _objects(line)]
     is_lines = len(lines) > 1 and {line[:1] for line in lines} == {b"{"} and set(map(type, found)) != {_Bad}
-    return found if is_lines else [document]
+    return found if is_lines else _objects(text)
+
+
+def _objects(text: bytes) -> list[Any]:
+    """What a text holds: one JSON document, or several objects with nothing but white space between them."""
+    ends = [place for place, byte in enumerate(text, 1) if byte == ord("}")]
+    found: list[Any] = []
+    start = 0
+    for end in ends:
+        part = _json(text[start:end])
+        if isinstance(part, dict):
+            found.append(part)
+            start = end
+    return found if len(found) > 1 and not text[start:].strip(b" \t\n\r") else [_json(text)]
 
 
 def _unpacked(packed: bytes) -> bytes | None:

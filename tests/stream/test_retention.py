@@ -119,7 +119,8 @@ def test_expired_dates_are_archived_removed_and_recorded_and_sessions_go_on(tmp_
         record = archived(lake, table_of(lake, layer))[day]
         assert record.rows == rows.height
         assert record.readings == (int(rows["reading_count"].sum()) if layer == "bronze" else None)
-        assert record.event_dates == (tuple(rows["event_date"].unique().sort()) if layer == "silver" else None)
+        has_dates = layer in ("silver", "alerts")
+        assert record.event_dates == (tuple(rows["event_date"].unique().sort()) if has_dates else None)
     assert [each.problem for each in verify(lake, archive)] == [""] * 8
     store.look()
     assert {layer: store.offsets(layer) for layer in LAYERS} == offsets

@@ -1,0 +1,89 @@
+"""Dexcom Clarity: the CSV export, in whatever language of the account.
+
+Columns are found by their position, since the header is translated; so are the kinds of events, of which an unknown
+one that has a glucose value is refused: it could be a calibration.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from assets.adapters.dexcom import SYSTEM
+from assets.adapters.outcomes import (
+    CALIBRATION,
+    GLUCOSE,
+    UNKNOWN_FORMAT,
+    Context,
+    Outcome,
+    Reading,
+    Record,
+    Refused,
+    Reject,
+    Skip,
+    each_record,
+)
+from assets.adapters.tables_of_text import Row, cell, is_empty, rows_of, separator_of
+from assets.adapters.values import LocalTimes, dexcom_flag, glucose, instant, needed, whole_second
+from assets.glucose.silver import MG_DL, MMOL_L
+from assets.stream.decode import bad_type, missing_field
+
+HEADER = re.compile(r"\([A-Z]{4}-[A-Z]{2}-[A-Z]{2}Thh:mm:ss\)")
+"""What the header of the times has in every language, such as (YYYY-MM-DDThh:mm:ss)."""
+READINGS = frozenset({"EGV", "Fasting Glucose", "Niveles estimados de glucosa"})
+_SKIPPED = frozenset({"Insulin", "Carbs", "Exercise", "Activity", "Health", "Alert", "Device"})
+_TIME, _EVENT, _SOURCE, _GLUCOSE, _TRANSMITTER = 1, 2, 6, 7, 13
+
+
+def is_document(text: str) -> bool:
+    """Whether a text is such an export."""
+    return HEADER.search(text.partition("\n")[0][:2000]) is not None
+
+
+def adapt(document: Any, context: Context) -> Iterator[Outcome]:
+    """The outcomes of the rows behind the header."""
+    if not isinstance(document, str) or not is_document(document):
+        yield Reject(UNKNOWN_FORMAT, GLUCOSE)
+        return
+    separator = separator_of(document.partition("\n")[0])
+    header, *rows = rows_of(document, separator)
+    export = _Export(header, separator, context)
+    yield from each_record((row for row in rows if not is_empty(row)), GLUCOSE, lambda row: [export.outcome(row)])
+
+
+class _Export:
+    def __init__(self, header: Row, separator: str, context: Context) -> None:
+        unit = cell(header, _GLUCOSE).lower()
+        self._unit = MMOL_L if "mmol" in unit else MG_DL if "mg/d" in unit else None
+        self._has_decimal_comma, self._context = separator == ";", context
+        self._times = LocalTimes(context.zone)
+
+    def outcome(self, row: Row) -> Outcome:
+        event, value, at = cell(row, _EVENT), cell(row, _GLUCOSE), cell(row, _TIME)
+        if event not in READINGS:
+            if not at:
+                return Skip("preamble")
+            if event == "Calibration":
+                return Skip(CALIBRATION)
+            if event in _SKIPPED:
+                return Skip(event)
+            if value:
+                raise Refused(bad_type("Event Type"))
+            return Skip("other")
+        needed(at, "Timestamp")
+        needed(value, "Glucose Value")
+        if self._unit is None:
+            raise Refused(bad_type("unit"))
+        device = self._context.device_of(SYSTEM, cell(row, _TRANSMITTER), cell(row, _SOURCE))
+        if device is None:
+            raise Refused(missing_field("Source Device ID"))
+        measured_at = instant(at, self._times, (device, event))
+        values = glucose(
+            value,
+            self._unit,
+            is_monitor=True,
+            flag=dexcom_flag,
+            has_error_codes=True,
+            has_decimal_comma=self._has_decimal_comma,
+        )
+        patient = self._context.patient_of(SYSTEM)
+        return Reading(GLUCOSE, whole_second(measured_at), values, Record(SYSTEM), patient, device)

@@ -1,0 +1,333 @@
+"""FHIR R4: Observations, alone, in a Bundle or as one line of a bulk export.
+
+What a code means is by LOINC; whether it is mass or molar says the unit, since senders mix these codes.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from assets.adapters.outcomes import (
+    BAD_TIMESTAMP,
+    DEVICE,
+    GLUCOSE,
+    NO_VALUE,
+    PATIENT,
+    UNKNOWN_FORMAT,
+    VITALS,
+    Context,
+    ForeignId,
+    Outcome,
+    Reading,
+    Record,
+    Refused,
+    Reject,
+    Skip,
+    each_record,
+)
+from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, needed, number, text_of
+from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
+
+SYSTEM = "fhir"
+LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
+MONITOR = frozenset({"99504-3", "105272-9"})
+GLUCOSE_CODES = MONITOR | {"41653-7", "14743-9", "2340-8", "2339-0", "15074-8"}
+LABORATORY = frozenset({"2345-7", "14749-6", "1558-6"})
+PANELS = frozenset({"85354-9", "55284-4"})
+
+
+class Vital(NamedTuple):
+    """The field of a vital sign, and how its units are spelled, in lower case."""
+
+    field: str
+    units: frozenset[str]
+
+
+_HEART = Vital("heart_rate", frozenset({"/min", "{beats}/min", "beats/minute", "beats/min", "count/min", "bpm"}))
+_BREATHS = Vital("respiratory_rate", frozenset({"/min", "{breaths}/min", "breaths/minute", "breaths/min", "count/min"}))
+_OXYGEN = Vital("spo2", frozenset({"%"}))
+_PRESSURE_UNITS = frozenset({"mm[hg]", "mmhg"})
+CODES: Mapping[str, Vital] = {
+    "8867-4": _HEART,
+    "9279-1": _BREATHS,
+    "59408-5": _OXYGEN,
+    "2708-6": _OXYGEN,
+    "8310-5": Vital("temperature", frozenset({"cel", "c", "[degf]", "f", "degc", "degf"})),
+    "8480-6": Vital("systolic_bp", _PRESSURE_UNITS),
+    "8462-4": Vital("diastolic_bp", _PRESSURE_UNITS),
+}
+_TAKEN = ("final", "amended", "corrected", "preliminary")
+_WITHDRAWN = ("entered-in-error", "cancelled")
+_LONGEST_PERIOD = timedelta(hours=1)
+_MAX_SAMPLES = 100_000
+_RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
+_FLAGS = {"<": BELOW, "<=": BELOW, ">": ABOVE, ">=": ABOVE}
+
+Object = Mapping[str, Any]
+
+
+def is_document(document: Any) -> bool:
+    """Whether a document is a resource."""
+    return isinstance(document, Mapping) and isinstance(document.get("resourceType"), str)
+
+
+def adapt(document: Any, context: Context) -> Iterator[Outcome]:
+    """The outcomes of a resource, or of the entries of a Bundle."""
+    if not is_document(document):
+        yield Reject(UNKNOWN_FORMAT)
+        return
+    if document["resourceType"] != "Bundle":
+        yield from _resource(document, _References(context.base, {}), context)
+        return
+    entries = _list(document.get("entry"))
+    if not entries:
+        yield Skip("empty_bundle")
+        return
+    by_url = {text_of(entry.get("fullUrl")): entry.get("resource") for entry in entries if isinstance(entry, Mapping)}
+    for entry in entries:
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if resource is None or _object(_object(entry).get("request")).get("method") == "DELETE":
+            yield Skip("no_resource")
+            continue
+        yield from _resource(resource, _References(context.base or _base_of(entry), by_url), context)
+
+
+def _base_of(entry: Object) -> str | None:
+    """The address that the full address of an entry begins with."""
+    found = re.fullmatch(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}", text_of(entry.get("fullUrl")))
+    return found[1] if found else None
+
+
+class _References:
+    """What references mean within one document."""
+
+    def __init__(self, base: str | None, by_url: Mapping[Any, Any]) -> None:
+        self._base, self._by_url = base, by_url
+
+    def key(self, reference: Any, resource: Object, kind: str) -> ForeignId | None:
+        """The id under which `reference/identity` has a patient or a device; None where nothing is referred to."""
+        found = self._key(reference, resource, depth=0)
+        return ForeignId(SYSTEM, kind, found) if found else None
+
+    def _key(self, reference: Any, resource: Object, depth: int) -> str | None:
+        if not isinstance(reference, Mapping) or depth > 3:
+            return None
+        address = text_of(reference.get("reference"))
+        if not address:
+            return _identifier(reference.get("identifier"))
+        if address.startswith("#"):
+            found = next((each for each in _list(resource.get("contained")) if _is_named(each, address[1:])), None)
+            return self._known(found, resource, depth)
+        absolute = f"{self._base}{address}" if self._base and _RELATIVE.fullmatch(address) else address
+        referred = self._by_url.get(absolute)
+        if address.startswith("urn:") or _object(referred).get("resourceType") == "DeviceMetric":
+            return self._known(referred, resource, depth) or absolute
+        return absolute
+
+    def _known(self, referred: Any, resource: Object, depth: int) -> str | None:
+        if not isinstance(referred, Mapping):
+            return None
+        if referred.get("resourceType") == "DeviceMetric":
+            return self._key(referred.get("source"), resource, depth + 1)
+        return next((key for each in _list(referred.get("identifier")) if (key := _identifier(each))), None)
+
+
+def _identifier(identifier: Any) -> str | None:
+    of = _object(identifier)
+    value = text_of(of.get("value"))
+    return f"{text_of(of.get('system'))}|{value}" if value else None
+
+
+def _is_named(resource: Any, name: str) -> bool:
+    return isinstance(resource, Mapping) and resource.get("id") == name
+
+
+def _resource(resource: Any, references: _References, context: Context) -> Iterator[Outcome]:
+    if not isinstance(resource, Mapping):
+        yield Reject(NOT_AN_OBJECT)
+        return
+    if resource.get("resourceType") != "Observation":
+        yield Skip(text_of(resource.get("resourceType")) or "resource")
+        return
+    codes = _codes(resource)
+    stream = GLUCOSE if codes & GLUCOSE_CODES else VITALS
+    yield from each_record([resource], stream, lambda each: _observation(each, codes, references, context))
+
+
+def _codes(resource: Object) -> set[str]:
+    codings = _list(_object(resource.get("code")).get("coding"))
+    return {
+        text_of(each.get("code"))
+        for each in codings
+        if isinstance(each, Mapping) and each.get("system") in (LOINC, None) and text_of(each.get("code"))
+    }
+
+
+def _observation(resource: Object, codes: set[str], references: _References, context: Context) -> list[Outcome]:
+    status = resource.get("status")
+    if status in _WITHDRAWN:
+        raise Refused(f"retracted:{status}")
+    if status == "registered":
+        return [Skip("registered")]
+    if status not in _TAKEN:
+        raise Refused(bad_type("status"))
+    if not codes:
+        codings = _list(_object(resource.get("code")).get("coding"))
+        if codings:
+            return [Skip("code:other")]
+        raise Refused(missing_field("code"))
+    known = next((code for code in sorted(codes) if code in CODES), None)
+    is_glucose, is_panel = bool(codes & GLUCOSE_CODES), bool(codes & PANELS)
+    if codes & LABORATORY and not is_glucose:
+        return [Skip("lab")]
+    if not is_glucose and not is_panel and known is None:
+        return [Skip(f"code:{min(codes)}")]
+    if (patient := references.key(resource.get("subject"), resource, PATIENT)) is None:
+        raise Refused(missing_field("subject"))
+    device = references.key(resource.get("device"), resource, DEVICE)
+    meta = _object(resource.get("meta"))
+    of = Record(SYSTEM, text_of(resource.get("id")) or None, text_of(meta.get("versionId")) or None)
+
+    def reading(stream: str, at: datetime, values: Mapping[str, Any]) -> Reading:
+        return Reading(stream, at, values, of, patient, device)
+
+    if is_glucose:
+        device = device or context.device_of(SYSTEM)
+        is_monitor = bool(codes & MONITOR)
+        return _samples(resource, GLUCOSE, lambda each: _glucose(each, is_monitor=is_monitor), reading, device)
+    if is_panel:
+        return _panel(resource, reading)
+    vital = CODES[known or ""]
+    return _samples(resource, VITALS, lambda each: _vital(each, vital), reading, None)
+
+
+Make = Callable[[str, datetime, Mapping[str, Any]], Reading]
+
+
+class _Value(NamedTuple):
+    value: Any
+    unit: str | None
+    flag: str | None = None
+    is_whole: bool = False
+
+
+def _samples(
+    resource: Object,
+    stream: str,
+    values_of: Callable[[_Value], Mapping[str, Any]],
+    reading: Make,
+    device: ForeignId | None,
+) -> list[Outcome]:
+    """One reading, or one for each of sampled data."""
+    values = _values(resource)
+    if not values:
+        return [Skip(NO_VALUE)]
+    found = [(offset, values_of(each)) for offset, each in values]
+    start = _time(resource)
+    if stream == GLUCOSE and device is None:
+        raise Refused(missing_field("device"))
+    try:
+        return [reading(stream, start + offset, each) for offset, each in found]
+    except OverflowError:
+        raise Refused(BAD_TIMESTAMP) from None
+
+
+def _values(element: Object) -> list[tuple[timedelta, _Value]]:
+    """The values of an Observation or a component, and how long after its time each was measured."""
+    quantity = element.get("valueQuantity")
+    if isinstance(quantity, Mapping):
+        return [
+            (
+                timedelta(0),
+                _Value(quantity.get("value"), _unit(quantity), _FLAGS.get(text_of(quantity.get("comparator")))),
+            )
+        ]
+    if (whole := element.get("valueInteger")) is not None:
+        return [(timedelta(0), _Value(whole, None, is_whole=True))]
+    sampled = element.get("valueSampledData")
+    if isinstance(sampled, Mapping):
+        return list(_sampled(sampled))
+    if any(name.startswith("value") for name in element):
+        raise Refused(bad_type("value"))
+    if "dataAbsentReason" in element:
+        return []
+    raise Refused(missing_field("value"))
+
+
+def _sampled(data: Object) -> Iterator[tuple[timedelta, _Value]]:
+    origin = _object(data.get("origin"))
+    zero, unit = _number(origin.get("value", 0)), _unit(origin)
+    factor, period = _number(data.get("factor", 1)), _number(data.get("period"))
+    tokens = text_of(data.get("data")).split(None, _MAX_SAMPLES)
+    if not 0 < period < 10**9 or len(tokens) > _MAX_SAMPLES or data.get("dimensions", 1) != 1:
+        raise Refused(bad_type("value"))
+    for place, token in enumerate(tokens):
+        after = timedelta(milliseconds=place * period)
+        if token == "E":
+            continue
+        if token in ("L", "U"):
+            limit = data.get("lowerLimit" if token == "L" else "upperLimit")
+            yield after, _Value(zero + factor * _number(limit), unit, BELOW if token == "L" else ABOVE)
+        else:
+            yield after, _Value(zero + factor * number(token, "value"), unit)
+
+
+def _number(value: Any) -> float:
+    """A FHIR decimal is a number of JSON."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(bad_type("value"))
+    return number(value, "value")
+
+
+def _unit(quantity: Object) -> str:
+    code = text_of(quantity.get("code")) if quantity.get("system") == UCUM else ""
+    return (code or text_of(quantity.get("unit"))).casefold()
+
+
+def _glucose(each: _Value, *, is_monitor: bool) -> Mapping[str, Any]:
+    value = _number(needed(each.value, "value"))
+    return glucose(value, glucose_unit(each.unit), is_monitor=is_monitor, flag=lambda _: each.flag)
+
+
+def _vital(each: _Value, vital: Vital) -> Mapping[str, Any]:
+    value = _number(needed(each.value, "value"))
+    if not each.is_whole and each.unit not in vital.units:
+        raise Refused(bad_type("unit"))
+    if vital.field != "temperature" or each.unit is None:
+        return {vital.field: value}
+    return {vital.field: value, "unit": each.unit}
+
+
+def _panel(resource: Object, reading: Make) -> list[Outcome]:
+    values: dict[str, Any] = {}
+    for component in _list(resource.get("component")):
+        if not isinstance(component, Mapping):
+            continue
+        vital = next((CODES[code] for code in sorted(_codes(component)) if code in CODES), None)
+        if vital is not None:
+            for _, each in _values(component)[:1]:
+                values |= _vital(each, vital)
+    if not values:
+        return [Skip(NO_VALUE)]
+    return [reading(VITALS, _time(resource), values)]
+
+
+def _time(resource: Object) -> datetime:
+    for name in ("effectiveDateTime", "effectiveInstant"):
+        if resource.get(name) is not None:
+            return instant(resource[name])
+    if isinstance(period := resource.get("effectivePeriod"), Mapping):
+        start = instant(period.get("start"))
+        if period.get("end") is not None and instant(period["end"]) - start > _LONGEST_PERIOD:
+            raise Refused(BAD_TIMESTAMP)
+        return start
+    raise Refused(BAD_TIMESTAMP if "effectiveTiming" in resource else missing_field("effective"))
+
+
+def _object(value: Any) -> Object:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

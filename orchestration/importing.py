@@ -1,0 +1,297 @@
+"""Imports files of other systems: looks at them, and publishes their records through the hubs like all other events.
+
+So what is imported is in bronze as it came, passes the same checks, and can be rebuilt. An import that is repeated adds
+nothing: its readings are duplicates.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import polars as pl
+
+from assets.adapters.bodies import outcomes_of
+from assets.adapters.files import Part, format_of, parts_of_json, parts_of_text, parts_of_xml
+from assets.adapters.formats import FORMATS, Format, declared, looks_like
+from assets.adapters.outcomes import GLUCOSE, Outcome, Plain, Reading, Refused, Reject, Skip
+from assets.stream.cleaning import POSITIONS
+from assets.stream.enrichment import References
+from assets.stream.known import Known
+from assets.stream.process import Processor
+from orchestration.system import stream
+from resources.event_source import Publisher
+from resources.lake import Lake
+
+SUFFIXES = (".csv", ".xml", ".json", ".ndjson", ".jsonl", ".txt")
+LOOKED_AT_BYTES, CHUNK_BYTES = 65_536, 1 << 18
+NAMELESS = frozenset(
+    {"clarity", "libreview", "carelink", "apple-health", "health-auto-export", "huawei", "tidepool", "nightscout"}
+) | {"dexcom-share"}
+"""The formats that do not name the patient; the upload does."""
+PARTS_AT_ONCE = 100
+"""How many parts are published, or judged, together: about ten thousand records."""
+MAX_TEXT_BYTES = 256 << 20
+"""The largest CSV or JSON file; exports of Apple Health may have any size."""
+
+
+class ImportRefusedError(ValueError):
+    """A file cannot be imported; the message says why and what to do. Nothing of it was published."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What whoever imports says of the files.
+
+    Attributes:
+        source: the format or system; by default the file tells.
+        binding: under which id `reference/identity` has the patient and the time zone.
+        zone: the IANA zone of wall-clock times, if not that of the identity.
+        date_order: ``day-first`` or ``month-first``.
+        base: the address that relative references of FHIR are relative to.
+    """
+
+    source: str | None = None
+    binding: str | None = None
+    zone: str | None = None
+    date_order: str | None = None
+    base: str | None = None
+
+    def attributes(self) -> dict[str, str]:
+        """As attributes of events."""
+        found = {"binding": self.binding, "zone": self.zone, "dateorder": self.date_order, "base": self.base}
+        return {name: value for name, value in found.items() if value}
+
+
+@dataclass
+class Found:
+    """What a file holds, or what its records became.
+
+    Attributes:
+        format: of the file.
+        readings: records that are readings, by stream.
+        skipped: records that are no measurements, by kind.
+        rejected: records that go to quarantine, by reason.
+        repeated: readings that repeat an earlier one of the same file.
+        events: what was published, or would be, by stream.
+        too_large: parts that no event can hold.
+    """
+
+    format: str = ""
+    readings: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    too_large: int = 0
+
+
+class _Event(NamedTuple):
+    body: bytes
+    streams: frozenset[str]
+    outcomes: Sequence[Outcome]
+
+
+Progress = Callable[[Found], None]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a folder that may be imported, in order; a file is taken whatever its name is."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.is_file() and each.suffix.lower() in (*SUFFIXES, ".zip"))
+
+
+def look(path: Path, said: Said, lake: Lake, progress: Progress = lambda _: None) -> Found:
+    """What the records of a file would become, by what is known of ids now. Nothing is published.
+
+    Raises:
+        ImportRefusedError: the file cannot be imported.
+    """
+    found = Found()
+    judges: dict[str, _Judge] = {}
+    for events in _some(_events(path, said, found)):
+        for name in _streams_of(events):
+            if name not in judges:
+                judges[name] = _Judge(name, lake)
+            judges[name].add([each.body for each in events if name in each.streams], found)
+        progress(found)
+    return found
+
+
+def send(
+    path: Path, said: Said, publisher_of: Callable[[str], Publisher], progress: Progress = lambda _: None
+) -> Found:
+    """Publishes the records of a file to the hubs of the streams that they belong to.
+
+    Args:
+        path: the file.
+        said: what is known of it.
+        publisher_of: the hub of a stream.
+        progress: told what was published so far.
+
+    Raises:
+        ImportRefusedError: the file cannot be imported.
+        HubUnavailableError: a hub did not take all; import the file again, what arrived counts once.
+    """
+    found = Found()
+    for events in _some(_events(path, said, found)):
+        for each in events:
+            found.rejected.update(outcome.reason for outcome in each.outcomes if isinstance(outcome, Reject))
+            found.readings.update(stream for outcome in each.outcomes if (stream := _stream_of(outcome)))
+        for name in _streams_of(events):
+            bodies = [each.body for each in events if name in each.streams]
+            # One key for the file: the order of its records decides what is a repeat.
+            found.too_large += len(publisher_of(name).publish(bodies, [_hashed(path.name)] * len(bodies)))
+            found.events[name] += len(bodies)
+        progress(found)
+    return found
+
+
+class _Judge:
+    """Takes events through a stream's own processing, so that a dry run says what a session would do."""
+
+    def __init__(self, name: str, lake: Lake) -> None:
+        self._contract = stream(name).contract
+        references = References(self._contract, lake)
+        references.refresh()
+        self._processor = Processor(self._contract, Known.nothing(self._contract), references)
+        self._events = 0
+
+    def add(self, bodies: Sequence[bytes], found: Found) -> None:
+        """Adds what some more events become."""
+        now = datetime.now(UTC)
+        same = {"partition": 0, "received_at": now, "pulled_at": now, "hub_epoch": 0}
+        columns: dict[str, pl.Series] = {
+            name: pl.Series([same.get(name)], dtype=dtype).new_from_index(0, len(bodies))
+            for name, dtype in POSITIONS.items()
+        }
+        first, self._events = self._events, self._events + len(bodies)
+        columns["sequence_number"] = pl.int_range(first, self._events, eager=True)
+        outcome = self._processor.process(pl.DataFrame(columns), bodies)
+        # Nothing is stored, so nothing can be looked up later: what is remembered is what a session remembers.
+        self._processor.known.mark_stored()
+        name = self._contract.stream
+        found.events[name] += len(bodies)
+        found.readings[name] += outcome.silver.height
+        found.repeated += int(outcome.duplicates["duplicates"].sum())
+        found.rejected.update(dict(outcome.quarantine["reason"].value_counts().iter_rows()))
+
+
+def _some(events: Iterator[_Event]) -> Iterator[list[_Event]]:
+    while some := list(islice(events, PARTS_AT_ONCE)):
+        yield some
+
+
+def _streams_of(events: Sequence[_Event]) -> list[str]:
+    return sorted({name for event in events for name in event.streams})
+
+
+def _stream_of(outcome: Outcome) -> str | None:
+    if isinstance(outcome, Plain):
+        return GLUCOSE
+    return outcome.stream if isinstance(outcome, Reading) else None
+
+
+def _events(path: Path, said: Said, found: Found) -> Iterator[_Event]:
+    """The events of a file; which records are skipped is added to what was found."""
+    formats = declared(said.source)
+    if said.source is not None and not formats:
+        names = ", ".join(each.name for each in FORMATS)
+        raise ImportRefusedError(f"There is no format '{said.source}', so nothing was published. Choose one: {names}.")
+    for place, file in _opened(path):
+        # A file's name may be a person's.
+        file_id = _hashed(f"{place}/{path.stat().st_size}")
+        for part in _parts(place, file, formats, found):
+            if part.number == 0:
+                _check(place, part.format, said)
+            found.format = part.format.name
+            body = part.event(said.attributes(), file_id)
+            outcomes = outcomes_of(body, None, None, lambda *_: said.zone or "UTC") or []
+            found.skipped.update(outcome.kind for outcome in outcomes if isinstance(outcome, Skip))
+            streams = {name for each in outcomes if (name := _stream_of(each))}
+            streams |= {each.stream for each in outcomes if isinstance(each, Reject) and each.stream}
+            if not streams and any(isinstance(each, Reject) for each in outcomes):
+                # Nobody can tell which stream it belongs to, and it must not be lost.
+                streams = {GLUCOSE}
+            if streams:
+                yield _Event(body, frozenset(streams), outcomes)
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _check(place: str, found: Format, said: Said) -> None:
+    """Refuses a file that does not say whose it is, before anything of it is published."""
+    if said.binding is None and found.name in NAMELESS:
+        raise ImportRefusedError(
+            f"{place}: a file of {found.name} does not say whose it is, so nothing was published. Add a line such as "
+            f"'{found.system},patient,my-upload,7,,Europe/Lisbon' to a CSV with the header "
+            "'system,kind,foreign_id,pulselake_id,patient_of_device,zone', load it with `pulselake reference load "
+            "identity`, and import the file with `--patient my-upload`."
+        )
+
+
+def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """A file, or the files in a zip."""
+    if path.suffix.lower() != ".zip":
+        with path.open("rb") as file:
+            yield path.name, file
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                # The export of a phone has pictures, routes and a second form of itself in it.
+                if member.filename.lower().endswith(SUFFIXES) and "_cda" not in member.filename:
+                    with archive.open(member) as file:
+                        yield f"{path.name}/{member.filename}", file
+    # zipfile raises a RuntimeError for a password, and its NotImplementedError for a compression that it does not know.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise ImportRefusedError(
+            f"{path.name}: the zip cannot be read ({error}); get it again, and import that."
+        ) from error
+
+
+def _parts(place: str, file: IO[bytes], formats: list[Format], found: Found) -> Iterator[Part]:
+    beginning = file.read(LOOKED_AT_BYTES)
+    of = next((each for each in formats if each.is_text), None) or format_of(beginning)
+    try:
+        if of is not None and of.name == "apple-health":
+            chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+            yield from parts_of_xml(of, chain([beginning], chunks), found.skipped)
+            return
+        content = beginning + file.read(MAX_TEXT_BYTES)
+        if len(content) > MAX_TEXT_BYTES:
+            raise ImportRefusedError(
+                f"{place}: the file has more than {MAX_TEXT_BYTES >> 20} MiB, so nothing of it was published. Split it."
+            )
+        if of is None:
+            yield from parts_of_json(content, partial(_wanted, formats))
+        else:
+            yield from parts_of_text(of, content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ImportRefusedError(
+            f"{place}: the file is no UTF-8, so nothing was published. Save it as UTF-8."
+        ) from None
+    except Refused as refused:
+        raise ImportRefusedError(
+            f"{place}: nothing that is known is in it ({refused.reason}), or it ends too early; what was read before "
+            "that was taken. Get the export again, or name its format with --source."
+        ) from None
+
+
+def _wanted(formats: list[Format], document: Any) -> Format | None:
+    """The format of a JSON document: the declared one, or the one that it looks like."""
+    of_json = [each for each in formats if not each.is_text]
+    found = next((each for each in of_json if each.looks_so(document)), None)
+    if found is None and of_json:
+        return of_json[0]
+    return found or looks_like(document, is_text=False)

@@ -1,0 +1,1 @@
+"""The changes, each applied once and never altered afterwards."""
