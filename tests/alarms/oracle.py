@@ -226,6 +226,7 @@ class _Entity:
         """The reading since which contact counts; None: it is not watched."""
         self._is_silent = False
         self._refused: list[Refusal] = []
+        self._refused_at: datetime | None = None
 
     def read(self, read: Sequence[Reading | Refusal]) -> None:
         """What a micro-batch holds of this entity."""
@@ -309,6 +310,8 @@ class _Entity:
                 yield _Deadline(alarm.due_at, ESCALATE, alarm.partition, alarm)
             if alarm.lead is None and alarm.state == "snoozed" and alarm.until is not None:
                 yield _Deadline(alarm.until, WAKE, alarm.partition, alarm)
+        if self._last is None and "refused" in self._open and self._refused_at is not None:
+            yield _Deadline(self._refused_at + WATCHED_FOR, FORGET, self._open["refused"].partition, None)
         if self._last is not None:
             partition = self._last.position[0]
             yield _Deadline(self._last.received_at + WATCHED_FOR, FORGET, partition, None)
@@ -366,6 +369,7 @@ class _Entity:
         return min(after or WATCHED_FOR, WATCHED_FOR) <= reading.received_at - last.received_at
 
     def _refuse(self, refusal: Refusal) -> None:
+        self._refused_at = refusal.received_at
         if alarm := self._open.get("refused"):
             alarm.count += 1
             return

@@ -34,7 +34,7 @@ APART = 100
 TOLD = ("raised", "worsened", "reminded", "escalated", "cleared")
 """What people are told of."""
 ORIGINAL = ("glucose_high", "glucose_average_high")
-OF_THE_CLOCK = ("escalated", "stale")
+OF_THE_CLOCK = ("escalated", "stale", "cleared")
 TOGETHER = [case for case in CASES if case.pauses]
 
 
@@ -253,7 +253,8 @@ def _storm(random: Random, patients: int) -> list[Sent]:
 
 def _deeds(world: World, random: Random, now: datetime, count: int) -> list[Action]:
     """What people may do to alarms that are open or over, and to one that never was."""
-    alarms = random.sample(sorted({row["alarm_id"] for row in world.found()}), count)
+    # Whether a snooze of silence ends before the reading that ends the silence depends on when somebody looked.
+    alarms = random.sample(sorted({row["alarm_id"] for row in world.found() if row["cause"] != "silence"}), count)
     kinds = ("acknowledge", "acknowledge", "snooze", "snooze", "comment", "close")
     chosen = [(alarm, random.choice(kinds)) for alarm in [*alarms, "0" * 16]]
     lasts = MINUTE * random.choice([5, 30, 200])
