@@ -129,7 +129,7 @@ def _restored(count: int) -> Figures:
         alarming = Alarming(CONTRACT, Episodes(CONTRACT.stream))
         engine = _Live(Path(folder), None, alarming)
         # Two readings of each patient, high ones: each has an open alarm.
-        shares = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
+        shares: dict[str, Any] = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
         made = glucose_events(start=START, spacing=FIVE_MINUTES, patients=count, seed=3, **shares)
         events = [event.body for event in islice(made, 2 * count)]
         high = [re.sub(rb'"glucose_level": [^,]+', b'"glucose_level": 200', body) for body in events]

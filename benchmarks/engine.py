@@ -51,7 +51,7 @@ class Case(NamedTuple):
     in_turn: int = 0
 
     def batches(self) -> list[list[bytes]]:
-        shares = {} if self.is_troubled else {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
+        shares: dict[str, Any] = {} if self.is_troubled else {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
         events: islice[Event] = islice(
             glucose_events(start=START, spacing=self.spacing, patients=self.patients, seed=7, **shares),
             self.rows * (self.warm + self.measured + self.in_turn),

@@ -1,4 +1,4 @@
-"""When each reading is measured and what happens to it: the time grid, silences, lateness and the choice of kinds.
+"""When each reading is measured and what happens to it: the time grid, silences, outages, lateness and kinds.
 
 All patients share one grid: reading r of patient p is measured at `start + (r + p / patients) * spacing`. A slot is
 the readings of one patient that travel in one event. Knows nothing of what is measured.
@@ -16,11 +16,29 @@ Ints = NDArray[np.int64]
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
 SILENCE_US = 30 * MINUTE_US
 EARLIEST_LATE_US, LATEST_LATE_US = MINUTE_US, 60 * MINUTE_US
 BLOCK_READINGS = 16_384
 
-PLAIN, VARIED, LATE, REPEAT, FAULT = range(5)
+PLAIN, VARIED, LATE, REPEAT, FAULT, KEPT = range(6)
+"""Who has no network keeps what is measured, and sends it later, the newest first."""
+
+
+class Outage(NamedTuple):
+    """From time to time, once in each `every_us` at most, something is away from `shortest_us` to `longest_us`."""
+
+    every_us: int
+    shortest_us: int
+    longest_us: int
+
+
+SHORT_OUTAGE = Outage(8 * HOUR_US, 35 * MINUTE_US, 5 * HOUR_US)
+LONG_OUTAGE = Outage(8 * 24 * HOUR_US, 24 * HOUR_US, 3 * 24 * HOUR_US)
+LOST_SHARE, KEPT_SHARE, LONG_SHARE = 0.1, 0.1, 0.05
+"""Of the times in which there may be an outage: a sensor is off, a phone has no network, a sensor is off for days."""
+OUTAGE_SEED = 1000
+"""Keeps the random numbers of outages apart from those of the streams' silences."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +71,17 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Cadence:
-    """The grid. `spacing_us` lies between two readings of a patient; `live` decides how finely times are written."""
+    """The grid. `spacing_us` lies between two readings of a patient; `live` decides how finely times are written.
+
+    With `alarms` there is what alarms are about: outages, and whatever a source makes of it.
+    """
 
     start_us: int
     spacing_us: float
     patients: int
     pack: int
     live: bool
+    alarms: bool = False
 
     def __post_init__(self) -> None:
         if self.spacing_us < 2:
@@ -111,7 +133,12 @@ def _block(cadence: Cadence, shares: Shares, seed: int, rng: np.random.Generator
     offsets = cadence.offsets_us(slots)
     kinds = _kinds(shares, rng, offsets.shape[:2])
     due = (cadence.start_us + offsets[:, :, -1]) / SECOND_US
-    sending = ~_silent(cadence.measured_us(offsets[:, :, 0]), shares.gaps, seed)
+    measured_us = cadence.measured_us(offsets[:, :, 0])
+    sending = ~_silent(measured_us, shares.gaps, seed)
+    if cadence.alarms:
+        is_lost, is_kept = outages(seed, np.arange(cadence.patients), measured_us)
+        sending &= ~is_lost
+        kinds = np.where(is_kept, KEPT, kinds)
     if shares.late:
         earlier = cadence.offsets_us(cadence.earlier_slots(slots)) + cadence.spacing_us / 2
         offsets = np.where((kinds == LATE)[:, :, None], earlier, offsets)
@@ -131,6 +158,23 @@ def _silent(times_us: Ints, share: float, seed: int) -> NDArray[np.bool_]:
         return np.zeros(times_us.shape, dtype=bool)
     patients = np.arange(times_us.shape[1])
     return chance(seed, patients, times_us // SILENCE_US) < share
+
+
+def outages(seed: int, who: Ints, times_us: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether a reading is never sent, and whether it is kept for later."""
+    seed += OUTAGE_SEED
+    drawn, is_away = _away(seed, who, times_us, SHORT_OUTAGE)
+    drawn_long, is_long = _away(seed + 3, who, times_us, LONG_OUTAGE)
+    is_lost = (is_away & (drawn < LOST_SHARE)) | (is_long & (drawn_long < LONG_SHARE))
+    return is_lost, ~is_lost & is_away & (drawn >= LOST_SHARE) & (drawn < LOST_SHARE + KEPT_SHARE)
+
+
+def _away(seed: int, who: Ints, times_us: Ints, outage: Outage) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The number drawn for the outage that may be under way, and whether the time is within it."""
+    period = times_us // outage.every_us
+    lasts_us = outage.shortest_us * (outage.longest_us / outage.shortest_us) ** chance(seed + 1, who, period)
+    since_us = times_us % outage.every_us - chance(seed + 2, who, period) * (outage.every_us - lasts_us)
+    return chance(seed, who, period), (since_us >= 0) & (since_us < lasts_us)
 
 
 def chance(seed: int, who: Ints, period: Ints) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from generator import events as labels
 from generator.bodies import Variation, array, decode, encode
-from generator.cadence import FAULT, LATE, PLAIN, REPEAT, Block, Cadence
+from generator.cadence import FAULT, KEPT, LATE, PLAIN, REPEAT, Block, Cadence
 from generator.events import Event
 from generator.faults import Fault
 
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class Composer:
-    """Remembers each patient's last accepted event, of which repeats and conflicts are made."""
+    """Remembers each patient's last accepted event, of which repeats and conflicts are made, and what is kept."""
 
     def __init__(self, source: Source, cadence: Cadence, rng: Random) -> None:
         self._source = source
@@ -42,6 +42,7 @@ class Composer:
         self._live = cadence.live
         self._rng = rng
         self._last: list[Event | None] = [None] * cadence.patients
+        self._kept: list[list[Event]] = [[] for _ in range(cadence.patients)]
 
     def events(self, blocks: Iterable[Block], until: float | None) -> Iterator[Event]:
         """The blocks' events that are due before `until`."""
@@ -60,11 +61,23 @@ class Composer:
             body = members[place] if pack == 1 else array(members[place * pack : (place + 1) * pack])
             label = labels.LATE if kind == LATE else labels.CLEAN
             event = Event(keys[place], body, label, "", pack, 0, 0, due if live else None)
+            if kind == KEPT:
+                self._kept[patient].append(event._replace(label=labels.BACKFILL))
+                continue
+            if self._kept[patient]:
+                yield from self._backfill(patient, event.due)
             if kind in (PLAIN, LATE):
                 last[patient] = event
                 yield event
             else:
                 yield self._other(event, kind, patient)
+
+    def _backfill(self, patient: int, due: float | None) -> Iterator[Event]:
+        """What a phone kept while it had no network, the newest first."""
+        kept, self._kept[patient] = self._kept[patient], []
+        for event in reversed(kept):
+            self._last[patient] = sent = event._replace(due=due)
+            yield sent
 
     def _other(self, event: Event, kind: int, patient: int) -> Event:
         last = self._last[patient]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from generator import faults
 from generator.bodies import Reading, Variation, other_timestamp, timestamps
-from generator.cadence import MINUTE_US, Block, Cadence, Ints, chance
+from generator.cadence import HOUR_US, MINUTE_US, Block, Cadence, Ints, chance
 from generator.compose import Members
 from generator.profiles import Patient
 
-HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 EPISODE_US = 20 * MINUTE_US
 FIRST_FIRMWARE_DAY = 19_723

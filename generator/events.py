@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 CLEAN = "clean"
 LATE = "late"
+BACKFILL = "backfill"
 REPEAT = "repeat"
 CONFLICT = "conflict"
 RECORDED = "recorded"
@@ -21,7 +22,7 @@ class Event(NamedTuple):
     """The partition key; empty: any partition will do."""
     body: bytes
     label: str = CLEAN
-    """`clean`, `late`, `repeat`, `conflict`, `recorded`, `no object`, or a fault's name."""
+    """`clean`, `late`, `backfill`, `repeat`, `conflict`, `recorded`, `no object`, or a fault's name."""
     reason: str = ""
     readings: int = 1
     quarantined: int = 0

@@ -1,5 +1,6 @@
 """Glucose readings of synthetic patients: the levels, their plain JSON, and the other valid ways to write them."""
 
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -10,7 +11,7 @@ from timesynth.signals import Sinusoidal
 
 from generator import faults
 from generator.bodies import Reading, Variation, other_timestamp, timestamps
-from generator.cadence import MINUTE_US, Block, Cadence, Ints
+from generator.cadence import MINUTE_US, Block, Cadence, Ints, chance
 from generator.compose import Members
 from generator.profiles import MINUTES, PROFILES, Patient, day_curve
 
@@ -23,6 +24,14 @@ WHOLE_BELOW_MG_DL = 34
 SENSOR_CODES = (1, 2, 3, 5, 6, 9, 10, 12)
 MG_DL_PER_MMOL_L = 18.0182
 HABIT_SHIFT_MINUTES = 45
+EPISODE_US = 120 * MINUTE_US
+LOW_SHARE, PLATEAU_SHARE, FLAPPING_SHARE = 0.05, 0.05, 0.05
+"""Of the episodes that a patient may have, where alarms are asked for."""
+LOWEST_OF_LOWS, HIGHEST_OF_LOWS = 40, 68
+PLATEAUS_MG_DL = (50, 62, 125, 190, 262)
+FLAPPING_AROUND_MG_DL = (54, 70, 115, 250)
+FLAPPING_US, FLAPPING_MG_DL = 10 * MINUTE_US, 12
+"""How long it stays on one side of a threshold, and how far from it at most."""
 
 SHAPE = faults.Shape(
     required=("patient_id", "device_id", "glucose_level", "timestamp"),
@@ -64,7 +73,7 @@ class Glucose:
         self._resolution_us = cadence.resolution_us
         self._heads = [_head(patient) for patient in patients]
         self._tails = [f'", "location": "{patient.location}"}}' for patient in patients]
-        self._levels = Levels(patients, rng)
+        self._levels = Levels(patients, rng, has_episodes=cadence.alarms)
 
     def members(self, block: Block) -> Members:
         """The readings that the block's events hold."""
@@ -83,7 +92,7 @@ class Glucose:
 class Levels:
     """Glucose in mg/dL of patients at any times."""
 
-    def __init__(self, patients: list[Patient], rng: np.random.Generator) -> None:
+    def __init__(self, patients: list[Patient], rng: np.random.Generator, *, has_episodes: bool = False) -> None:
         self._scale = np.array([patient.profile.scale for patient in patients])
         self._offset = np.array([patient.profile.offset for patient in patients])
         self._profile = np.array([PROFILES.index(patient.profile) for patient in patients])
@@ -92,6 +101,7 @@ class Levels:
         self._curves = np.stack([day_curve(profile) for profile in PROFILES])
         self._wave = TimeSeries(Sinusoidal(frequency=FREQUENCY_PER_HOUR), SeededNoise(rng, SAMPLE_NOISE))
         self._rng = rng
+        self._episodes = int(rng.integers(2**62)) if has_episodes else None
 
     def at(self, who: Ints, times_us: Ints) -> NDArray[np.float64]:
         minutes = times_us // MINUTE_US
@@ -99,8 +109,34 @@ class Levels:
         levels: NDArray[np.float64] = samples * self._scale[who] + self._offset[who]
         levels += self._curves[self._profile[who], (minutes - self._shift_minutes[who]) % MINUTES]
         levels += self._rng.normal(0, SENSOR_NOISE_MG_DL, len(levels))
+        if self._episodes is not None:
+            depth, target = episodes(self._episodes, who, times_us)
+            levels += depth * (target - levels)
         levels = levels.clip(LOWEST_MG_DL, HIGHEST_MG_DL)
         return np.where(levels < WHOLE_BELOW_MG_DL, np.rint(levels), levels)
+
+
+def episodes(seed: int, who: Ints, times_us: Ints) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far an episode has come, from 0 to 1 and back, and the level in mg/dL that it leads to.
+
+    A low comes and goes over two hours, a plateau stays for most of them, and what flaps is on either side of a
+    threshold in turn, farther from it in some episodes than in others.
+    """
+    period, place = times_us // EPISODE_US, (times_us % EPISODE_US) / EPISODE_US
+    drawn, chosen = chance(seed, who, period), chance(seed + 1, who, period)
+    limits = np.cumsum([LOW_SHARE, PLATEAU_SHARE, FLAPPING_SHARE])
+    is_low, is_plateau, is_flapping = (np.searchsorted(limits, drawn, side="right") == kind for kind in range(3))
+    side = np.where(times_us // FLAPPING_US % 2, 1.0, -1.0)
+    around = _one_of(FLAPPING_AROUND_MG_DL, chosen) + side * FLAPPING_MG_DL * chance(seed + 2, who, period)
+    low = LOWEST_OF_LOWS + (HIGHEST_OF_LOWS - LOWEST_OF_LOWS) * chosen
+    target = np.where(is_low, low, np.where(is_plateau, _one_of(PLATEAUS_MG_DL, chosen), around))
+    stays = np.clip(10 * np.minimum(place, 1 - place), 0, 1)
+    depth = np.where(is_low, np.sin(np.pi * place), np.where(is_plateau | is_flapping, stays, 0.0))
+    return depth, target
+
+
+def _one_of(values: Sequence[float], chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)[(chosen * len(values)).astype(np.int64)]
 
 
 def _head(patient: Patient) -> str:

@@ -56,6 +56,7 @@ def events(
     late: float = 0.01,
     variations: float = 0.03,
     gaps: float = 0.01,
+    alarms: bool = False,
     count: int | None = None,
     seconds: float | None = None,
 ) -> Iterator[Event]:
@@ -63,6 +64,8 @@ def events(
 
     `rate` (live): events a second over all patients; each event has its `due`. A silent patient's slots stay empty, so
     that slightly fewer come and event time stays true. `spacing` (historical): between two readings of a patient.
+    With `alarms` patients have lows, plateaus and levels that flap around thresholds; sensors are off, for days too;
+    and phones without a network send what they kept hours later, the newest first.
     The patients of `adverse_events` are organisations that send reports.
     """
     if stream not in STREAMS:
@@ -71,7 +74,7 @@ def events(
         raise ValueError(f"start needs a time zone: {start}")
     hub = STREAMS[stream]
     start_us, spacing_us = (start - EPOCH) // MICROSECOND, _spacing_us(patients, pack, rate, spacing)
-    cadence = Cadence(start_us, spacing_us, patients, pack, live=rate is not None)
+    cadence = Cadence(start_us, spacing_us, patients, pack, live=rate is not None, alarms=alarms)
     shares = Shares(faults=faults, repeats=repeats, late=late, variations=variations, gaps=gaps)
     rng = np.random.default_rng([seed % 2**64, hub.number])
     composer = Composer(hub.source(first_patients(patients), cadence, rng), cadence, Random(f"{stream} {seed}"))

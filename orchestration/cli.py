@@ -95,6 +95,9 @@ def generate(
     backlog: Annotated[
         int | None, typer.Option(min=1, help="Send so many events of the past at once, 5 minutes apart.")
     ] = None,
+    alarms: Annotated[
+        bool, typer.Option("--alarms", help="With lows, plateaus, flapping, silent sensors and late backfills.")
+    ] = False,
 ) -> None:
     """Send readings of synthetic patients, or synthetic safety reports, to a stream's hub."""
     from generator.publisher import publish as send
@@ -107,7 +110,7 @@ def generate(
     if found.short not in GENERATED:
         fail(f"The generator knows no stream '{stream}'. It makes: {', '.join(GENERATED)}.")
     now = datetime.now(UTC)
-    make = partial(events, found.short, patients=patients, faults=faults, seed=seed, pack=pack)
+    make = partial(events, found.short, patients=patients, faults=faults, seed=seed, pack=pack, alarms=alarms)
     with _feasible():
         if backlog is None:
             made = make(start=now, rate=rate, seconds=seconds)

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.cadence import MINUTE_US, SECOND_US, Cadence, Shares, chance
+from generator.cadence import (
+    HOUR_US,
+    KEPT_SHARE,
+    LOST_SHARE,
+    MINUTE_US,
+    SECOND_US,
+    SHORT_OUTAGE,
+    Cadence,
+    Shares,
+    chance,
+    outages,
+)
 
 START_US = 1_714_521_600 * SECOND_US
 SPACINGS = st.floats(min_value=2, max_value=2 * 60 * MINUTE_US)
@@ -76,6 +87,30 @@ def test_episodes_belong_to_seed_patient_and_period():
     assert not np.isin(chance(2, who, period), drawn).any()
     assert abs(drawn.mean() - 0.5) < 0.02
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.05
+
+
+def test_outages_last_from_half_an_hour_to_days():
+    times = START_US + np.arange(0, 64 * 24 * HOUR_US, 5 * MINUTE_US)
+    is_lost, is_kept = outages(3, np.arange(40), times[:, None])
+    assert not (is_lost & is_kept).any()
+    lost_hours, kept_hours = (lengths(away) / 12 for away in (is_lost, is_kept))
+    assert 0.5 < kept_hours.min() < 0.7
+    assert 4.5 < kept_hours.max() < 5.1
+    assert 0.5 < lost_hours.min() < 0.7
+    assert 48 < lost_hours.max() < 78
+    periods = 40 * (times[-1] - times[0]) / SHORT_OUTAGE.every_us
+    assert len(kept_hours) == pytest.approx(KEPT_SHARE * periods, rel=0.1)
+    assert len(lost_hours) == pytest.approx(LOST_SHARE * periods, rel=0.1)
+
+
+def lengths(away: np.ndarray) -> np.ndarray:
+    """How many slots each stretch has in which a patient is away; what is cut by an end is left out."""
+    found = []
+    for column in away.T:
+        edges = np.flatnonzero(np.diff(column.astype(int)))
+        edges = edges[1:] if column[0] else edges
+        found += (edges[1::2] - edges[: len(edges) // 2 * 2 : 2]).tolist()
+    return np.array(found)
 
 
 @pytest.mark.parametrize("shares", [{"faults": -0.1}, {"faults": 0.6, "repeats": 0.6}, {"gaps": 1.1}])

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from generator.cadence import MINUTE_US
-from generator.devices import HOUR_US, Traits, battery, error_codes, firmware
+from generator.cadence import HOUR_US, MINUTE_US
+from generator.devices import Traits, battery, error_codes, firmware
 
 CONSTANTS = {"repeats": 0, "late": 0, "variations": 0, "gaps": 0}
 

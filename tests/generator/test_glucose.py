@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from generator.cadence import MINUTE_US
-from generator.glucose import Levels
+from generator.glucose import EPISODE_US, FLAPPING_AROUND_MG_DL, FLAPPING_MG_DL, PLATEAUS_MG_DL, Levels, episodes
 from generator.profiles import PROFILES, day_curve, patients
 
 DAY = 1440
@@ -61,6 +61,46 @@ def test_patients_take_the_profiles_in_turn_and_have_a_device_each():
     assert [patient.profile for patient in fleet[:5]] == list(PROFILES)
     assert fleet[5].profile == PROFILES[0]
     assert len({patient.device_id for patient in fleet}) == 12
+
+
+def test_episodes_are_lows_plateaus_and_levels_that_flap():
+    times = START_MINUTE * MINUTE_US + np.arange(0, 400 * EPISODE_US, MINUTE_US)
+    depth, target = episodes(5, np.zeros(len(times), dtype=np.int64), times)
+    by_episode = [each.reshape(400, -1) for each in (depth, target)]
+    kinds = {"low": 0, "plateau": 0, "flapping": 0, "none": 0}
+    for deep, led_to in zip(*by_episode, strict=True):
+        assert deep[0] == 0
+        assert deep.max() in (0, 1)
+        values = sorted(set(led_to))
+        if not deep.any():
+            kinds["none"] += 1
+        elif len(values) == 2:
+            kinds["flapping"] += 1
+            around = (values[0] + values[1]) / 2
+            assert min(abs(around - each) for each in FLAPPING_AROUND_MG_DL) < 1e-9
+            assert values[1] - values[0] <= 2 * FLAPPING_MG_DL
+        elif values[0] in PLATEAUS_MG_DL and (deep == 1).mean() > 0.7:
+            kinds["plateau"] += 1
+        else:
+            kinds["low"] += 1
+            assert 40 <= values[0] <= 68
+            assert (deep == 1).mean() < 0.1
+    assert min(kinds.values()) > 8
+    assert kinds["none"] > 300
+
+
+def test_a_fleet_with_alarms_has_lows_that_recover(glucose):
+    made = glucose(
+        count=20_000, patients=50, spacing=timedelta(minutes=5), variations=0, repeats=0, late=0, alarms=True
+    )
+    levels: dict[int, list[float]] = {}
+    for event in made:
+        reading = json.loads(event.body)
+        levels.setdefault(reading["patient_id"], []).append(reading["glucose_level"])
+    healthy = [each for patient, each in levels.items() if patient % len(PROFILES) != 4]
+    lows = [each for each in healthy if min(each) < 54]
+    assert len(lows) > 5
+    assert all(max(each[int(np.argmin(each)) :]) > 80 for each in lows if np.argmin(each) < len(each) - 60)
 
 
 def test_the_first_reading_as_it_is_sent(glucose):

@@ -1,7 +1,7 @@
 import json
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import Any
 
 import pytest
@@ -80,6 +80,7 @@ def test_without_faults_repeats_and_lateness_a_stream_is_clean_and_in_order(stre
         {"spacing": timedelta(seconds=1), "patients": 1},
         {"rate": 30_000.0, "gaps": 0},
         {"rate": 50.0, "pack": 10},
+        {"spacing": FIVE_MINUTES, "alarms": True},
     ],
     ids=str,
 )
@@ -131,6 +132,35 @@ def test_a_pack_holds_consecutive_readings_of_one_patient():
     single = events("glucose", start=START, spacing=FIVE_MINUTES, count=150, gaps=0, variations=0, **SPOTLESS)
     times = {key: [at for event in group for at in instants(event)] for key, group in by_key(packed).items()}
     assert times == {key: [at for event in group for at in instants(event)] for key, group in by_key(single).items()}
+
+
+@pytest.mark.parametrize("how", [{"spacing": FIVE_MINUTES}, {"rate": 0.05}], ids=str)
+def test_a_phone_that_had_no_network_sends_what_it_kept_newest_first(how):
+    made = list(events("glucose", start=START, count=20_000, patients=10, alarms=True, faults=0.1, **how))
+    lengths = []
+    for group in by_key(made).values():
+        places = [place for place, event in enumerate(group) if event.label == "backfill"]
+        starts = [place for place in places if group[place - 1].label != "backfill"]
+        for start in starts:
+            kept = list(takewhile(lambda event: event.label == "backfill", group[start:]))
+            times = [instants(event)[0] for event in kept]
+            assert times == sorted(times, reverse=True)
+            assert len({event.due for event in kept}) == 1
+            lengths.append(times[0] - times[-1])
+    assert len(lengths) > 10
+    assert timedelta(minutes=20) < min(lengths)
+    assert timedelta(hours=3) < max(lengths) <= timedelta(hours=5)
+    if "rate" in how:
+        assert [event.due for event in made] == sorted(event.due or 0 for event in made)
+
+
+def test_with_alarms_a_stream_differs_from_one_without_in_what_is_away_and_in_episodes_only():
+    plain, eventful = (
+        list(events("devices", start=START, spacing=FIVE_MINUTES, count=3000, alarms=alarms))
+        for alarms in (False, True)
+    )
+    assert len({event.body for event in plain} & {event.body for event in eventful}) > 2000
+    assert {event.label for event in eventful} - {event.label for event in plain} == {"backfill"}
 
 
 def test_live_events_are_due_when_they_are_measured():

@@ -104,7 +104,7 @@ def expected(events: Iterable[Event], domain: Domain) -> Expected:
     alert_ids: set[str] = set()
     ordered = sorted(events, key=lambda event: (event.pulled_at, event.partition, event.sequence_number))
     for _, batch in groupby(ordered, key=lambda event: event.pulled_at):
-        new = [(row, stands) for event in batch for row, stands in _settle(event, domain, standing, tables)]
+        new = [(row, stands) for event in batch for row, stands in settle(event, domain, standing, tables)]
         tables.silver += [row for row, stands in new if stands]
         if domain.broken:
             for row, stands in new:
@@ -117,7 +117,7 @@ def expected(events: Iterable[Event], domain: Domain) -> Expected:
     return tables
 
 
-def _settle(
+def settle(
     event: Event, domain: Domain, standing: dict[tuple[Any, ...], Row], tables: Expected
 ) -> Iterator[tuple[Row, bool]]:
     """The readings of an event that stand, and those that contradict one; others are quarantined or counted only."""
@@ -128,7 +128,7 @@ def _settle(
         "ingest_date": event.pulled_at.date(),
         "hub_epoch": 0,
     }
-    for index, member in enumerate(_members(event.body)):
+    for index, member in enumerate(members(event.body)):
         tables.readings += 1
         try:
             row: Row = place | {"event_index": index} | domain.read(_object(member))
@@ -159,7 +159,8 @@ class _Bad(NamedTuple):
     reason: str
 
 
-def _members(body: bytes | None) -> list[Any]:
+def members(body: bytes | None) -> list[Any]:
+    """What a body holds: JSON values, or why there is none."""
     if body is None:
         return [_Bad("tombstone")]
     if body[:2] == b"\x1f\x8b":
@@ -172,9 +173,9 @@ def _members(body: bytes | None) -> list[Any]:
     if document != _Bad("not_json"):
         return document if isinstance(document, list) and document else [document]
     lines = [line for line in map(_stripped, text.split(b"\n")) if line]
-    members = [member for line in lines for member in _objects(line)]
-    is_lines = len(lines) > 1 and {line[:1] for line in lines} == {b"{"} and set(map(type, members)) != {_Bad}
-    return members if is_lines else _objects(text)
+    found = [member for line in lines for member in _objects(line)]
+    is_lines = len(lines) > 1 and {line[:1] for line in lines} == {b"{"} and set(map(type, found)) != {_Bad}
+    return found if is_lines else _objects(text)
 
 
 def _objects(text: bytes) -> list[Any]:
@@ -261,15 +262,19 @@ def _within(known: Known, end: datetime, length: timedelta) -> Known:
 
 def broken_by_glucose(row: Row, known: Known | None) -> list[Broken]:
     """The rules of the glucose stream."""
-    value, mean = row["glucose_mg_dl"], math.nan
-    if known is not None:
-        window = [round(each["glucose_mg_dl"] * 1e6) for each in _within(known, row["measured_at"], WINDOW)]
-        mean = sum(window) / (len(window) * 1_000_000)
+    value, mean = row["glucose_mg_dl"], math.nan if known is None else mean_of(row["measured_at"], known)
     return [
         Broken(rule, severity, threshold, {"mean_10_min": mean if rule == "glucose_average_high" else None})
         for rule, severity, threshold, is_broken in GLUCOSE_RULES
         if is_broken(value, mean)
     ]
+
+
+def mean_of(at: datetime, known: Known) -> float:
+    """A patient's mean glucose of ten minutes, the reading at `at` included."""
+    window = [round(each["glucose_mg_dl"] * 1e6) for each in _within(known, at, WINDOW)]
+    mean: float = sum(window) / (len(window) * 1_000_000)
+    return mean
 
 
 def read_glucose(member: Mapping[str, Any]) -> Row:
