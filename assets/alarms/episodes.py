@@ -653,6 +653,8 @@ class Episodes:
                 before, received_at, at, silence, is_told = gaps[segment - 1]
                 self._fall_silent(entity_id, silence, before, received_at, is_told=is_told)
                 if alarm := self._open.get((entity_id, SILENCE)):
+                    if alarm.until is not None and alarm.until <= received_at:
+                        self._end_snooze(alarm, alarm.until)
                     alarm.place, alarm.measured_at = readings.place(at), int(readings.measured_at[at])
                     self._end(alarm, CLEARED, received_at)
                 # The deadline that is kept is that of being watched no more.

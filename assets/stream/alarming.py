@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assets.alarms.episodes import ANY, Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
-from assets.alarms.tables import SILENCE, AlarmRows
+from assets.alarms.tables import RANKS, SILENCE, AlarmRows
 from assets.stream.alerting import Judgement
 from assets.stream.contract import Contract, Rule
 from assets.stream.limits import Limits
@@ -251,6 +251,7 @@ def _judged_of(
             is_held = _is_held(judgement, limits, member, values, is_forecast=is_forecast) & is_evaluated & ~is_true
         else:
             # Of a revision only what is urgent counts; it clears nothing.
+            is_true &= limits.ranks[numbers] == RANKS["urgent"]
             is_evaluated, is_held = is_true, np.zeros(count, bool)
         ranks = limits.ranks[numbers]
         np.maximum(true, np.where(is_true, ranks, np.int8(0)), out=true)
