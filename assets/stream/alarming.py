@@ -186,7 +186,8 @@ class Alarming:
             is_fresh=is_fresh,
             is_accepted=np.full(rows.height, is_accepted),
             is_new=is_new,
-            has_value=self._has_value(rows, is_fresh),
+            # A revision says nothing of its other measurements.
+            has_value=self._has_value(rows, is_fresh & is_accepted),
             causes=[*self._judged(judgement, ages, is_accepted=is_accepted)],
             versions=limits.versions,
             silences=limits.silences,
