@@ -60,7 +60,8 @@ def changes(
     is_same = compared.select(pl.all_horizontal(*equal)).to_series() & is_held
     new, changed = rows.filter(~is_same), int((is_held & ~is_same).sum())
     others = held.join(rows, on=key, how="anti")
-    ended = others if replaces else others.filter(pl.col(key).is_in([*ending]))
+    # Only tables of one key end things by it.
+    ended = others if replaces else others.filter(pl.col(key[0]).is_in([*ending])) if ending else others.clear()
     added = pl.concat(
         [
             new.with_columns(is_deleted=pl.lit(False)),

@@ -637,7 +637,8 @@ class Contract:
                     f"Stream '{self.stream}': alarms: of the rules of cause {rule.about} some are about low values and "
                     "some about high ones; give them two causes."
                 )
-            if (clear := rule.clear_threshold) is not None and (clear < rule.threshold) == rule.is_downward:
+            clear = rule.threshold if rule.clear_threshold is None else rule.clear_threshold
+            if (clear < rule.threshold) if rule.is_downward else (clear > rule.threshold):
                 raise ContractError(
                     f"Stream '{self.stream}': alarms: rule {rule.id} clears at {clear:g}, which is on the wrong side "
                     f"of its threshold {rule.threshold:g}; clear on the other side."

@@ -291,7 +291,17 @@ def test_15_instants_that_are_no_time(glucose: Place) -> None:
     glucose.assert_reconciles()
 
 
-UNDERSTOOD = {"01-two-lines": 2, "03-trailing-nul": 1, "07-gzip": 1, "17-crlf-around": 1}
+UNDERSTOOD = {
+    "01-two-lines": 2,
+    "02-two-objects-no-break": 2,
+    "03-trailing-nul": 1,
+    "05-json-in-a-string": 1,
+    "07-gzip": 1,
+    "12-records-envelope": 2,
+    "13-cloud-event": 1,
+    "14-routed-iot-message": 1,
+    "17-crlf-around": 1,
+}
 """Readings in the bodies that ordinary senders make."""
 
 

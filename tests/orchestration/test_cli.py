@@ -101,7 +101,10 @@ def test_the_hub_ends_cleanly(command, number):
     ready = json.loads(finished.out)
     assert (ready["port"], ready["hubs"]) == (
         command.port,
-        ["glucose_readings", "device_readings", "patient-data", "adverse_events", "alerts"],
+        [
+            *("glucose_readings", "device_readings", "patient-data", "adverse_events", "alarm_actions"),
+            *("alerts", "alarms"),
+        ],
     )
     assert (command.home / "hub").is_dir()
 

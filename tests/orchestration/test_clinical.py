@@ -27,7 +27,7 @@ pytestmark = pytest.mark.service
 def hospital(offline: Site) -> Iterator[Path]:
     """A hospital of ten patients and three days, whose telemetry is served."""
     folder = Settings().hospital
-    make_hospital(folder, patients=10, days=3, until=datetime.now(UTC))
+    make_hospital(folder, patients=10, days=3, until=datetime.now(UTC) - timedelta(hours=6))
     with served_telemetry(folder, 0) as address:
         offline.set(PULSELAKE_TELEMETRY_URL=address)
         yield folder

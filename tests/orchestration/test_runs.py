@@ -196,7 +196,7 @@ def test_a_session_shows_its_progress_while_it_runs(site, monkeypatch):
     assert result.success
     shown = events_of(site.instance, result.run_id, EVENT.ASSET_MATERIALIZATION)
     assert {event.partition for event in shown} == {today().isoformat()}
-    assert Counter(event.asset_key.path[0] for event in shown) == dict.fromkeys(LAYERS, 2)
+    assert Counter(event.asset_key.path[0] for event in shown) == dict.fromkeys((*LAYERS, "alarms"), 2)
     assert numbers(shown[0])["events"] == 3
 
 
@@ -487,7 +487,7 @@ def test_a_terminated_session_commits_what_it_pulled_and_ends_as_cancelled(site,
             feeder.join()
             session.kill()
             session.wait()
-    assert set(reported) == {f"{layer}/glucose_readings" for layer in LAYERS}
+    assert set(reported) == {f"{layer}/glucose_readings" for layer in (*LAYERS, "alarms")}
     assert reported["bronze/glucose_readings"]["events"] == site.rows("bronze").height
     assert reported["silver/glucose_readings"]["rows"] == site.rows("silver").height
     assert_follows_bronze(site.lake)
