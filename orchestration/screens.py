@@ -136,15 +136,14 @@ def _sessions(out: Console, sessions: "list[LastSession]") -> None:
 
 def show_summary(out: Console, summary: "Summary") -> None:
     """The end of the demo: every event accounted for."""
-    grid = Grid(
-        "", *(each.stream.name for each in summary.streams), title="Every event accounted for", title_justify="left"
-    )
-    sent = [summary.published.get(each.stream.name) for each in summary.streams]
+    known = [each for each in summary.streams if each.stream.name in summary.published or each.rows["bronze"]]
+    names = [each.stream.name for each in known]
+    grid = Grid("", *names, title="Every event accounted for", title_justify="left")
+    sent = [summary.published.get(name) for name in names]
     grid.add_row("events sent", *(f"{each.events:,}" if each else "none" for each in sent))
     for layer in ("bronze", "silver", "quarantine", "alerts"):
-        grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in summary.streams))
-    grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in summary.streams))
-    names = [each.stream.name for each in summary.streams]
+        grid.add_row(f"rows in {layer}", *(f"{each.rows[layer]:,}" for each in known))
+    grid.add_row("duplicates dropped", *(f"{each.duplicates:,}" for each in known))
     passed = (all(finding.passed for finding in summary.findings[name] if finding.is_error) for name in names)
     grid.add_row("bronze = silver + quarantine + duplicates", *map(_verdict, passed))
     grid.add_row("every alert is in the alerts hub", *(_verdict(not summary.silent[name]) for name in names))

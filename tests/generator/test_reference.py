@@ -19,7 +19,7 @@ def ids(table: str, key: str) -> set[int]:
     return {row[key] for row in ROWS[table]}
 
 
-@pytest.mark.parametrize("reference", REFERENCES, ids=lambda each: each.short)
+@pytest.mark.parametrize("reference", [each for each in REFERENCES if each.short in ROWS], ids=lambda each: each.short)
 def test_rows_are_what_a_file_may_hold(reference):
     schema = {name: reference.table.schema[name] for name in reference.cells}
     frame = pl.DataFrame(ROWS[reference.short], schema=schema)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.service
 def hospital(offline: Site) -> Iterator[Path]:
     """A hospital of ten patients and three days, whose telemetry is served."""
     folder = Settings().hospital
-    make_hospital(folder, patients=10, days=3, until=datetime.now(UTC) - timedelta(hours=6))
+    make_hospital(folder, patients=10, days=3, until=datetime.now(UTC))
     with served_telemetry(folder, 0) as address:
         offline.set(PULSELAKE_TELEMETRY_URL=address)
         yield folder
@@ -132,6 +132,7 @@ def test_a_second_run_and_a_backfill_change_nothing(offline, hospital):
 
 
 def test_a_new_column_is_reported_by_a_check_and_kept(offline, hospital):
+    make_hospital(hospital, patients=12, days=3, until=datetime.now(UTC) - timedelta(hours=6))
     load(offline, "ehr")
     make_hospital(hospital, patients=12, days=3, until=datetime.now(UTC), has_wards=True)
     result = load(offline, "ehr")["ehr"]

@@ -419,7 +419,7 @@ def test_the_demo_accounts_for_every_event_and_can_be_repeated(command):
         lines = {
             tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in shown.out.splitlines() if "│" in line
         }
-        assert ("bronze = silver + quarantine + duplicates", *["yes"] * 5) in lines
-        assert ("every alert is in the alerts hub", *["yes"] * 5) in lines
+        assert ("bronze = silver + quarantine + duplicates", *["yes"] * 4) in lines
+        assert ("every alert is in the alerts hub", *["yes"] * 4) in lines
         assert "Where to look next" in shown.out
         wait_until(lambda: not processes_of(command), "the end of every process")
