@@ -66,9 +66,10 @@ def processes_of(command: CommandLine) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             carries = process.environ().get("PULSELAKE_HOME", "").startswith(str(command.home))
+            is_running = process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        if carries and process.status() != psutil.STATUS_ZOMBIE:
+        if carries and is_running:
             found.append(process)
     return found
 
