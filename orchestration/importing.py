@@ -6,7 +6,6 @@ nothing: its readings are duplicates.
 
 import hashlib
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from assets.stream.process import Processor
 from orchestration.system import stream
 from resources.event_source import Publisher
 from resources.lake import Lake
+from resources.records import ZIP_ERRORS
 
 SUFFIXES = (".csv", ".xml", ".json", ".ndjson", ".jsonl", ".txt")
 LOOKED_AT_BYTES, CHUNK_BYTES = 65_536, 1 << 18
@@ -253,8 +253,7 @@ def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if member.filename.lower().endswith(SUFFIXES) and "_cda" not in member.filename:
                     with archive.open(member) as file:
                         yield f"{path.name}/{member.filename}", file
-    # zipfile raises a RuntimeError for a password, and its NotImplementedError for a compression that it does not know.
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise ImportRefusedError(
             f"{path.name}: the zip cannot be read ({error}); get it again, and import that."
         ) from error

@@ -16,6 +16,9 @@ from typing import IO, Any
 
 import msgspec
 
+# A RuntimeError is for a password; a NotImplementedError, which is one, for a compression that zipfile does not know.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)
+"""What reading a zip raises that is broken or cannot be read here."""
 _Document = bytes | mmap.mmap | msgspec.Raw
 
 
@@ -77,8 +80,7 @@ def _documents(path: Path) -> Iterator[tuple[str, _Document]]:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
                     unpacked.flush()
                     yield f"{path}, {member.filename}", _mapped(unpacked)
-    # zipfile raises a RuntimeError for a password, and its NotImplementedError for a compression that it does not know.
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise RecordsError(f"{path}: the zip is broken, so nothing was used. {error}. Download it again.") from error
     if not members:
         raise RecordsError(f"{path}: the zip has no member *.json, so nothing was used. Publish another file.")

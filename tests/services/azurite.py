@@ -109,19 +109,25 @@ class Azurite:
 
 def install(cache: Path) -> tuple[Path, Path]:
     """Installs Azurite below `cache` unless it is there; returns the paths of node and of Azurite's blob service."""
+    node, modules = install_package(cache, "azurite", VERSION)
+    return node, modules / "azurite/dist/src/blob/main.js"
+
+
+def install_package(cache: Path, package: str, version: str) -> tuple[Path, Path]:
+    """Installs a package of npm below `cache` unless it is there; returns the paths of node and of its modules."""
     with locked(cache / "azurite.lock"):
         node, npm = find_node(cache)
-        folder = cache / f"azurite-{VERSION}"
+        name = f"{package.rpartition('/')[2]}-{version}"
+        folder = cache / name
         if not folder.exists():
-            unfinished = cache / f"azurite-{VERSION}.unfinished"
+            unfinished = cache / f"{name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
-            manifest = {"private": True, "dependencies": {"azurite": VERSION}}
-            (unfinished / "package.json").write_text(json.dumps(manifest))
+            (unfinished / "package.json").write_text(json.dumps({"private": True, "dependencies": {package: version}}))
             quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
             run([*npm, "install", *quiet, "--ignore-scripts", "--engine-strict=false"], unfinished, node)
             unfinished.rename(folder)
-        return node, folder / "node_modules/azurite/dist/src/blob/main.js"
+        return node, folder / "node_modules"
 
 
 def find_node(cache: Path) -> tuple[Path, list[str]]:

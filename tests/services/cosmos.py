@@ -4,10 +4,8 @@ Its change feed is none: a continuation answers with nothing. Installing, starti
 """
 
 import base64
-import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, Self
 
 from azure.cosmos import CosmosClient, PartitionKey
 
-from tests.services.azurite import CACHE, find_node, locked, run, tail
+from tests.services.azurite import CACHE, install_package, tail
 
 PACKAGE, VERSION = "@vercel/cosmosdb-server", "1.0.1"
 KEY = base64.b64encode(b"k" * 64).decode()
@@ -43,7 +41,7 @@ class Cosmos:
         return made.create_container_if_not_exists(name, partition_key=PartitionKey(path="/device_id"))
 
     def __enter__(self) -> Self:
-        node, modules = install(CACHE)
+        node, modules = install_package(CACHE, PACKAGE, VERSION)
         self._folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "NODE_PATH": str(modules)}
         with self._log.open("wb") as log:
@@ -82,19 +80,3 @@ class Cosmos:
             self._process.kill()
             self._process.wait()
         self._process = None
-
-
-def install(cache: Path) -> tuple[Path, Path]:
-    """Installs the server below `cache` unless it is there; returns the paths of node and of its modules."""
-    with locked(cache / "azurite.lock"):
-        node, npm = find_node(cache)
-        folder = cache / f"cosmosdb-server-{VERSION}"
-        if not folder.exists():
-            unfinished = cache / f"cosmosdb-server-{VERSION}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            (unfinished / "package.json").write_text(json.dumps({"private": True, "dependencies": {PACKAGE: VERSION}}))
-            quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"]
-            run([*npm, "install", *quiet, "--engine-strict=false"], unfinished, node)
-            unfinished.rename(folder)
-        return node, folder / "node_modules"
