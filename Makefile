@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest -q --dist worksteal
+# All tests of a file run in one process, so that what they share is made once.
+PYTEST = $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 export PYTHON
+# Where Python keeps no compiled modules, each of the hundreds of processes that tests start compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo dev quick test lint types definitions bench pins clean

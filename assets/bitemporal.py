@@ -145,7 +145,8 @@ class AsOfTexts:
 
     def __init__(self, versions: pl.DataFrame, keys: Sequence[str]) -> None:
         things = versions.group_by(*keys, maintain_order=True).agg(pl.col(VALID_FROM).min()).with_row_index("_thing")
-        self._numbers = {tuple(row): number for number, *row in things.select("_thing", *keys).iter_rows()}
+        numbered = things.select("_thing", *keys).iter_rows()
+        self._numbers: dict[tuple[str, ...], int] = {tuple(row): number for number, *row in numbered}
         self._first_from = things[VALID_FROM]
         of_things = versions.join(things.select(pl.col("_thing").cast(pl.Int64), *keys), on=list(keys), how="left")
         self._as_of = AsOf(of_things, "_thing")
@@ -156,15 +157,15 @@ class AsOfTexts:
         """Does ahead what look-ups with the newest knowledge need."""
         self._as_of.prepare()
 
-    def rows_of(self, keys: Sequence[tuple[str, ...]], at: pl.Series, known_by: pl.Series) -> pl.Series:
+    def rows_of(self, keys: Sequence[tuple[str, ...] | None], at: pl.Series, known_by: pl.Series) -> pl.Series:
         """The row of `versions` that holds for each key, instant and knowledge; null where none does.
 
         Args:
-            keys: one text for each column.
+            keys: one text for each column; None has no version.
             at: for each key the instant, UTC.
             known_by: for each key up to when versions are known, UTC.
         """
-        numbers = pl.Series([self._numbers.get(tuple(key)) for key in keys], dtype=pl.Int64)
+        numbers = pl.Series([None if each is None else self._numbers.get(each) for each in keys], dtype=pl.Int64)
         found = self._as_of.rows_of(numbers, at, known_by)
         again = (found.is_null() & numbers.is_not_null()).arg_true()
         if again.is_empty():

@@ -7,6 +7,10 @@
 Every row of bronze and silver has the number of the run that wrote it last, its `revision`. A table's log holds how far
 it has read the ones that it is made of; files whose rows have a greater revision are new, which their statistics tell.
 Doing it twice changes nothing, so a run that is killed is done again from its beginning.
+
+A load date that was rebuilt may have rows no more that silver took from it, or has them in quarantine now. They leave
+silver, and an earlier load's row with the same key takes its place. A date that loses all its rows has no file that
+could tell of it: the log then has the revision of that commit as `emptied`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,9 +25,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from assets.clinical.contract import DEFECTS, LOAD_COLUMNS, Batch
 from assets.clinical.silver import latest
 from assets.clinical.sources import Derived, source
+from resources.audit import audited
 from resources.lake import ConcurrentWriteError, Lake, LakeTable
 
 REVISION = "revision"
+EMPTIED = "emptied"
 MAX_ROWS = 500_000
 """How many rows of bronze are read together."""
 MAX_DATES = 31
@@ -67,6 +73,7 @@ class Silver:
     _bronze: LakeTable = field(init=False)
     _other: Batch | None = field(init=False)
     _revision: int = field(init=False, default=0)
+    _known: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         # The source whose rows silver is enriched with, if there is one.
@@ -84,11 +91,18 @@ class Silver:
         Raises:
             ConcurrentWriteError: another process does so at this moment.
         """
+        with audited(self.lake, "clinical silver", self.batch.silver.name, source=self.batch.bronze.name) as entry:
+            done = self._refreshed()
+            entry.rows_in, entry.rows_out, entry.rows_rejected = done.read, done.good, done.quarantined
+            entry.is_idle = not done.read and not done.dates
+            return done
+
+    def _refreshed(self) -> Refreshed:
         self._silver.ensure()
         self.lake.table(self.batch.quarantine).ensure()
         known, reached = self._marks(), {mark: newest(table) for mark, table in self._sources()}
         since = known.get(mark_of(self._bronze), 0)
-        self._revision = max(newest(self._silver), known.get(REVISION, 0))
+        self._revision, self._known = newest(self._silver), dict(known)
         touched, done = set[date](), Refreshed()
         for day in sorted(changed(self._bronze, "load_date", since)):
             done = self._load_date(day, since, touched, done)
@@ -101,16 +115,16 @@ class Silver:
             name: value for name, value in known.items() if name != REVISION
         }:
             empty = pl.DataFrame(schema=self.batch.silver.schema)
-            self._silver.append(empty, transactions=marks, expected=known)
+            self._silver.append(empty, transactions=marks, expected=self._known)
         with suppress(ConcurrentWriteError, DeltaError, OSError):
             self._silver.maintain(None)
         return Refreshed(done.read, done.quarantined, done.good, len(touched), self._silver.count())
 
     def _load_date(self, day: date, since: int, touched: set[date], done: Refreshed) -> Refreshed:
         """Reads what is new of a load date: bad rows go to its quarantine, good ones into silver."""
-        bad, loads = list[pl.DataFrame](), set[int]()
+        bad, loads, kept = list[pl.DataFrame](), set[int](), list[pl.DataFrame]()
         read = good_rows = 0
-        for rows in self._pieces(day, since):
+        for rows in self._pieces((pl.col("load_date") == day) & (pl.col(REVISION) > since)):
             loads |= set(rows["load_number"])
             parsed = self.batch.read(rows)
             is_bad = parsed["reason"].is_not_null()
@@ -119,6 +133,12 @@ class Silver:
             read, good_rows = read + rows.height, good_rows + good.height
             if good.height:
                 touched.update(self._merge(good))
+            if (rows[REVISION] != rows["load_number"]).any():
+                kept.append(good.select("load_number", "row_number", *self.batch.key))
+        if kept:
+            of_day = self._loads_of(day)
+            loads |= of_day
+            touched.update(self._withdraw(of_day, pl.concat(kept)))
         found = pl.concat(bad) if bad else pl.DataFrame(schema=self.batch.quarantine.schema)
         quarantine = self.lake.table(self.batch.quarantine)
         stored = quarantine.scan().filter(pl.col("load_date") == day).collect()
@@ -128,9 +148,9 @@ class Silver:
             quarantine.replace([others, found], f"load_date = '{day}'")
         return Refreshed(done.read + read, done.quarantined + found.height, done.good + good_rows)
 
-    def _pieces(self, day: date, since: int) -> Iterator[pl.DataFrame]:
-        """The rows of a load date with a greater revision, some loads at a time."""
-        rows = self._bronze.scan().filter(pl.col("load_date") == day, pl.col(REVISION) > since)
+    def _pieces(self, where: pl.Expr) -> Iterator[pl.DataFrame]:
+        """Rows of bronze, some loads at a time."""
+        rows = self._bronze.scan().filter(where)
         counts = rows.group_by("load_number").len().sort("load_number").collect(engine="streaming")
         group = (pl.col("len").cum_sum() - pl.col("len")) // MAX_ROWS
         bounds = counts.group_by(group.alias("group"), maintain_order=True).agg(
@@ -157,24 +177,66 @@ class Silver:
             pl.lit(0, pl.Int64).alias(REVISION), *(pl.lit(None, schema[name]).alias(name) for name in added)
         ).select(pl.col(name).cast(type_) for name, type_ in schema.items())
 
-    def _merge(self, good: pl.DataFrame) -> set[date]:
-        """Puts good rows into silver; of rows with one key the latest stands. Returns the event dates that changed."""
+    def _loads_of(self, day: date) -> set[int]:
+        """The numbers of the loads of a load date."""
+        rows = self.lake.table(self.batch.state).scan().filter(pl.col("load_date") == day)
+        return set(rows.select("run_number").collect().to_series())
+
+    def _withdraw(self, loads: set[int], kept: pl.DataFrame) -> set[date]:
+        """Takes rows of rebuilt loads out of silver that these loads do not give any more.
+
+        Args:
+            loads: all loads of the load date.
+            kept: the good rows that they give: `load_number`, `row_number` and the key.
+
+        Returns:
+            The event dates that changed.
+        """
+        key = list(self.batch.key)
+        stored = self._silver.scan().filter(pl.col("load_number").is_in(sorted(loads)))
+        stored = stored.select({*kept.columns, *self.batch.silver.partition_by})
+        gone = stored.join(kept.lazy(), on=kept.columns, how="anti").collect(engine="streaming")
+        if gone.is_empty():
+            return set()
+        earlier = [pl.DataFrame(schema=self.batch.silver.schema)]
+        for rows in self._pieces(pl.col("load_number") <= gone["load_number"].max()):
+            parsed = self.batch.read(rows)
+            good = self._columns(parsed.filter(parsed["reason"].is_null()))
+            earlier.append(good.join(gone, on=key, how="semi"))
+        return self._merge(latest(pl.concat(earlier), key), gone)
+
+    def _merge(self, good: pl.DataFrame, gone: pl.DataFrame | None = None) -> set[date]:
+        """Puts good rows into silver; of rows with one key the latest stands.
+
+        Args:
+            good: these rows.
+            gone: rows of silver that leave it.
+
+        Returns:
+            The event dates that changed.
+        """
         if not self.batch.silver.partition_by:
-            old = self._silver.scan().collect()
+            old = self._without(self._silver.scan().collect(), gone)
             self._replace(None, latest(pl.concat([old, good]), self.batch.key))
             return set()
-        days = set(good["event_date"])
+        days = set(good["event_date"]) | (set() if gone is None else set(gone["event_date"]))
         if self.batch.date_is_of_key:
-            return self._write_dates(days, good)
+            return self._write_dates(days, good, gone)
         # A row may have had another date before, where it must not stay.
         keys = good.select(self.batch.key).unique()
         stored = self._silver.scan().select(*self.batch.key, "event_date")
         before = stored.join(keys.lazy(), on=self.batch.key, how="semi").collect(engine="streaming")
         days |= set(before["event_date"])
-        self._replace(days, latest(pl.concat([self._of(days), good]), self.batch.key))
+        self._replace(days, latest(pl.concat([self._without(self._of(days), gone), good]), self.batch.key))
         return days
 
-    def _write_dates(self, days: Collection[date], good: pl.DataFrame | None) -> set[date]:
+    def _without(self, rows: pl.DataFrame, gone: pl.DataFrame | None) -> pl.DataFrame:
+        on = ["load_number", "row_number", *self.batch.key]
+        return rows if gone is None else rows.join(gone, on=on, how="anti", maintain_order="left")
+
+    def _write_dates(
+        self, days: Collection[date], good: pl.DataFrame | None, gone: pl.DataFrame | None = None
+    ) -> set[date]:
         """Writes dates again, with rows that are new, and with what follows from rows around them.
 
         Returns:
@@ -183,7 +245,8 @@ class Silver:
         enrich, written = self.batch.enrich, set[date]()
         for span in spans(days):
             first = span[0] - (enrich.days - 1) * _ONE_DAY if enrich else span[0]
-            stored = rows = self._between(first, span[-1])
+            stored = self._between(first, span[-1])
+            rows = self._without(stored, gone)
             if good is not None:
                 rows = pl.concat([rows, good.filter(pl.col("event_date").is_in(span))])
             rows = latest(rows, self.batch.key)
@@ -207,8 +270,18 @@ class Silver:
         """
         self._revision += 1
         rows = rows.with_columns(pl.lit(self._revision, pl.Int64).alias(REVISION))
+        marks = {REVISION: self._revision}
+        if days is not None and set(days).difference(rows["event_date"]):
+            marks[EMPTIED] = self._revision
         self.on_step("silver")
-        self._silver.replace([rows], None if days is None else _of_dates(days), event_dates=days or ())
+        self._silver.replace(
+            [rows],
+            None if days is None else _of_dates(days),
+            transactions=marks,
+            expected={REVISION: self._known.get(REVISION)},
+            event_dates=days or (),
+        )
+        self._known[REVISION] = self._revision
 
     def _dependent(self, touched: set[date], known: Mapping[str, int]) -> set[date]:
         """The dates of silver of which rows follow from rows of other dates that changed."""
@@ -217,6 +290,8 @@ class Silver:
             return set()
         dates = set(self._silver.dates("event_date"))
         beside = self.lake.table(self._other.silver)
+        if was_emptied(beside, known.get(mark_of(beside), 0)):
+            return dates
         told = changed(beside, "event_date", known.get(mark_of(beside), 0))
         wanted = {day + after * _ONE_DAY for day in told for after in range(enrich.beside_days)}
         wanted |= {day + after * _ONE_DAY for day in touched for after in range(enrich.days)}
@@ -256,14 +331,17 @@ class Gold:
 
     def pending(self) -> set[date]:
         """The event dates that silver has changed since they were made; of a table by event date only."""
-        table, known = self._table, self._marks()
+        gold, known = self._table, self._marks()
         dates = {day for source in self._sources for day in source.dates("event_date")}
-        made = set(table.dates("event_date"))
-        if not table.is_current():
+        made = set(gold.dates("event_date"))
+        if not gold.is_current():
             return dates | made
         stale = {
             day for source in self._sources for day in changed(source, "event_date", known.get(mark_of(source), 0))
         }
+        for table in self._sources:
+            if was_emptied(table, known.get(mark_of(table), 0)):
+                stale |= made.difference(table.dates("event_date"))
         return stale | (made - dates)
 
     def is_due(self) -> bool:
@@ -336,8 +414,13 @@ def mark_of(source: LakeTable) -> str:
 
 
 def newest(table: LakeTable) -> int:
-    """The greatest revision of a table's rows; 0 where it has none."""
-    return int(table.newest(REVISION) or 0)
+    """The greatest revision of a table's rows, also of those that it has no more; 0 where it never had any."""
+    return max(table.transactions([REVISION]).get(REVISION, 0), int(table.newest(REVISION) or 0))
+
+
+def was_emptied(table: LakeTable, since: int) -> bool:
+    """Whether an event date lost all its rows after a revision."""
+    return table.transactions([EMPTIED]).get(EMPTIED, 0) > since
 
 
 def changed(table: LakeTable, column: str, since: int) -> set[date]:

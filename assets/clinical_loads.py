@@ -30,8 +30,10 @@ from assets.clinical.contract import (
     bronze_table,
     conform,
 )
+from resources.audit import audited
 from resources.batch_source import BatchSource
-from resources.lake import Lake, LakeTable
+from resources.checksum import Tally
+from resources.lake import ConcurrentWriteError, Lake, LakeTable
 from resources.landing import Landing
 
 RUN = "run"
@@ -104,11 +106,18 @@ class Loader:
             LoadError: a load does not fit; it is landed and noted in `quarantine/clinical_loads`.
             ConcurrentWriteError: another process loads this source.
         """
-        run = self._run()
-        done = Loaded()
-        for pulled in source.pull(self._cursor(run)):
-            done, run = self._store(pulled.rows, pulled.cursor, run, done)
-        return self._with_undeclared(done)
+        name = self.batch.bronze.name
+        with audited(self.lake, "clinical load", name, source=self.batch.name) as entry:
+            run, done, read, tally = self._run(), Loaded(), 0, Tally()
+            try:
+                for pulled in source.pull(self._cursor(run)):
+                    read += pulled.rows.height
+                    done, run = self._store(pulled.rows, pulled.cursor, run, done, tally)
+            finally:
+                # Of a load that was refused, no row is in bronze.
+                entry.rows_in, entry.rows_out, entry.rows_rejected = read, done.rows, read - done.rows
+                entry.checksum = tally.checksum
+            return self._with_undeclared(done)
 
     def rebuild(self, day: date) -> Loaded:
         """Makes the rows of a load date again from its landed files, for a declaration that changed.
@@ -119,6 +128,12 @@ class Loader:
             LoadError: a landed file does not fit; bronze keeps the rows it has.
             LandingError: one cannot be read.
         """
+        with audited(self.lake, "clinical rebuild", self.batch.bronze.name, source="landing") as entry:
+            done = self._rebuilt(day)
+            entry.rows_in = entry.rows_out = done.rows
+            return done
+
+    def _rebuilt(self, day: date) -> Loaded:
         run = self._run()
         announced = [row for row in self._chain(run) if row.load_date == day and row.landed_as]
         if not announced or run is None:
@@ -147,7 +162,9 @@ class Loader:
         bronze.replace([rows], f"load_date = '{day}'", transactions={RUN: number}, expected={RUN: run})
         return self._with_undeclared(done)
 
-    def _store(self, rows: pl.DataFrame, cursor: bytes, run: int | None, done: Loaded) -> tuple[Loaded, int]:
+    def _store(
+        self, rows: pl.DataFrame, cursor: bytes, run: int | None, done: Loaded, tally: Tally
+    ) -> tuple[Loaded, int]:
         number, now = self._next_number(), self.clock()
         load_id, undeclared = f"{number:08}-{uuid4().hex[:8]}", self._undeclared()
         path, conformed = None, None
@@ -167,6 +184,7 @@ class Loader:
             new = self._rows(conformed.rows, announced, number).select(table.schema.names())
         self.on_step("bronze")
         bronze.append(new, transactions={RUN: number}, expected={} if run is None else {RUN: run})
+        tally.add(new)
         if number % MAINTAINED_EVERY == 0:
             self._maintain(bronze, now)
         return Loaded(
@@ -268,7 +286,7 @@ class Loader:
 
     def _maintain(self, bronze: LakeTable, now: datetime) -> None:
         # What is stored is loaded, however many files it has.
-        with suppress(DeltaError, OSError):
+        with suppress(ConcurrentWriteError, DeltaError, OSError):
             bronze.maintain([("load_date", "=", now.date().isoformat())], today=now.date())
             self.lake.table(self.batch.state).maintain([], today=now.date())
 

@@ -11,7 +11,8 @@ from assets.alarms.measures import ALARMS
 from assets.gold import DailyGold, DerivedGold, pieces
 from assets.gold_alarms import AlarmGold
 from assets.gold_alerts import GoldAlerts
-from assets.stream.asset import ALERTS_HUB, table_key
+from assets.stream.asset import table_key
+from assets.stream.contract import ALERTS_HUB
 from assets.versioned import VersionedGold
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.settings import Settings

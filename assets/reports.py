@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.stream.asset import table_key
+from resources.audit import in_one_commit
 from resources.dagster_resources import LakeResource
 from resources.reports import Report, ReportsError, reason, report_analytics, write_report
 from resources.settings import Settings
@@ -47,17 +48,19 @@ def report_assets(
         pool="reports",
     )
     def build(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[Any]]:
-        failures = {}
-        for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
-            try:
-                with noted(Settings().metrics, "reports", part=report.table_name) as note:
-                    written = write_report(report_analytics(lake.open(), tables, views), report)
-                    note.rows = written.rows
-            except Exception as error:
-                failures[report.name] = reason(error)
-                context.log.error("Report %s was not built: %s", report.name, failures[report.name])
-            else:
-                yield dg.MaterializeResult(keys[report.name], metadata=asdict(written))
+        failures, results = {}, list[dg.MaterializeResult[Any]]()
+        with in_one_commit(lake.open()):
+            for report in (each for each in reports if keys[each.name] in context.selected_asset_keys):
+                try:
+                    with noted(Settings().metrics, "reports", part=report.table_name) as note:
+                        written = write_report(report_analytics(lake.open(), tables, views), report)
+                        note.rows = written.rows
+                except Exception as error:
+                    failures[report.name] = reason(error)
+                    context.log.error("Report %s was not built: %s", report.name, failures[report.name])
+                else:
+                    results.append(dg.MaterializeResult(keys[report.name], metadata=asdict(written)))
+        yield from results
         if failures:
             raise dg.Failure(str(ReportsError(failures)), allow_retries=False)
 

@@ -1,16 +1,18 @@
 """The Dagster side of the transactional store: an asset a table, with checks that it is as the lake is."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from assets.store_alarms import AlarmSync
 from assets.store_reference import ReferenceSync
 from assets.store_sync import Compared, Lag, StoreSync
 from assets.stream.asset import table_key
+from assets.sync.alarms import AlarmFeed
 from assets.sync.feed import AnyFeed, Feed
 from assets.sync.reference import ReferenceFeed
 from resources.dagster_resources import LakeResource, StoreResource
@@ -53,26 +55,53 @@ def store_asset(feed: AnyFeed, description: str, at_work: AtWork) -> dg.AssetsDe
         kinds={"sql", "polars"},
         tags={"phi": "true" if contract.phi else "false"},
         pool=key.to_python_identifier(),
-        check_specs=[
-            dg.AssetCheckSpec(
-                ROWS_EQUAL,
-                asset=key,
-                description="The last whole ingest date has as many rows as silver, with the same checksum.",
-            ),
-            dg.AssetCheckSpec(SYNC_LAG, asset=key, description="No row of silver waits for longer than a minute."),
-        ],
+        check_specs=_checks(key, "silver"),
     )
     def table(context: dg.AssetExecutionContext, lake: LakeResource, store: StoreResource) -> Outputs:
         now, opened, database = datetime.now(UTC), lake.open(), store.open()
         sync = StoreSync(opened, database, Settings().oltp_keep_days)
         with at_work() as mine:
             written = sync.catch_up(feed) if mine else 0
-        lag = _waited_for(sync, feed, now)
-        day = _day(opened, feed, now.date())
+        lag = _waited_for(lambda: sync.lag(feed), now)
+        day = _day(opened.table(contract.tables.silver).dates("ingest_date"), now.date())
         compared = sync.compare(feed, day) if day else Compared(0, 0, is_equal=True)
         context.log.info("%d rows were written here", written)
         yield dg.MaterializeResult(
             metadata={"rows": database.count(feed.table), "rows_behind": lag.rows},
+            check_results=[*_results(key, day, compared, lag, datetime.now(UTC))],
+        )
+
+    return table
+
+
+def alarm_store_asset(
+    feeds: Sequence[AlarmFeed], table_name: str, description: str, at_work: AtWork
+) -> dg.AssetsDefinition:
+    """One of the two tables of the store that are filled from the alarms of all streams; see `store_asset`."""
+    key = store_key(table_name)
+
+    @dg.asset(
+        key=key,
+        deps=[table_key(feed.contract.tables["alarms"].name) for feed in feeds],
+        description=description,
+        group_name=GROUP,
+        kinds={"sql", "polars"},
+        tags={"phi": "true"},
+        pool=key.to_python_identifier(),
+        check_specs=_checks(key, "the tables of alarms"),
+    )
+    def table(context: dg.AssetExecutionContext, lake: LakeResource, store: StoreResource) -> Outputs:
+        now, opened, database = datetime.now(UTC), lake.open(), store.open()
+        sync = AlarmSync(opened, database, Settings().oltp_keep_days)
+        with at_work() as mine:
+            written = sum(sync.catch_up(feed) for feed in feeds) if mine else 0
+        lag = _waited_for(lambda: _together([sync.lag(feed) for feed in feeds]), now)
+        dates = {day for feed in feeds for day in opened.table(feed.contract.tables["alarms"]).dates("ingest_date")}
+        day = _day(sorted(dates), now.date())
+        compared = sync.compare(feeds, table_name, day) if day else Compared(0, 0, is_equal=True)
+        context.log.info("%d transitions were written here", written)
+        yield dg.MaterializeResult(
+            metadata={"rows": database.count(table_name), "rows_behind": lag.rows},
             check_results=[*_results(key, day, compared, lag, datetime.now(UTC))],
         )
 
@@ -103,20 +132,36 @@ def reference_store_asset(feed: ReferenceFeed, description: str, at_work: AtWork
     return table
 
 
-def _waited_for(sync: StoreSync, feed: AnyFeed, since: datetime) -> Lag:
+def _checks(key: dg.AssetKey, source: str) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            ROWS_EQUAL,
+            asset=key,
+            description=f"The last whole ingest date has as many rows as {source}, with the same checksum.",
+        ),
+        dg.AssetCheckSpec(SYNC_LAG, asset=key, description=f"No row of {source} waits for longer than a minute."),
+    ]
+
+
+def _waited_for(look: Callable[[], Lag], since: datetime) -> Lag:
     """The lag once all is there that was received before an instant, or the time is over."""
     end = time.monotonic() + WAIT_S
     while True:
-        lag = sync.lag(feed)
+        lag = look()
         is_behind = lag.is_filling or (lag.oldest is not None and lag.oldest <= since)
         if not is_behind or time.monotonic() > end:
             return lag
         time.sleep(1.0)
 
 
-def _day(lake: Lake, feed: AnyFeed, today: date) -> date | None:
-    """The last ingest date that is over; today's where there is no other."""
-    dates = lake.table(feed.contract.tables.silver).dates("ingest_date")
+def _together(lags: Sequence[Lag]) -> Lag:
+    """The lag of a table that has several sources."""
+    oldest = min((lag.oldest for lag in lags if lag.oldest is not None), default=None)
+    return Lag(sum(lag.rows for lag in lags), oldest, any(lag.is_filling for lag in lags), None)
+
+
+def _day(dates: Sequence[date], today: date) -> date | None:
+    """The last of some ingest dates that is over; the last one where none is."""
     return max((day for day in dates if day < today), default=max(dates, default=None))
 
 

@@ -135,16 +135,7 @@ class StoreSync:
             SchemaError: silver does not fit its contract.
             SyncError: rows could not be made.
         """
-        first = None
-        state: State | None = None
-        for state in self.steps(feed):
-            if first is None:
-                first = state.rows_written
-                continue
-            on_progress(state)
-            if should_stop():
-                break
-        return state.rows_written - (first or 0) if state else 0
+        return taken(self.steps(feed), should_stop, on_progress)
 
     def steps(self, feed: AnyFeed) -> Iterator[State]:
         """The same step by step: gives the state at the beginning, and after each portion.
@@ -176,12 +167,9 @@ class StoreSync:
         Returns:
             How many were removed.
         """
-        kept_from, state = self._kept_from(feed), self._store.state(feed.table)
-        if kept_from is None or state is None:
+        kept_from = self._kept_from(feed)
+        if kept_from is None or not note_kept(self._store, feed.table, kept_from):
             return 0
-        if state.kept_from is None or state.kept_from < kept_from:
-            with self._store.step(feed.table, state, next_state(state, kept_from=kept_from)):
-                pass
         return self._store.expire(feed.table, feed.at, kept_from)
 
     def lag(self, feed: AnyFeed) -> Lag:
@@ -238,8 +226,7 @@ class StoreSync:
         is_later = state.version <= silver.version and all(
             count <= replaced.get(name, 0) for name, count in state.replaced.items()
         )
-        has_kept = state.kept_from is None or (kept_from is not None and state.kept_from <= kept_from)
-        return state.delta_id == silver.id and is_later and has_kept
+        return state.delta_id == silver.id and is_later and has_kept(state, kept_from)
 
     def _filled_anew(
         self, work: "_Work", known: State | None, replaced: Mapping[str, int], kept_from: date | None
@@ -289,13 +276,65 @@ class StoreSync:
         return _since(silver.scan(), state)
 
     def _kept_from(self, feed: AnyFeed) -> date | None:
-        days = self._keep_days.get(feed.table)
-        return None if days is None else self._clock().date() - timedelta(days=days)
+        return first_kept(self._keep_days.get(feed.table), self._clock())
 
     def _generation(self, feed: AnyFeed, known: State | None) -> int:
-        """A number that no row has yet, whatever the clock says."""
-        last = known.generation if known else self._store.newest_generation(feed.table)
-        return max(int(self._clock().timestamp() * 1_000_000), last + 1)
+        return next_generation(self._store, feed.table, known, self._clock())
+
+
+def taken(steps: Iterator[State], should_stop: Callable[[], bool], on_progress: Callable[[State], None]) -> int:
+    """Takes the steps of a table until one is the last or it shall stop; see `StoreSync.catch_up`.
+
+    Returns:
+        How many rows they wrote.
+    """
+    first = None
+    state: State | None = None
+    for state in steps:
+        if first is None:
+            first = state.rows_written
+            continue
+        on_progress(state)
+        if should_stop():
+            break
+    return state.rows_written - (first or 0) if state else 0
+
+
+def note_kept(store: Store, name: str, kept_from: date, table: str | None = None) -> bool:
+    """Notes from which date on rows are kept, before older ones are removed.
+
+    Args:
+        store: the store.
+        name: of the state.
+        kept_from: the date.
+        table: the table, where it has another name than the state.
+
+    Returns:
+        Whether there may be rows to remove.
+    """
+    state = store.state(name)
+    if state is None:
+        return False
+    if state.kept_from is None or state.kept_from < kept_from:
+        with store.step(name, state, next_state(state, kept_from=kept_from), table):
+            pass
+    return True
+
+
+def has_kept(state: State, kept_from: date | None) -> bool:
+    """Whether the store has all rows from a date on, or all there are, as far as it has come."""
+    return state.kept_from is None or (kept_from is not None and state.kept_from <= kept_from)
+
+
+def first_kept(days: int | None, now: datetime) -> date | None:
+    """The first date of which rows are kept for so many days; None where all are kept."""
+    return None if days is None else now.date() - timedelta(days=days)
+
+
+def next_generation(store: Store, table: str, known: State | None, now: datetime) -> int:
+    """A number that no row of a table has yet, whatever the clock says."""
+    last = known.generation if known else store.newest_generation(table)
+    return max(int(now.timestamp() * 1_000_000), last + 1)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class VersionedGold(ABC):
         """How far silver has come; None where it was not created."""
         if (silver := store.silver.id()) is None:
             return None
-        store.look()
+        store.look(roles=("silver",))
         return _Reached(silver, store.offsets("silver"), store.log.replacements, _code_of(self.compute))
 
     def _computed(self, rows: Rows) -> pl.DataFrame:

@@ -23,6 +23,15 @@ PARTS = (
     "alarms",
     "forecast",
     "oltp",
+    "web",
+    "mqtt",
+    "foreign",
+    "oltp_live",
+    "notifications",
+    "patient_page",
+    "copy",
+    "imports",
+    "apple",
 )
 
 
@@ -35,6 +44,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
     parser.add_argument("--rows", type=int, nargs="+", default=(), help="sizes of the lakes of `growth`, in readings")
     parser.add_argument("--transport", help="over which hubs `vitals` is measured: event-hubs or kafka")
+    parser.add_argument("--gb", type=float, help="how much `copy` copies, and how large the export of `apple` is")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
@@ -42,6 +52,8 @@ def main() -> None:
     options["growth"]["rows"] = arguments.rows
     if arguments.transport:
         options["vitals"]["transport"] = arguments.transport
+    if arguments.gb:
+        options["copy"]["gb"] = options["apple"]["gb"] = arguments.gb
     for name in ("readings", "days", "gold_days"):
         if (value := getattr(arguments, name)) is not None:
             options["reports"][name] = int(value)

@@ -4,6 +4,7 @@ Both enrich their readings from the same patients and keep the same state.
 """
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,14 +67,14 @@ def run(*, quick: bool = False) -> Figures:
     return figures
 
 
-def own_rules() -> list[Wanted]:
-    """Three thresholds by day and three by night of each patient."""
-    # Near those of the contract: more alerts would cost more by themselves.
+def own_rules(thresholds: Mapping[str, float] | None = None) -> list[Wanted]:
+    """Thresholds by day and by night of each patient, near given ones; near three of the contract's without."""
+    # More alerts would cost more by themselves.
+    near = thresholds or {rule.id: rule.threshold for rule in CONTRACT.rules if rule.id in OWN}
     return [
-        Wanted(rule.id, {"threshold": rule.threshold + patient % 5 - 2}, f"patient:{patient}", *hours)
+        Wanted(rule, {"threshold": threshold + patient % 5 - 2}, f"patient:{patient}", *hours)
         for patient in range(1, PATIENT_COUNT + 1)
-        for rule in CONTRACT.rules
-        if rule.id in OWN
+        for rule, threshold in near.items()
         for hours in ((), NIGHT)
     ]
 

@@ -4,7 +4,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +76,7 @@ def run(
     lake: str,
     *,
     alerts_hub: str = "alerts",
+    alarms_hub: str = "",
     until_caught_up: bool = True,
     max_duration_s: float = 600.0,
     with_dagster: bool = False,
@@ -95,8 +96,10 @@ def run(
     )
     limits = SessionLimits(until_caught_up=until_caught_up, max_duration_s=max_duration_s)
     began, began_cpu = time.monotonic(), time.process_time()
-    with alerts as publisher:
-        session = Session(contract, Lake(lake), source, publisher, limits=limits)
+    with ExitStack() as hubs:
+        publisher = hubs.enter_context(alerts)
+        alarms = hubs.enter_context(namespace.publisher(alarms_hub)) if alarms_hub else None
+        session = Session(contract, Lake(lake), source, publisher, limits=limits, alarms=alarms)
         commits = watched(session.store)
         totals = session.run()
         ended = time.monotonic()

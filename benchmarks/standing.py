@@ -35,13 +35,14 @@ from benchmarks.latency import echo, everything, quantiles, seconds_of
 from benchmarks.report import Figures, say, show
 from benchmarks.workers import ROOT, Worker
 from orchestration.home import locked
-from orchestration.jobs import session_job_name
 from orchestration.live import environment, running
 from orchestration.processes import free_port
 from orchestration.system import stream
 from resources.lake import Lake
 from resources.leases import FileLock
 from resources.settings import Settings
+from resources.sources import namespace_of
+from resources.storage import lake_of
 from tests.emulator.hub import RunningHub
 from tests.system_hubs import system_hubs
 
@@ -113,7 +114,7 @@ def run(*, quick: bool = False) -> Figures:
 def _store_past_days(settings: Settings) -> list[date]:
     """Days before today, as sessions of those days would have left them."""
     say(f"Storing {PAST_DAYS} past days …")
-    namespace, days = settings.event_hubs_namespace(), []
+    namespace, days = namespace_of(settings), []
     events = past_events(PAST_DAYS * PAST_EVENTS)
     for back in range(PAST_DAYS, 0, -1):
         at = datetime.now(UTC) - timedelta(days=back)
@@ -121,7 +122,7 @@ def _store_past_days(settings: Settings) -> list[date]:
         with namespace.publisher("past_alerts") as publisher:
             Session(
                 CONTRACT,
-                settings.open_lake(),
+                lake_of(settings),
                 namespace.source(CONTRACT.stream),
                 publisher,
                 limits=SessionLimits(until_caught_up=True),
@@ -214,7 +215,7 @@ def _beside(settings: Settings, generator: Worker, seconds: float, days: list[da
 def _silences(settings: Settings, plan: Plan) -> Figures:
     """Single events, each after a silence; how long their alerts took."""
     say(f"{plan.silences} single events, each after {plan.silence_s:.0f} s of silence …")
-    with settings.event_hubs_namespace().publisher(CONTRACT.stream) as publisher:
+    with namespace_of(settings).publisher(CONTRACT.stream) as publisher:
         for number in range(plan.silences):
             time.sleep(plan.silence_s)
             publisher.publish([_low(PATIENTS + 1 + number)], [str(number)])
@@ -234,7 +235,7 @@ def _kill(settings: Settings, lock: FileLock, plan: Plan) -> Figures:
     say("kill -9 of the session at work …")
     pid = lock.last_pid()
     assert pid is not None
-    with settings.event_hubs_namespace().publisher(CONTRACT.stream) as publisher:
+    with namespace_of(settings).publisher(CONTRACT.stream) as publisher:
         for number in range(8):
             publisher.publish([_low(5000 + number)], [str(number)])
             time.sleep(0.25)
@@ -255,14 +256,14 @@ def _alert_waits(settings: Settings, since: float, rule: str = "") -> tuple[Any,
     """For each alert of an event since then how long after it was published first, and when the event came."""
     decoder: msgspec.json.Decoder[_Alert | list[_Alert]] = msgspec.json.Decoder(_Alert | list[_Alert])
     ids, published_ms = [], []
-    for pulled in everything(settings.event_hubs_namespace(), "alerts"):
+    for pulled in everything(namespace_of(settings), "alerts"):
         for enqueued_ms, body in zip(pulled.enqueued_ms, pulled.bodies, strict=True):
             alerts = decoder.decode(body or b"[]")
             for alert in alerts if isinstance(alerts, list) else [alerts]:
                 ids.append(alert.alert_id)
                 published_ms.append(enqueued_ms)
     published = pl.DataFrame({"alert_id": ids, "published_ms": published_ms}).group_by("alert_id").min()
-    stored = settings.open_lake().table(CONTRACT.tables.alerts).scan()
+    stored = lake_of(settings).table(CONTRACT.tables.alerts).scan()
     if rule:
         stored = stored.filter(pl.col("rule").str.contains(rule))
     wanted = stored.filter(pl.col("received_at") >= datetime.fromtimestamp(since, UTC))
@@ -275,7 +276,7 @@ def _alert_waits(settings: Settings, since: float, rule: str = "") -> tuple[Any,
 
 def _sessions(settings: Settings) -> int:
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        return len(instance.get_run_records(dg.RunsFilter(job_name=session_job_name(stream(CONTRACT.stream)))))
+        return len(instance.get_run_records(dg.RunsFilter(job_name=stream(CONTRACT.stream).session_job)))
 
 
 def _by_minute(waits: Any, received: Any) -> list[Figures]:
@@ -307,14 +308,14 @@ def _memory(samples: list[tuple[float, int, float]], seconds: float) -> list[Fig
 
 
 def _checks(settings: Settings, days: list[date]) -> Figures:
-    store = StreamStore(CONTRACT, settings.open_lake())
+    store = StreamStore(CONTRACT, lake_of(settings))
     found = {
         f"{day} {finding.name}": dict(finding.counts)
         for day in [*days, datetime.now(UTC).date()]
         for finding in evaluate(store, day, datetime.now(UTC))
         if finding.is_error and not finding.passed
     }
-    return {"failed": found, "silver_rows": Lake(settings.open_lake().root).table(CONTRACT.tables.silver).count()}
+    return {"failed": found, "silver_rows": Lake(lake_of(settings).root).table(CONTRACT.tables.silver).count()}
 
 
 def _megabytes(folder: Path) -> float:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from generator.drugs import SUBSTANCES
 from generator.profiles import Patient
 from generator.profiles import patients as first_patients
 from generator.reference import reference_rows
@@ -31,6 +32,10 @@ TRIALS = (
     ("NCT-0003", "Remote monitoring after heart failure", "heart failure", "4", 300),
     ("NCT-0004", "Schlaf und Glukose bei älteren Menschen", "hypoglycaemia", "1", 24),
 )
+INPATIENT = 1
+"""The patient who is admitted and scanned every day, so that the smallest hospital has something of every kind."""
+MAX_PARTICIPANTS = 40
+"""Only the first patients take part in trials."""
 SITES = ("Lisbon", "Utrecht", "Łódź", "Graz", "Tromsø")
 NOTES = (None, None, None, "fasting", "after meal", "Kontrolle nötig", "paciente em observação", "補正済み")
 DEPARTMENTS = ("Cardiology", "Endocrinology", "Geriatrics", "Emergency", "Médecine interne")
@@ -66,6 +71,27 @@ def patient_rows(count: int, seed: int, since: date) -> list[Row]:
         }
         for row in reference_rows(count, seed)["patients"]
     ]
+
+
+def medication_rows(count: int, seed: int, since: date) -> list[Row]:
+    """What the hospital's patients take: each has up to three drugs, of which some have ended."""
+    rows = []
+    for patient in first_patients(count):
+        rng = Random(f"{seed} medications {patient.patient_id}")
+        for number, substance in enumerate(rng.sample(SUBSTANCES, rng.randint(0, 3))):
+            ended = since - timedelta(days=rng.randint(1, 300)) if rng.random() < 0.2 else None
+            rows.append(
+                {
+                    "medication_id": patient.patient_id * 10 + number,
+                    "patient_id": patient.patient_id,
+                    "drug_name": substance.name.title(),
+                    "dose": rng.choice(("5 mg", "10 mg", "500 mg", "1 Tablette")),
+                    "started_on": (since - timedelta(days=rng.randint(301, 2000))).isoformat(),
+                    "ended_on": ended and ended.isoformat(),
+                    "updated_at": _text(_at(since, 0)),
+                }
+            )
+    return rows
 
 
 def trial_rows(until: date) -> list[Row]:
@@ -104,10 +130,10 @@ def hospital_day(day: date, patients: int, seed: int = 0) -> HospitalDay:
         made.ehr.extend(_ehr(patient, day, rng))
         made.telemetry.extend(_telemetry(patient, day, rng))
         made.events.extend(_events(patient, day, rng))
-        if rng.random() < 0.05:
+        if rng.random() < 0.05 or patient.patient_id == INPATIENT:
             made.encounters.append(_encounter(patient, day, rng))
         made.documents.update(_documents(patient, day, rng))
-    made.logs.extend(_logs(day, Random(f"{seed} logs {day}")))
+    made.logs.extend(_logs(day, patients, Random(f"{seed} logs {day}")))
     return made
 
 
@@ -212,11 +238,12 @@ def _events(patient: Patient, day: date, rng: Random) -> Iterator[str]:
             yield json.dumps(event, ensure_ascii=False)
 
 
-def _logs(day: date, rng: Random) -> Iterator[Row]:
+def _logs(day: date, patients: int, rng: Random) -> Iterator[Row]:
     for place, (trial_id, *_) in enumerate(TRIALS):
         yield {
             "log_id": day.toordinal() * 100 + place,
             "trial_id": trial_id,
+            "patient_id": rng.randint(1, min(patients, MAX_PARTICIPANTS)) if rng.random() < 0.9 else None,
             "logged_at": _text(_at(day, rng.randint(8, 17), rng.randint(0, 59))),
             "site": rng.choice(SITES),
             "kind": "adverse" if rng.random() < 0.1 else "visit",
@@ -226,7 +253,7 @@ def _logs(day: date, rng: Random) -> Iterator[Row]:
 
 def _documents(patient: Patient, day: date, rng: Random) -> dict[str, bytes]:
     folder, chance = f"patient-{patient.patient_id}", rng.random()
-    if chance < 0.02:
+    if chance < 0.02 or patient.patient_id == INPATIENT:
         return {f"{folder}/{day}-ct.dcm": dicom(patient.patient_id, day, rng)}
     if chance < 0.04:
         return {f"{folder}/{day}-Befund-Übersicht.txt": f"Befund {rng.randint(1, 9)}\n".encode()}

@@ -1,24 +1,27 @@
 """What became of the demo's events: counts, checks, alerts that arrived, and how fast. How they came is in `demo`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import msgspec
 import polars as pl
 
-from assets.stream.asset import ALERTS_HUB
 from assets.stream.checks import evaluate
-from assets.stream.contract import Utc
+from assets.stream.contract import ALERTS_HUB, Utc
 from assets.stream.findings import Finding
 from assets.stream.store import StreamStore
 from generator.publisher import Published
+from orchestration.demo_page import OnThePage
+from orchestration.demo_people import Reached
+from orchestration.hospital_loads import LoadedSource
 from orchestration.status import StreamStatus, stream_status
 from orchestration.system import STREAMS, Stream, tables
 from resources import sources
 from resources.event_source import HubUnavailableError
 from resources.lake import Lake
 from resources.settings import Settings
+from resources.storage import lake_of
 from resources.table import Table
 
 
@@ -43,6 +46,9 @@ class Summary:
         gold: rows by table.
         latency: None if all alerts are of events that waited for the first session.
         settings: of the demo's home.
+        told: what reached people and the store; None where nobody was told.
+        hospital: what became of the rows of the clinical sources.
+        page: which alarms the live page showed; None where there was none.
     """
 
     published: dict[str, Published]
@@ -52,6 +58,9 @@ class Summary:
     gold: dict[str, int]
     latency: Latency | None
     settings: Settings
+    told: Reached | None = None
+    hospital: Sequence[LoadedSource] = ()
+    page: OnThePage | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -71,18 +80,29 @@ class Summary:
                 for finding in self.findings[name]
                 if finding.is_error and not finding.passed
             ]
-        return found
+        found += [f"{each.name}: its rows do not add up: {each}" for each in self.hospital if not each.is_reconciled]
+        return [*found, *(self.told.problems if self.told else []), *(self.page.problems if self.page else [])]
 
 
-def account(settings: Settings, published: dict[str, Published], reports: Mapping[str, int]) -> Summary:
+def account(
+    settings: Settings,
+    published: dict[str, Published],
+    reports: Mapping[str, int],
+    told: Reached | None = None,
+    hospital: Sequence[LoadedSource] = (),
+    page: OnThePage | None = None,
+) -> Summary:
     """Counts and compares what stands in the tables and in the alerts hub.
 
     Args:
         settings: of the demo's home.
         published: what the generators sent, by stream.
         reports: rows by report.
+        told: what reached people and the store.
+        hospital: what became of the rows of the clinical sources.
+        page: which alarms the live page showed.
     """
-    lake = settings.open_lake()
+    lake = lake_of(settings)
     gold = {table.sql_name: rows_of(lake, table) for table in tables() if table.layer == "gold"}
     gold |= {f"gold.report_{name}": rows for name, rows in reports.items()}
     days = {stream.name: lake.table(stream.contract.tables.bronze).dates("ingest_date") for stream in STREAMS}
@@ -95,6 +115,9 @@ def account(settings: Settings, published: dict[str, Published], reports: Mappin
         gold,
         latency(lake, alerts),
         settings,
+        told,
+        hospital,
+        page,
     )
 
 

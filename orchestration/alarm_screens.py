@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from assets.alarms.tables import ACKNOWLEDGED, CLEARED, UNACKNOWLEDGED
+from orchestration.alarm_texts import MAX_READINGS_SHOWN, again_told, rule_told
 from orchestration.alarms import contracts_with_alarms, names_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from assets.stream.contract import Contract
     from resources.lake import Lake
 
-MAX_READINGS_SHOWN = 24
 SHOWN_ID = 8
 """How much of an id is shown in a list; it names the alarm as well."""
 _COLOURS = {"urgent": "red", "warning": "yellow", "info": "cyan"}
@@ -68,7 +68,7 @@ def show_explained(out: Console, contract: "Contract", lake: "Lake", alarm: "Exp
     first, last = alarm.transitions.row(0, named=True), alarm.transitions.row(-1, named=True)
     who = f"{contract.entity.removesuffix('_id')} {first['entity']}"
     out.print(f"Alarm {first['alarm_id']}: {first['cause']} of {who}, {last['state']}", highlight=False)
-    out.print(_rule_told(contract, lake, first), highlight=False)
+    out.print(rule_told(contract, lake, first), highlight=False)
     grid = Grid(
         "",
         "what",
@@ -94,35 +94,7 @@ def show_explained(out: Console, contract: "Contract", lake: "Lake", alarm: "Exp
         )
     out.print(grid)
     _show_readings(out, contract, alarm)
-    out.print(_again_told(alarm), highlight=False)
-
-
-def _rule_told(contract: "Contract", lake: "Lake", raised: dict[str, object]) -> str:
-    rule_id, version = raised["rule_id"], raised["rule_version"]
-    if rule_id is None:
-        return "No rule of the stream decided it: it is about readings that did not come, or were refused."
-    rule = next((each for each in contract.rules if each.id == rule_id), None)
-    if rule is not None and rule.version == version:
-        return (
-            f"Raised by rule {rule_id}, version {version}: {rule.column} {rule.comparison.replace('_', ' ')} "
-            f"{raised['threshold']:g}. It comes with the stream, and no version for a scope or hours held."
-        )
-    table = contract.rule_table
-    rows = (
-        None
-        if table is None
-        else lake.table(table.table).scan().filter(pl.col("rule_id") == rule_id, pl.col("version") == version).collect()
-    )
-    if rows is None or rows.is_empty():
-        return f"Raised by rule {rule_id}, version {version}, which is no longer on record."
-    row = rows.row(0, named=True)
-    hours = f", {row['hours_from']}-{row['hours_to']} local time" if row["hours_from"] else ""
-    by = f" by {row['changed_by']}" if row["changed_by"] else ""
-    return (
-        f"Raised by rule {rule_id}, version {version}: {row['column']} {row['comparison'].replace('_', ' ')} "
-        f"{row['threshold']:g}. It is for {row['scope']}{hours}, since {row['valid_from']:%Y-%m-%d %H:%M} UTC{by}: "
-        "the most specific version that held."
-    )
+    out.print(again_told(alarm), highlight=False)
 
 
 def _show_readings(out: Console, contract: "Contract", alarm: "Explained") -> None:
@@ -141,20 +113,6 @@ def _show_readings(out: Console, contract: "Contract", alarm: "Explained") -> No
             escape((row["body"] or "archived")[:200]),
         )
     out.print(grid)
-
-
-def _again_told(alarm: "Explained") -> str:
-    if alarm.is_same is None:
-        return "It was not decided again: it is about no rule, or its readings are archived, quarantined or too many."
-    if alarm.is_same:
-        return (
-            f"Decided again from {alarm.readings.height:,} readings: the same {alarm.transitions.height} transitions."
-        )
-    return (
-        f"Decided again from {alarm.readings.height:,} readings: NOT the same. On record are "
-        f"{', '.join(alarm.transitions['kind'])}; again it is {', '.join(alarm.again['kind']) or 'no alarm'}. "
-        "Readings, rules or code have changed since; compare `pulselake rules show`, and the changelog."
-    )
 
 
 def span_of(span: timedelta) -> str:

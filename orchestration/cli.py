@@ -14,24 +14,35 @@ import typer
 from rich.markup import escape
 
 from orchestration.alarms_cli import add_alarm_commands
+from orchestration.audit_cli import audit
+from orchestration.bridge_cli import bridge
+from orchestration.copy_cli import copy
 from orchestration.explained import command_settings as _settings
 from orchestration.explained import explained as _explained
 from orchestration.hospital_cli import hospital
 from orchestration.import_cli import import_command
+from orchestration.notify_cli import notify_commands
 from orchestration.oltp_cli import oltp_commands
 from orchestration.poll_command import poll
+from orchestration.receive_cli import receive, tokens
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
 from orchestration.terminal import err, fail, out, progress, report, sent
+from orchestration.web_cli import web_commands
 
 if TYPE_CHECKING:
+    from orchestration.processes import Children
     from orchestration.system import Stream
     from orchestration.work import Drained
+    from resources.settings import Settings
 
 
 MAX_FAULTS = 0.95
 """The other events are some that come late, twice or in another format."""
 
+
+HOSPITAL_PATIENTS = 50
+"""How many patients the hospital of `dev` has at most."""
 
 STREAM_NAMES = "glucose_readings, device_readings, vitals, adverse_events, or a short name."
 
@@ -158,11 +169,11 @@ def drain(
     Exits with 1 if events had expired in the hub before they were read or alerts could not be published, with 130 if it
     was stopped.
     """
-    from assets.stream.asset import limits_of
+    from assets.stream.configured import limits_of
     from assets.stream.session import Totals
     from orchestration.system import STREAMS, open_lake
     from orchestration.work import drain as work_off
-    from orchestration.work import refresh_reports
+    from orchestration.work import refresh_patients, refresh_reports
     from resources.signals import DeferredSignals
 
     settings = _settings()
@@ -184,6 +195,7 @@ def drain(
             if signals.is_noted:
                 break
         else:
+            refresh_patients(open_lake(settings), progress)
             refresh_reports(open_lake(settings), progress, lambda: signals.is_noted)
             progress("")
         if signals.is_noted:
@@ -320,7 +332,28 @@ def restore(
 
 
 app.add_typer(poll, name="poll")
+app.add_typer(bridge, name="bridge")
 app.command()(hospital)
+app.command()(copy)
+app.command()(audit)
+app.command()(receive)
+app.add_typer(tokens, name="tokens")
+
+
+@app.command()
+def pages() -> None:
+    """Say where the pages for people are: the newest of each kind. They open in any browser."""
+    from orchestration.pages import newest_pages
+    from orchestration.system import open_lake
+
+    with _explained():
+        lake = open_lake(_settings())
+        found = newest_pages(lake)
+    for path, count in found:
+        out.print(escape(f"{lake.root}/{path}") + f"  ({count:,} days)", highlight=False, soft_wrap=True)
+    if not found:
+        err.print("No page was written yet. The job `data_quality` in Dagster writes today's; see README, Pages.")
+        raise typer.Exit(1)
 
 
 hubs = typer.Typer(help="The streams' hubs.", no_args_is_help=True)
@@ -355,7 +388,8 @@ def sql(
     raw: Annotated[bool, typer.Option("--raw", help="Leave texts in csv that a spreadsheet runs as formulas.")] = False,
 ) -> None:
     """Ask any table: bronze.glucose_readings, silver.…, quarantine.…, alerts.…, gold.glucose_daily, …"""
-    from orchestration.system import analytics, open_lake
+    from orchestration.asking import analytics
+    from orchestration.system import open_lake
     from resources.analytics import QueryError
     from resources.results import write
     from resources.sql_shell import shell
@@ -391,7 +425,8 @@ def export(
     `fhir` writes glucose and vital signs as FHIR R4 Observations.
     """
     from orchestration import exporting
-    from orchestration.system import analytics, open_lake
+    from orchestration.asking import analytics
+    from orchestration.system import open_lake
     from resources.signals import DeferredSignals
 
     settings = _settings()
@@ -432,24 +467,29 @@ def status(
 
     With --watch: who is at work on each stream, how far it is behind, and how many rows come a second.
     """
-    from orchestration.oltp import line_of
-    from orchestration.screens import show_status
-    from orchestration.status import last_sessions
-    from orchestration.status import status as look
     from orchestration.watch import watch as keep_looking
     from orchestration.watch import workers
 
     settings, now = _settings(), datetime.now(UTC)
+    if watch:
+        with _explained(), suppress(KeyboardInterrupt):
+            keep_looking(settings, out, seconds, looks)
+        return
+
+    from orchestration.last_sessions import last_sessions
+    from orchestration.oltp import line_of
+    from orchestration.screens import show_status
+    from orchestration.status import status as look
+    from orchestration.watching import lines_of
+
     with _explained():
-        if watch:
-            with suppress(KeyboardInterrupt):
-                keep_looking(settings, out, seconds, looks)
-            return
         found = look(settings, now.date())
-        store = line_of(settings)
+        store, watched = line_of(settings), lines_of(settings)
     show_status(out, found, last_sessions(settings, now), workers(settings))
     if store:
         out.print(escape(store), highlight=False)
+    for line in watched:
+        out.print(escape(line), highlight=False)
     raise typer.Exit(1 if any(each.problem for each in found) else 0)
 
 
@@ -477,13 +517,26 @@ def dev(
 ) -> None:
     """Run hub, generator and Dagster with its web page until Ctrl-C, or until the terminal is closed."""
     from orchestration.home import locked
-    from orchestration.live import Generators, Load, running, start_store_sync
+    from orchestration.live import (
+        Generators,
+        Load,
+        running,
+        start_bridges,
+        start_notifications,
+        start_page,
+        start_receiver,
+        start_store_sync,
+    )
     from orchestration.processes import StoppedError, stop_on_signals
     from orchestration.reference import generate_if_empty
     from orchestration.system import open_lake
+    from resources.accounts import read_accounts
     from resources.metrics_endpoint import EndpointError, served
 
     settings, stop = _settings(), stop_on_signals()
+    with _explained():
+        # Dagster would start without the accounts of a file that is wrong.
+        read_accounts(settings.accounts_file)
     loads = [
         Load("glucose", patients, rate, faults),
         Load("devices", patients, max(rate / 5, 0.1), faults),
@@ -499,9 +552,26 @@ def dev(
         # Before anything is sent: a version counts some seconds after it is loaded.
         if loads and generate_if_empty(open_lake(settings), patients):
             err.print("Reference data of the synthetic patients is loaded.")
-    err.print("Starting the hub and Dagster …")
-    with _explained(), locked(settings.root) as lock, running(settings, lock, stop) as children, ExitStack() as stack:
+    beds = 0 if settings.has_clinical_sources or not loads else min(patients, HOSPITAL_PATIENTS)
+    err.print(f"Starting the hub{', a synthetic hospital' if beds else ''} and Dagster …")
+
+    def start_taking_in(children: "Children") -> None:
+        # What a broker gets before it knows the bridge is lost, so nothing that takes a minute comes before that.
+        if bridges := start_bridges(children, settings):
+            err.print(f"Bridges: {', '.join(bridges)}", highlight=False)
+        if address := start_receiver(children, settings):
+            err.print(f"Apps post to {address}", highlight=False)
+
+    with (
+        _explained(),
+        locked(settings.root) as lock,
+        running(settings, lock, stop, hospital=beds, first=start_taking_in) as children,
+        ExitStack() as stack,
+    ):
         start_store_sync(children, settings)
+        start_notifications(children, settings)
+        said = _page_said(settings)
+        start_page(children, settings)
         for load in loads:
             generators.start(settings, load, None)
         try:
@@ -509,6 +579,7 @@ def dev(
         except EndpointError as error:
             # Nobody may be there who looks at them: the system runs without.
             watched = f"[red]{escape(str(error))}[/]"
+        err.print(said, highlight=False)
         err.print(
             f"[bold]Dagster: http://127.0.0.1:{settings.web_port}[/]  "
             f"Logs: {children.log('dagster').parent}  Ctrl-C ends."
@@ -532,10 +603,20 @@ def demo(
     from orchestration.processes import stop_on_signals
     from orchestration.screens import show_summary
 
+    settings = _settings()
     with _explained():
-        summary = run(_settings(), seconds, err.print, stop_on_signals())
-    show_summary(out, summary)
+        summary = run(settings, seconds, err.print, stop_on_signals())
+    show_summary(out, summary, settings.page_port)
     raise typer.Exit(1 if summary.problems else 0)
+
+
+def _page_said(settings: "Settings") -> str:
+    """Where the live page is; and the password of its first account, which is made here and shown this once."""
+    from orchestration.web_cli import first_account
+
+    password = first_account(settings)
+    how = "" if password is None else f"  Sign in as admin with {password}, which is not shown again."
+    return f"[bold]Live page: http://127.0.0.1:{settings.page_port}[/]{how}"
 
 
 def main() -> None:
@@ -566,6 +647,8 @@ import_command(app, _settings, _explained)
 app.add_typer(reference_commands(_settings, _explained), name="reference")
 app.add_typer(rule_commands(_settings, _explained), name="rules")
 app.add_typer(oltp_commands(_settings, _explained), name="oltp")
+app.add_typer(notify_commands(_settings, _explained), name="notify")
+app.add_typer(web_commands(_settings, _explained), name="web")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from pydantic import ValidationError
 
-from assets.clinical.assets import QUALITY, landing_key
+from assets.clinical.assets import landing_key
 from assets.clinical.contract import Batch
 from assets.clinical.sources import GOLD, SOURCES
 from assets.clinical_layers import Gold, Silver
@@ -17,7 +17,6 @@ from assets.gold_asset import EVENT_DATES
 from assets.stream.asset import table_key
 from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG
 from resources.batch_sources import is_set_up
-from resources.dagster_resources import LakeResource
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -51,33 +50,6 @@ clinical_gold = dg.define_asset_job(
     tags={MAX_RUNTIME_TAG: str(LOAD_MAX_RUNTIME_S), **BACKGROUND},
     description="Brings silver and gold of the clinical sources up to date where they are behind.",
 )
-
-clinical_quality = dg.define_asset_job(
-    "clinical_quality",
-    selection=dg.AssetSelection.assets(QUALITY),
-    executor_def=dg.in_process_executor,
-    tags=BACKGROUND,
-    description="Writes the page that says how good the clinical data of a load date are.",
-)
-
-
-def quality_schedule() -> dg.ScheduleDefinition:
-    """Writes today's page every hour, if anything was ever loaded."""
-
-    @dg.schedule(
-        name="clinical_quality_schedule",
-        job=clinical_quality,
-        cron_schedule="40 * * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every hour: the page of today's load date.",
-    )
-    def schedule(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
-        opened = lake.open()
-        if not any(opened.table(each.bronze).exists() for each in SOURCES):
-            return dg.SkipReason("No clinical source was loaded yet.")
-        return dg.RunRequest(partition_key=datetime.now(UTC).date().isoformat())
-
-    return schedule
 
 
 def _cron() -> str:
@@ -116,6 +88,11 @@ def clinical_schedule() -> dg.ScheduleDefinition:
             )
 
     return schedule
+
+
+def never_loaded(settings: Settings, lake: Lake) -> list[Batch]:
+    """The sources that are set up and have no silver yet."""
+    return [each for each in SOURCES if is_set_up(settings, each.setting) and not lake.table(each.silver).exists()]
 
 
 def due(lake: Lake) -> tuple[list[dg.AssetKey], list[date]]:

@@ -11,18 +11,24 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 
-def command_settings() -> "Settings":
-    """The settings; those that are wrong end the command with a message."""
+def command_settings(*, are_hubs_checked: bool = True) -> "Settings":
+    """The settings; those that are wrong end the command with a message.
+
+    Args:
+        are_hubs_checked: not by a command that has to be small: all streams are loaded for it.
+    """
     from pydantic import ValidationError
 
-    from orchestration.system import HUBS
+    from resources.hub_names import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
     from resources.logs import set_up
     from resources.settings import Settings
-    from resources.sources import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
 
     try:
         settings = Settings()
-        check_hubs(settings, HUBS)
+        if are_hubs_checked and (settings.hubs or settings.transports):
+            from orchestration.system import HUBS
+
+            check_hubs(settings, HUBS)
     except ValidationError as error:
         fail(
             "\n".join(
@@ -55,28 +61,41 @@ class explained:
         if error is None or kind is None:
             return
         from assets.archived import ArchivedError
+        from assets.clinical_loads import LoadError
+        from assets.notifications.people import SubscriberUnknownError
         from assets.slots import GoldError
         from assets.store_sync import SyncError
         from assets.stream.alarm_history import AlarmUnknownError
         from assets.stream.process import ProcessingError
         from assets.stream.rebuild import NotCaughtUpError
         from assets.stream.session import ClockError, HubRecreatedError
+        from dashboard.access import PasswordError
+        from dashboard.database import DatabaseError
+        from dashboard.users import UserError
         from generator.publisher import PublishError
+        from orchestration.bridging import BridgeError
+        from orchestration.device_polling import DevicePollError
         from orchestration.exporting import ExportError
         from orchestration.home import HomeInUseError
         from orchestration.polling import PollError
         from orchestration.processes import ChildError, StoppedError
+        from orchestration.receiving import ReceiveError
         from orchestration.retention import RetentionError
         from orchestration.system import LakeUnavailableError
+        from resources.account_state import AccountStateError
+        from resources.accounts import AccountError
         from resources.analytics import QueryError
         from resources.archive import ArchiveError
+        from resources.batch_source import BatchSourceError
         from resources.event_source import HubUnavailableError
         from resources.lake import ConcurrentWriteError, SchemaError
         from resources.leases import LeaseError
         from resources.metrics_endpoint import EndpointError
+        from resources.mqtt_broker import BrokerUnavailableError
         from resources.records import RecordsError
         from resources.reports import ReportsError
         from resources.store import OvertakenError, StoreError
+        from resources.tokens import TokenError
 
         explained = (
             HubUnavailableError,
@@ -84,6 +103,8 @@ class explained:
             ClockError,
             ProcessingError,
             GoldError,
+            LoadError,
+            BatchSourceError,
             AlarmUnknownError,
             ArchivedError,
             ArchiveError,
@@ -96,7 +117,14 @@ class explained:
             NotCaughtUpError,
             PublishError,
             PollError,
+            DevicePollError,
+            AccountError,
+            AccountStateError,
+            ReceiveError,
+            TokenError,
             ChildError,
+            BridgeError,
+            BrokerUnavailableError,
             HomeInUseError,
             LakeUnavailableError,
             EndpointError,
@@ -104,7 +132,11 @@ class explained:
             QueryError,
             StoreError,
             OvertakenError,
+            SubscriberUnknownError,
             SyncError,
+            UserError,
+            PasswordError,
+            DatabaseError,
         )
         if issubclass(kind, StoppedError):
             err.print(str(error))

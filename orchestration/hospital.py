@@ -1,7 +1,7 @@
 """The synthetic hospital on disk and as a server: the embedded default of every clinical source.
 
 ```
-<home>/hospital/ehr.sqlite          EHR, patients, encounters
+<home>/hospital/ehr.sqlite          EHR, patients, encounters, medications
 <home>/hospital/trials.sqlite       ClinicalTrials, ResearchLogs
 <home>/hospital/telemetry.sqlite    what the API of devices serves on 127.0.0.1
 <home>/hospital/documents/          texts and DICOM images
@@ -11,6 +11,7 @@
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from generator.hospital import Row, hospital_day, patient_rows, trial_rows
+from generator.hospital import Row, hospital_day, medication_rows, patient_rows, trial_rows
 from resources.batch_sources import DOCUMENTS_FOLDER, EHR_FILE, EVENTS_FOLDER, TRIALS_FILE
 
 TELEMETRY_FILE = "telemetry.sqlite"
@@ -35,11 +36,14 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "patients": "patient_id INTEGER PRIMARY KEY, full_name TEXT, date_of_birth TEXT, gender TEXT, updated_at TEXT",
         "encounters": "encounter_id INTEGER PRIMARY KEY, patient_id INTEGER, kind TEXT, department TEXT, "
         "admitted_at TEXT, discharged_at TEXT, updated_at TEXT",
+        "medications": "medication_id INTEGER PRIMARY KEY, patient_id INTEGER, drug_name TEXT, dose TEXT, "
+        "started_on TEXT, ended_on TEXT, updated_at TEXT",
     },
     TRIALS_FILE: {
         "ClinicalTrials": "trial_id TEXT PRIMARY KEY, title TEXT, condition TEXT, phase TEXT, status TEXT, "
         "enrolled INTEGER, target_enrolment INTEGER, started_on TEXT, updated_at TEXT",
-        "ResearchLogs": "log_id INTEGER PRIMARY KEY, trial_id TEXT, logged_at TEXT, site TEXT, kind TEXT, message TEXT",
+        "ResearchLogs": "log_id INTEGER PRIMARY KEY, trial_id TEXT, patient_id INTEGER, logged_at TEXT, site TEXT, "
+        "kind TEXT, message TEXT",
     },
     TELEMETRY_FILE: {
         "telemetry": "id INTEGER PRIMARY KEY, device_id INTEGER, recorded_at TEXT, received_at TEXT, "
@@ -71,7 +75,18 @@ def make_hospital(
         seed: the same one gives the same hospital.
         has_wards: whether records have a column more, as after a new version of the hospital's software.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        return _add(folder, patients, days, until, seed, has_wards)
+    # Who finds the folder takes the hospital for whole.
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    made = _add(unfinished, patients, days, until, seed, has_wards)
+    unfinished.rename(folder)
+    return made
+
+
+def _add(folder: Path, patients: int, days: int, until: datetime, seed: int, has_wards: bool) -> Made:
     made = Made(0, 0, 0, 0)
     first = until.date() - timedelta(days=days - 1)
     before = f"{until:%Y-%m-%d %H:%M:%S}"
@@ -79,6 +94,7 @@ def make_hospital(
         if has_wards and "ward" not in _columns(ehr, "EHR"):
             ehr.execute("ALTER TABLE EHR ADD COLUMN ward TEXT")
         _insert(ehr, "patients", patient_rows(patients, seed, first))
+        _insert(ehr, "medications", medication_rows(patients, seed, first))
         _insert(trials, "ClinicalTrials", trial_rows(until.date()), replace=True)
         for day in (first + timedelta(days=number) for number in range(days)):
             of_day = hospital_day(day, patients, seed)

@@ -1,11 +1,12 @@
 """The command `pulselake import`."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from orchestration.terminal import err, fail, out, progress
 
@@ -41,8 +42,8 @@ def import_command(
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and publish nothing.")] = False,
     ) -> None:
         """Publish the records of exports of other systems to the streams' hubs; a repeated import adds nothing."""
-        from orchestration.importing import ImportRefusedError, Said, files_of, look, send
-        from orchestration.system import open_lake
+        from orchestration.importing import ImportRefusedError, Said, files_of, look, send, unknown_patient
+        from orchestration.system import LakeUnavailableError, open_lake
         from resources.sources import publisher
 
         if date_order not in (None, "day-first", "month-first"):
@@ -50,7 +51,7 @@ def import_command(
         said, configured = Said(source, patient, zone, date_order, base), settings()
         files = files_of(path)
         if not files:
-            fail(f"{path} has no file of a known kind (csv, xml, json, ndjson, zip); nothing was published.")
+            fail(f"{path} has no file of a known kind (csv, xml, json, ndjson, avro, zip); nothing was published.")
         is_complete = True
         with explained(), ExitStack() as stack:
             lake, hubs = open_lake(configured) if dry_run else None, dict[str, "Publisher"]()
@@ -75,6 +76,10 @@ def import_command(
                 progress("")
                 _show(file.name, found, is_dry=dry_run)
                 is_complete &= not found.too_large
+                with suppress(LakeUnavailableError):
+                    # Who publishes needs no lake; only the hint does.
+                    if hint := unknown_patient(found, said, lake or open_lake(configured)):
+                        err.print(f"[yellow]{file.name}: {escape(hint)}[/]", highlight=False)
         raise typer.Exit(0 if is_complete else 1)
 
 

@@ -4,7 +4,7 @@ So what is imported is in bronze as it came, passes the same checks, and can be 
 nothing: its readings are duplicates.
 """
 
-import hashlib
+import sqlite3
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,32 +12,47 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
 import polars as pl
 
-from assets.adapters.bodies import outcomes_of
+from assets.adapters.avro import MAGIC as AVRO
+from assets.adapters.avro import NOT_AVRO, parts_of_avro
+from assets.adapters.bodies import outcomes_of, stream_of_outcome, streams_of
 from assets.adapters.files import Part, format_of, parts_of_json, parts_of_text, parts_of_xml
 from assets.adapters.formats import FORMATS, Format, declared, looks_like
-from assets.adapters.outcomes import GLUCOSE, Outcome, Plain, Reading, Refused, Reject, Skip
+from assets.adapters.outcomes import PATIENT, Outcome, Plain, Reading, Refused, Reject, Skip
+from assets.reference.tables import IDENTITY
 from assets.stream.cleaning import POSITIONS
 from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.process import Processor
+from orchestration.hashed import hashed
 from orchestration.system import stream
 from resources.event_source import Publisher
 from resources.lake import Lake
 from resources.records import ZIP_ERRORS
 
-SUFFIXES = (".csv", ".xml", ".json", ".ndjson", ".jsonl", ".txt")
+SUFFIXES = (".csv", ".xml", ".json", ".ndjson", ".jsonl", ".txt", ".avro")
+_ELECTROCARDIOGRAMS = "/electrocardiograms/"
 LOOKED_AT_BYTES, CHUNK_BYTES = 65_536, 1 << 18
 NAMELESS = frozenset(
-    {"clarity", "libreview", "carelink", "apple-health", "health-auto-export", "huawei", "tidepool", "nightscout"}
+    {
+        "clarity",
+        "libreview",
+        "carelink",
+        "carelink-connect",
+        "apple-health",
+        "health-auto-export",
+        "huawei",
+        "tidepool",
+        "nightscout",
+    }
 ) | {"dexcom-share"}
 """The formats that do not name the patient; the upload does."""
-PARTS_AT_ONCE = 100
-"""How many parts are published, or judged, together: about ten thousand records."""
+PARTS_AT_ONCE = 25
+"""How many parts are published, or judged, together: about 2,500 records, which need 6 MB."""
 MAX_TEXT_BYTES = 256 << 20
 """The largest CSV or JSON file; exports of Apple Health may have any size."""
 
@@ -82,6 +97,7 @@ class Found:
         repeated: readings that repeat an earlier one of the same file.
         events: what was published, or would be, by stream.
         too_large: parts that no event can hold.
+        ids: what the ids of its events begin with.
     """
 
     format: str = ""
@@ -91,6 +107,7 @@ class Found:
     repeated: int = 0
     events: Counter[str] = field(default_factory=Counter)
     too_large: int = 0
+    ids: list[str] = field(default_factory=list)
 
 
 class _Event(NamedTuple):
@@ -106,7 +123,12 @@ def files_of(path: Path) -> list[Path]:
     """The files of a folder that may be imported, in order; a file is taken whatever its name is."""
     if not path.is_dir():
         return [path]
-    return sorted(each for each in path.rglob("*") if each.is_file() and each.suffix.lower() in (*SUFFIXES, ".zip"))
+    return sorted(each for each in path.rglob("*") if each.is_file() and is_importable(each))
+
+
+def is_importable(path: PurePath) -> bool:
+    """Whether a file of a folder may be one to import, by its name; an IoT Hub may call one by its minute only."""
+    return path.suffix.lower() in (*SUFFIXES, ".zip") or path.name.isdigit()
 
 
 def look(path: Path, said: Said, lake: Lake, progress: Progress = lambda _: None) -> Found:
@@ -145,14 +167,35 @@ def send(
     for events in _some(_events(path, said, found)):
         for each in events:
             found.rejected.update(outcome.reason for outcome in each.outcomes if isinstance(outcome, Reject))
-            found.readings.update(stream for outcome in each.outcomes if (stream := _stream_of(outcome)))
+            readings = (outcome for outcome in each.outcomes if isinstance(outcome, Plain | Reading))
+            found.readings.update(filter(None, map(stream_of_outcome, readings)))
         for name in _streams_of(events):
             bodies = [each.body for each in events if name in each.streams]
             # One key for the file: the order of its records decides what is a repeat.
-            found.too_large += len(publisher_of(name).publish(bodies, [_hashed(path.name)] * len(bodies)))
+            found.too_large += len(publisher_of(name).publish(bodies, [hashed(path.name.encode())] * len(bodies)))
             found.events[name] += len(bodies)
         progress(found)
     return found
+
+
+def unknown_patient(found: Found, said: Said, lake: Lake) -> str:
+    """What to do about a patient whom a file needs and `reference/identity` does not know; empty if there is none."""
+    of = next((each for each in FORMATS if each.name == found.format and each.name in NAMELESS), None)
+    if of is None or said.binding is None:
+        return ""
+    # What holds at any time counts, since the file may be old.
+    known = (
+        lake.table(IDENTITY.table)
+        .scan()
+        .filter(pl.col("system") == of.system, pl.col("kind") == PATIENT, pl.col("foreign_id") == said.binding.strip())
+    )
+    if known.head(1).collect().height:
+        return ""
+    return (
+        f"'{said.binding}' is no patient of '{of.system}' in reference/identity, so all of it goes to quarantine. Look "
+        f"for a slip in --patient, or load a line such as '{of.system},patient,{said.binding},7,,' and run `pulselake "
+        "replay`."
+    )
 
 
 class _Judge:
@@ -194,21 +237,16 @@ def _streams_of(events: Sequence[_Event]) -> list[str]:
     return sorted({name for event in events for name in event.streams})
 
 
-def _stream_of(outcome: Outcome) -> str | None:
-    if isinstance(outcome, Plain):
-        return GLUCOSE
-    return outcome.stream if isinstance(outcome, Reading) else None
-
-
 def _events(path: Path, said: Said, found: Found) -> Iterator[_Event]:
     """The events of a file; which records are skipped is added to what was found."""
     formats = declared(said.source)
     if said.source is not None and not formats:
         names = ", ".join(each.name for each in FORMATS)
         raise ImportRefusedError(f"There is no format '{said.source}', so nothing was published. Choose one: {names}.")
-    for place, file in _opened(path):
+    for place, file in _opened(path, found):
         # A file's name may be a person's.
-        file_id = _hashed(f"{place}/{path.stat().st_size}")
+        file_id = hashed(f"{place}/{path.stat().st_size}".encode())
+        found.ids.append(file_id)
         for part in _parts(place, file, formats, found):
             if part.number == 0:
                 _check(place, part.format, said)
@@ -216,17 +254,8 @@ def _events(path: Path, said: Said, found: Found) -> Iterator[_Event]:
             body = part.event(said.attributes(), file_id)
             outcomes = outcomes_of(body, None, None, lambda *_: said.zone or "UTC") or []
             found.skipped.update(outcome.kind for outcome in outcomes if isinstance(outcome, Skip))
-            streams = {name for each in outcomes if (name := _stream_of(each))}
-            streams |= {each.stream for each in outcomes if isinstance(each, Reject) and each.stream}
-            if not streams and any(isinstance(each, Reject) for each in outcomes):
-                # Nobody can tell which stream it belongs to, and it must not be lost.
-                streams = {GLUCOSE}
-            if streams:
+            if streams := streams_of(outcomes):
                 yield _Event(body, frozenset(streams), outcomes)
-
-
-def _hashed(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _check(place: str, found: Format, said: Said) -> None:
@@ -236,11 +265,12 @@ def _check(place: str, found: Format, said: Said) -> None:
             f"{place}: a file of {found.name} does not say whose it is, so nothing was published. Add a line such as "
             f"'{found.system},patient,my-upload,7,,Europe/Lisbon' to a CSV with the header "
             "'system,kind,foreign_id,pulselake_id,patient_of_device,zone', load it with `pulselake reference load "
-            "identity`, and import the file with `--patient my-upload`."
+            "identity`, and import the file with `--patient my-upload`, or put it into a folder `my-upload` of the "
+            "watched one."
         )
 
 
-def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _opened(path: Path, found: Found) -> Iterator[tuple[str, IO[bytes]]]:
     """A file, or the files in a zip."""
     if path.suffix.lower() != ".zip":
         with path.open("rb") as file:
@@ -250,7 +280,10 @@ def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 # The export of a phone has pictures, routes and a second form of itself in it.
-                if member.filename.lower().endswith(SUFFIXES) and "_cda" not in member.filename:
+                name = member.filename.lower()
+                if _ELECTROCARDIOGRAMS in f"/{name}":
+                    found.skipped["Electrocardiogram"] += name.endswith(SUFFIXES)
+                elif name.endswith(SUFFIXES) and "_cda" not in name:
                     with archive.open(member) as file:
                         yield f"{path.name}/{member.filename}", file
     except ZIP_ERRORS as error:
@@ -259,7 +292,7 @@ def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         ) from error
 
 
-def _parts(place: str, file: IO[bytes], formats: list[Format], found: Found) -> Iterator[Part]:
+def _parts(place: str, file: IO[bytes], formats: Sequence[Format], found: Found) -> Iterator[Part]:
     beginning = file.read(LOOKED_AT_BYTES)
     of = next((each for each in formats if each.is_text), None) or format_of(beginning)
     try:
@@ -272,10 +305,18 @@ def _parts(place: str, file: IO[bytes], formats: list[Format], found: Found) -> 
             raise ImportRefusedError(
                 f"{place}: the file has more than {MAX_TEXT_BYTES >> 20} MiB, so nothing of it was published. Split it."
             )
-        if of is None:
+        if content.startswith(AVRO):
+            yield from _parts_of_avro(place, content)
+        elif of is None:
             yield from parts_of_json(content, partial(_wanted, formats))
         else:
             yield from parts_of_text(of, content.decode("utf-8-sig"))
+    except sqlite3.Error as error:
+        raise ImportRefusedError(
+            f"{place}: its vital signs could not be put in order in the temporary folder ({error}); what was read "
+            "before that was taken. Make room there, or name another folder in SQLITE_TMPDIR, and import the file "
+            "again."
+        ) from error
     except UnicodeDecodeError:
         raise ImportRefusedError(
             f"{place}: the file is no UTF-8, so nothing was published. Save it as UTF-8."
@@ -287,7 +328,18 @@ def _parts(place: str, file: IO[bytes], formats: list[Format], found: Found) -> 
         ) from None
 
 
-def _wanted(formats: list[Format], document: Any) -> Format | None:
+def _parts_of_avro(place: str, content: bytes) -> Iterator[Part]:
+    try:
+        yield from parts_of_avro(content)
+    except Refused as refused:
+        why = "the Avro file is damaged or ends too early" if refused.reason == NOT_AVRO else "no messages are in it"
+        raise ImportRefusedError(
+            f"{place}: {why}, so nothing of it was published. Get the file again. There must be messages as an IoT Hub "
+            "routes them to storage, or as Event Hubs Capture writes them."
+        ) from None
+
+
+def _wanted(formats: Sequence[Format], document: Any) -> Format | None:
     """The format of a JSON document: the declared one, or the one that it looks like."""
     of_json = [each for each in formats if not each.is_text]
     found = next((each for each in of_json if each.looks_so(document)), None)

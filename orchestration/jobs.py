@@ -4,36 +4,42 @@ from typing import Any
 
 import dagster as dg
 
+from assets.adapters.outcomes import GLUCOSE
 from assets.stream.asset import table_key
 from assets.stream.rebuild import Rebuilt
 from orchestration.coordinator import PROMPT_TAG
+from orchestration.device_polling import DevicePollError
+from orchestration.device_polling import poll as poll_device
 from orchestration.polling import STREAM, PollError, poll
 from orchestration.system import Stream
 from orchestration.warm.launcher import BACKGROUND_NICE, NICE_TAG
+from orchestration.watching import look
 from orchestration.work import finish_rederived, prepare_rederived, replay
+from resources.account_state import AccountStateError
+from resources.accounts import Account, AccountError
 from resources.dagster_resources import HubsResource
+from resources.event_source import HubUnavailableError
 from resources.leases import LeaseError
+from resources.watched_folder import WatchedFolderError
 
 STREAM_TAG, OFFSETS_TAG = "pulselake/stream", "pulselake/offsets"
 # Dagster's monitoring fails a run that lasts longer; dagster.yaml has the limit of runs without this tag.
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 PRIORITY_TAG = "dagster/priority"
+OFTEN_TAG = "pulselake/often"
+"""Of jobs with hundreds of runs a day; records of those that succeeded are kept as long as those of gold."""
 REPLAY_MAX_RUNTIME_S = POLL_MAX_RUNTIME_S = 24 * 3600
+DEVICE_POLL_MAX_RUNTIME_S = 1800
 BACKGROUND = {NICE_TAG: str(BACKGROUND_NICE)}
 """Tags of what may wait: sessions come first where both want a processor."""
 
 Job = Any  # Dagster's UnresolvedAssetJobDefinition is not public.
 
 
-def session_job_name(stream: Stream) -> str:
-    """The job whose runs are a stream's sessions."""
-    return f"{stream.name}_session"
-
-
 def session_job(stream: Stream) -> Job:
     """One session of a stream."""
     return dg.define_asset_job(
-        session_job_name(stream),
+        stream.session_job,
         selection=dg.AssetSelection.assets(*(table_key(table.name) for table in stream.contract.tables)),
         executor_def=dg.in_process_executor,
         tags={STREAM_TAG: stream.name, PROMPT_TAG: "true", PRIORITY_TAG: "10"},
@@ -139,6 +145,54 @@ def store_job() -> Job:
     )
 
 
+def notifications_job() -> Job:
+    """The outbox of notifications, with its checks."""
+    return dg.define_asset_job(
+        "notifications",
+        selection=dg.AssetSelection.groups("notifications"),
+        executor_def=dg.in_process_executor,
+        tags=BACKGROUND,
+        description="Looks whether people are told of alarms in time, and tells them where no process does.",
+    )
+
+
+def device_poll_job_name(account: Account) -> str:
+    """The job that polls an account."""
+    return f"poll_{account.name}"
+
+
+def device_poll_job(account: Account) -> dg.JobDefinition:
+    """One poll of an account at another system."""
+
+    @dg.op(name=f"ask_{account.name}")
+    def ask(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+        settings = hubs.settings()
+        try:
+            polled = poll_device(settings, account, name=f"run {context.run_id}", progress=context.log.debug)
+        except (AccountError, AccountStateError, DevicePollError, LeaseError) as error:
+            raise dg.Failure(str(error)) from error
+        if polled.ended_early:
+            context.log.warning(polled.ended_early)
+        metadata = {
+            "requests": polled.requests,
+            "records_seen": polled.records,
+            "records_sent": polled.sent,
+            "records_too_large": polled.too_large,
+        }
+        context.log_event(dg.AssetMaterialization(asset_key=dg.AssetKey(["hub", GLUCOSE]), metadata=metadata))
+
+    @dg.job(
+        name=device_poll_job_name(account),
+        executor_def=dg.in_process_executor,
+        tags={MAX_RUNTIME_TAG: str(DEVICE_POLL_MAX_RUNTIME_S), OFTEN_TAG: "true", **BACKGROUND},
+        description=f"Polls an account at {account.system.name} for readings that the hub of glucose does not have.",
+    )
+    def job() -> None:
+        ask()
+
+    return job
+
+
 @dg.op
 def poll_openfda(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
     """Sends what openFDA has new to the hub of adverse events; the hub's asset gets the counts."""
@@ -169,3 +223,23 @@ def poll_openfda(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
 )
 def openfda_poll() -> None:
     poll_openfda()
+
+
+@dg.op
+def import_new_files(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
+    """Imports the new files of the watched folder; their names stay in the lake."""
+    try:
+        done = look(hubs.settings(), name=f"run {context.run_id}")
+    except (WatchedFolderError, HubUnavailableError, LeaseError) as error:
+        raise dg.Failure(str(error)) from error
+    metadata = {f"files_{status}": count for status, count in sorted(done.by_status.items())}
+    context.add_output_metadata({**metadata, "events": done.events})
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={MAX_RUNTIME_TAG: str(POLL_MAX_RUNTIME_S), **BACKGROUND},
+    description="Imports files of the watched folder that are new or changed, each content once.",
+)
+def watched_import() -> None:
+    import_new_files()

@@ -3,15 +3,18 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import dagster as dg
+import httpx
+from pydantic import SecretStr
 
-from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
+from assets.stream.contract import ALARMS_HUB, ALERTS_HUB
 from assets.stream.session import HubRecreatedError
 from generator.events import Event
 from generator.publisher import Published, PublishError, publish
@@ -27,17 +30,20 @@ from orchestration.processes import (
     speaks_amqp,
     wait_or_kill,
 )
-from orchestration.sensors import IN_FLIGHT
+from orchestration.started_runs import announce_cancellation, cancel_runs
 from orchestration.system import HUBS, ROOT, STREAMS
 from orchestration.system import stream as stream_of
 from orchestration.warm.files import FOLDER, RunFiles
 from resources import sources
 from resources.event_source import HubUnavailableError
-from resources.settings import KAFKA, Settings
+from resources.settings import CLINICAL, KAFKA, Settings
+from resources.storage import lake_of
+from resources.tokens import Tokens
 
 HUB_CONFIG = ROOT / "hubs.json"
 HUB_RETENTION_HOURS = 72.0
 HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
+ANSWER_S = 10.0
 AGAIN_AFTER_S = 1.0
 """How long a generator without an end waits after its hub was away, before it sends again."""
 LOCATIONS = """{
@@ -157,7 +163,7 @@ def check_hubs(settings: Settings) -> None:
     Raises:
         HubUnavailableError, HubRecreatedError: one does not answer, or is not the one that the tables were read from.
     """
-    lake = settings.open_lake()
+    lake = lake_of(settings)
     for stream in STREAMS:
         backlog(stream.contract, lake, sources.source(settings, stream.name))
     # Asked by a sender: the right to read these hubs is not needed otherwise.
@@ -219,6 +225,79 @@ def start_store_sync(children: Children, settings: Settings) -> None:
     children.start("store", command, cwd=ROOT, env=environment(settings), is_restarted=True)
 
 
+def start_notifications(
+    children: Children, settings: Settings, secrets: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Starts the process that tells subscribers of alarms; if it ends it is started again.
+
+    Args:
+        children, settings: of the system.
+        secrets: addresses of channels by their names, beside those of the environment.
+    """
+    command = python("-m", "orchestration.cli", "notify", "run")
+    children.start("notify", command, cwd=ROOT, env=environment(settings) | dict(secrets), is_restarted=True)
+
+
+def start_page(children: Children, settings: Settings) -> None:
+    """Starts the live page; if it ends it is started again."""
+    command = python("-m", "dashboard")
+    children.start("page", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+
+
+def start_hospital(children: Children, settings: Settings, patients: int) -> None:
+    """Starts the process that makes a synthetic hospital and serves its telemetry, unless one is served already.
+
+    It is not waited for: its sources count as set up once all of it is made.
+
+    Raises:
+        ChildError: something else has its port.
+    """
+    port = settings.hospital_port
+    if is_open(port):
+        if not _serves_telemetry(port):
+            raise ChildError(
+                f"Port {port} on 127.0.0.1 is taken by a program that is no hospital. End what listens there, or "
+                "choose another port with PULSELAKE_HOSPITAL_PORT."
+            )
+        return
+    command = python("-m", "orchestration.cli", "hospital", "--patients", str(patients))
+    children.start("hospital", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+
+
+def _serves_telemetry(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/telemetry?limit=1", timeout=ANSWER_S).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def start_receiver(children: Children, settings: Settings) -> str | None:
+    """Starts the process that apps post to, if any app has a token; if it ends it is started again.
+
+    Returns:
+        Its address, or None where it is not started.
+
+    Raises:
+        TokenError: the file of tokens cannot be read.
+    """
+    if not any(token.revoked_at is None for token in Tokens(settings.tokens_file).all()):
+        return None
+    command = python("-m", "orchestration.cli", "receive")
+    children.start("receive", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+    scheme = "http" if settings.receive_certificate is None else "https"
+    return f"{scheme}://{settings.receive_host}:{settings.receive_port}/"
+
+
+def start_bridges(children: Children, settings: Settings) -> list[str]:
+    """Starts the bridges whose other end is set, and names them; one that ends is started again."""
+    named = {"mqtt": settings.mqtt_url, "iothub": settings.iot_hub}
+    wanted = [name for name, other_end in named.items() if other_end]
+    for name in wanted:
+        command = python("-m", "orchestration.cli", "bridge", name)
+        children.start(f"bridge-{name}", command, cwd=ROOT, env=environment(settings), is_restarted=True)
+    return wanted
+
+
 @dataclass
 class WarmRuns:
     """The runs that were started warm, wherever they are: those of a server that died are nobody's children."""
@@ -259,35 +338,12 @@ def prepare_dagster_home(settings: Settings) -> None:
     shutil.copyfile(ROOT / "dagster.yaml", settings.dagster_home / "dagster.yaml")
 
 
-def cancel_runs(settings: Settings) -> None:
-    """Marks runs as cancelled that an earlier Dagster of this home left behind: nobody is at work on them any more."""
-    with _instance(settings) as instance:
-        for run in _started_runs(instance):
-            instance.report_run_canceled(run, message="It ended together with the Dagster that had started it.")
-
-
-def announce_cancellation(settings: Settings) -> None:
-    """Marks what is at work as being cancelled: then the interrupt that follows is an end and not a failure."""
-    with _instance(settings) as instance:
-        for run in _started_runs(instance):
-            instance.report_run_canceling(run)
-
-
-def _instance(settings: Settings) -> dg.DagsterInstance:
-    return dg.DagsterInstance.from_config(str(settings.dagster_home))
-
-
-def _started_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    at_work = [status for status in IN_FLIGHT if status is not dg.DagsterRunStatus.QUEUED]
-    return [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(statuses=at_work))]
-
-
 def environment(settings: Settings) -> dict[str, str]:
     """What children need to see the same settings."""
     return {
         "PULSELAKE_HOME": str(settings.root),
         # Empty is unset: what stands in a file .env must not lead the children elsewhere.
-        "PULSELAKE_LAKE": settings.open_lake().root,
+        "PULSELAKE_LAKE": settings.lake_root,
         "PULSELAKE_HUBS": ",".join(f"{stream}={hub}" for stream, hub in settings.hubs.items()),
         "PULSELAKE_TRANSPORTS": ",".join(f"{stream}={name}" for stream, name in settings.transports.items()),
         "PULSELAKE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
@@ -304,12 +360,42 @@ def environment(settings: Settings) -> dict[str, str]:
         "PULSELAKE_FAST_AMQP": str(settings.fast_amqp),
         "PULSELAKE_WEB_PORT": str(settings.web_port),
         "PULSELAKE_WARM_RUNS": str(settings.warm_runs),
+        "PULSELAKE_PAGE_PORT": str(settings.page_port),
+        "PULSELAKE_PAGE_ORIGIN": settings.page_origin or "",
+        "PULSELAKE_PAGE_CONSUMER_GROUP": settings.page_consumer_group,
+        "PULSELAKE_PAGE_IDLE_MINUTES": str(settings.page_idle_minutes),
+        "PULSELAKE_PAGE_AUDIT_DAYS": str(settings.page_audit_days),
+        "PULSELAKE_PAGE_PASSWORDS": str(settings.page_passwords),
+        "PULSELAKE_OIDC_ISSUER": settings.oidc_issuer or "",
+        "PULSELAKE_OIDC_CLIENT_ID": settings.oidc_client_id,
+        "PULSELAKE_OIDC_SECRET": settings.oidc_secret,
+        "PULSELAKE_OIDC_SCOPE": settings.oidc_scope,
+        "PULSELAKE_OIDC_CLAIM": settings.oidc_claim,
         "PULSELAKE_MAX_SESSION_S": str(settings.max_session_s),
         "PULSELAKE_IDLE_TIMEOUT_S": str(settings.idle_timeout_s or ""),
         "PULSELAKE_LOG": settings.log,
+        **{f"PULSELAKE_{name.upper()}": _plain(getattr(settings, name)) for name in CLINICAL},
+        "PULSELAKE_HOSPITAL_PORT": str(settings.hospital_port),
         "PULSELAKE_OLTP": settings.oltp,
         "PULSELAKE_OLTP_KEEP_DAYS": ",".join(f"{table}={days}" for table, days in settings.oltp_keep_days.items()),
+        "PULSELAKE_KEY_VAULT": settings.key_vault or "",
+        "PULSELAKE_ACCOUNTS": _absolute(settings.accounts),
+        "PULSELAKE_RECEIVE_HOST": settings.receive_host,
+        "PULSELAKE_RECEIVE_PORT": str(settings.receive_port),
+        "PULSELAKE_RECEIVE_CERTIFICATE": _absolute(settings.receive_certificate),
+        "PULSELAKE_RECEIVE_KEY": _absolute(settings.receive_key),
         "PULSELAKE_KEEP_RUNS_DAYS": str(settings.keep_runs_days),
+        "PULSELAKE_MQTT_URL": settings.mqtt_url or "",
+        "PULSELAKE_MQTT_TOPICS": settings.mqtt_topics,
+        "PULSELAKE_MQTT_USER": settings.mqtt_user,
+        "PULSELAKE_MQTT_PASSWORD": settings.mqtt_password,
+        "PULSELAKE_MQTT_CA_FILE": settings.mqtt_ca_file,
+        "PULSELAKE_MQTT_CLIENT_ID": settings.mqtt_client_id,
+        "PULSELAKE_MQTT_VERSION": settings.mqtt_version,
+        "PULSELAKE_IOT_HUB": settings.iot_hub or "",
+        "PULSELAKE_IOT_HUB_GROUP": settings.iot_hub_group,
+        "PULSELAKE_WATCH": settings.watch or "",
+        "PULSELAKE_OPENFDA": str(settings.openfda),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -317,14 +403,31 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def _plain(value: SecretStr | str | None) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+
+
+def _absolute(file: Path | None) -> str:
+    return "" if file is None else str(file.expanduser().resolve())
+
+
 @contextmanager
-def running(settings: Settings, lock: int, stop: threading.Event) -> Iterator[Children]:
+def running(
+    settings: Settings,
+    lock: int,
+    stop: threading.Event,
+    *,
+    hospital: int = 0,
+    first: Callable[[Children], object] = lambda _: None,
+) -> Iterator[Children]:
     """The local hub and Dagster, until the block ends.
 
     Args:
         settings: of a home that is `locked`.
         lock: the lock's descriptor.
         stop: set when the process is asked to end.
+        hospital: of how many patients a synthetic hospital is made and served too; 0 for none.
+        first: starts what shall not wait until Dagster is up.
 
     Raises:
         ChildError, HubUnavailableError, HubRecreatedError: see `start_hub` and `start_dagster`.
@@ -332,6 +435,9 @@ def running(settings: Settings, lock: int, stop: threading.Event) -> Iterator[Ch
     """
     with Children(settings.root / "logs", stop, lock) as children:
         start_hub(children, settings)
+        first(children)
+        if hospital:
+            start_hospital(children, settings, hospital)
         start_dagster(children, settings)
         try:
             yield children

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from azure.core.exceptions import AzureError
 from deltalake.exceptions import DeltaError
 
 from assets.reference_store import ReferenceClockError
+from assets.store_alarms import AlarmSync
 from assets.store_reference import ReferenceSync
 from assets.store_sync import Lag, StoreSync, SyncError
+from assets.sync.alarms import ALERTS, LIFECYCLE, AlarmFeed
 from assets.sync.feed import AnyFeed
 from assets.sync.reference import REFERENCE_FEEDS, ReferenceFeed
-from orchestration.system import FEEDS, open_lake
+from orchestration.system import ALARM_FEEDS, FEEDS, open_lake
 from resources.lake import ConcurrentWriteError, Lake, SchemaError
 from resources.leases import LeaseError
 from resources.logs import tell
@@ -30,6 +33,8 @@ from resources.store_tables import Base
 LEASE = "oltp"
 LOOK_EVERY_S, REFERENCE_EVERY_S, EXPIRE_EVERY_S = 1.0, 10.0, 3600.0
 """How often silver's logs are looked at, reference data are exchanged, and old rows are removed."""
+ALARMS_EVERY_S = 0.5
+"""How often the logs of alarms are looked at: people wait for them."""
 TURN_S = 1.0
 """For how long a backlog of a table is worked at, before the other tables are looked at."""
 LONGEST_PAUSE_S = 15.0
@@ -53,7 +58,9 @@ FAILURES = (
 
 _log = logging.getLogger(__name__)
 
-Table = AnyFeed | ReferenceFeed
+Table = AnyFeed | AlarmFeed | ReferenceFeed
+TABLES: Sequence[Table] = (*FEEDS, *ALARM_FEEDS, *REFERENCE_FEEDS)
+"""All that is kept as the lake is; readings before alarms, which name them."""
 
 
 class UnknownTableError(ValueError):
@@ -62,10 +69,10 @@ class UnknownTableError(ValueError):
 
 @dataclass(frozen=True)
 class TableStatus:
-    """One table of the store at this moment.
+    """One table of the store, or the alarms of one stream, at this moment.
 
     Attributes:
-        table: its name.
+        table: its name; of alarms, what `sync_state` calls them.
         state: how far it has come; None where it was never filled.
         lag: how far it is behind; None for a table of reference data.
     """
@@ -82,7 +89,7 @@ def open_store(settings: Settings) -> Store:
         StoreError: its tables are not those that are declared, or a setting names a table that there is not.
         StoreUnavailableError: the database does not answer.
     """
-    names = {feed.table for feed in FEEDS}
+    names = {*(feed.table for feed in FEEDS), ALERTS}
     if unknown := settings.oltp_keep_days.keys() - names:
         raise StoreError(
             f"PULSELAKE_OLTP_KEEP_DAYS names {', '.join(sorted(unknown))}, of which no rows expire; nothing was "
@@ -102,26 +109,30 @@ def may_sync() -> AbstractContextManager[bool]:
     return at_work(Settings())
 
 
-def table_named(name: str) -> Table:
-    """The declaration of a table that the sync fills.
+def filled_by(table: Table) -> Sequence[str]:
+    """The tables of the store that a declaration fills, those before others that refer to them."""
+    return (ALERTS, LIFECYCLE) if isinstance(table, AlarmFeed) else (table.table,)
+
+
+def tables_named(name: str) -> Sequence[Table]:
+    """The declarations that fill a table: one, but for alarms one for each stream.
 
     Raises:
         UnknownTableError: there is none; the message lists those there are.
     """
-    tables: Sequence[Table] = (*FEEDS, *REFERENCE_FEEDS)
-    for each in tables:
-        if each.table.lower() == name.lower():
-            return each
-    listed = ", ".join(each.table for each in tables)
+    if found := [each for each in TABLES if name.lower() in map(str.lower, filled_by(each))]:
+        return found
+    listed = ", ".join(dict.fromkeys(each for table in TABLES for each in filled_by(table)))
     raise UnknownTableError(f"The sync fills no table '{name}'. Tables: {listed}.")
 
 
 def tables_status(lake: Lake, store: Store) -> list[TableStatus]:
     """How far each table has come."""
-    sync = StoreSync(lake, store)
+    syncs = Syncs.of(lake, store)
+    lags = [(feed.table, syncs.lag(feed)) for feed in (*FEEDS, *ALARM_FEEDS)]
     states = store.states([each.table for each in REFERENCE_FEEDS])
     return [
-        *(TableStatus(feed.table, lag.state, lag) for feed, lag in ((feed, sync.lag(feed)) for feed in FEEDS)),
+        *(TableStatus(table, lag.state, lag) for table, lag in lags),
         *(TableStatus(each.table, states.get(each.table), None) for each in REFERENCE_FEEDS),
     ]
 
@@ -139,6 +150,39 @@ def line_of(settings: Settings) -> str:
     troubled = [each.table for each in found if each.state and each.state.problem]
     told = f"{behind:,} rows behind" if behind else "up to date"
     return f"store: {store.name}, {told}" + (f"; look at {', '.join(troubled)}" if troubled else "")
+
+
+@dataclass(frozen=True)
+class Syncs:
+    """What keeps one table as the lake is, for each kind of table.
+
+    Attributes:
+        rows: tables that are filled from streams.
+        alarms: alarms.
+        references: reference data.
+    """
+
+    rows: StoreSync
+    alarms: AlarmSync
+    references: ReferenceSync
+
+    @classmethod
+    def of(cls, lake: Lake, store: Store, settings: Settings | None = None) -> "Syncs":
+        """Those of a lake and a store; without settings all rows are kept."""
+        keep_days = settings.oltp_keep_days if settings else {}
+        return cls(StoreSync(lake, store, keep_days), AlarmSync(lake, store, keep_days), ReferenceSync(lake, store))
+
+    def steps(self, feed: AnyFeed | AlarmFeed) -> Iterator[State]:
+        """Brings a table up to date; see `StoreSync.steps`."""
+        return self.alarms.steps(feed) if isinstance(feed, AlarmFeed) else self.rows.steps(feed)
+
+    def lag(self, feed: AnyFeed | AlarmFeed) -> Lag:
+        """How far a table is behind."""
+        return self.alarms.lag(feed) if isinstance(feed, AlarmFeed) else self.rows.lag(feed)
+
+    def expire(self, feed: AnyFeed | AlarmFeed) -> int:
+        """Removes rows that are older than the table keeps them."""
+        return self.alarms.expire(feed) if isinstance(feed, AlarmFeed) else self.rows.expire(feed)
 
 
 @dataclass
@@ -159,30 +203,26 @@ class _Pause:
 
 @dataclass
 class Worker:
-    """Keeps all tables of the store as the lake is, one after the other. A table that fails holds up no other.
+    """Keeps tables of the store as the lake is, one after the other. A table that fails holds up no other.
 
     Attributes:
-        lake, store: what is kept alike.
-        sync, references: do it for one table.
+        store, syncs: what is kept, and by what.
+        tables: which of them.
+        every_s: how often they are looked at.
         stop: set when the process is asked to end.
     """
 
-    lake: Lake
     store: Store
-    sync: StoreSync
-    references: ReferenceSync
+    syncs: Syncs
+    tables: Sequence[Table] = TABLES
+    every_s: float = LOOK_EVERY_S
     stop: threading.Event = field(default_factory=threading.Event)
     on_progress: Callable[[str, State], None] = lambda _, __: None
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
     _next: dict[str, float] = field(default_factory=dict)
     _backlogs: dict[str, Iterator[State]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, settings: Settings, lake: Lake, store: Store, stop: threading.Event | None = None) -> "Worker":
-        """The worker of the settings."""
-        sync = StoreSync(lake, store, settings.oltp_keep_days)
-        return cls(lake, store, sync, ReferenceSync(lake, store), stop or threading.Event())
+    _without_problem: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Looks again and again until it is asked to end."""
@@ -190,24 +230,34 @@ class Worker:
             self.look()
             # Without a backlog there is time until the next look.
             if not self._backlogs:
-                self.stop.wait(LOOK_EVERY_S)
+                self.stop.wait(self.every_s)
 
     def look(self) -> None:
         """Looks once at all tables whose turn it is."""
         with suppress(StoreUnavailableError):
             if not self._pause("").is_over:
                 return
-            for feed in FEEDS:
+            for feed in self._feeds:
                 self._try(feed.table, partial(self._advance, feed))
-            if self._is_turn("references", REFERENCE_EVERY_S):
-                for reference in REFERENCE_FEEDS:
-                    self._try(reference.table, partial(self.references.exchange, reference))
+            alarms = [each for each in self.tables if isinstance(each, AlarmFeed)]
+            if alarms and self._is_turn("readings of alarms", LOOK_EVERY_S):
+                is_whole = self._is_turn("readings of all alarms", EXPIRE_EVERY_S)
+                for each in alarms:
+                    self._try(each.table, partial(self.syncs.alarms.link, each, is_whole=is_whole))
+            references = [each for each in self.tables if isinstance(each, ReferenceFeed)]
+            if references and self._is_turn("references", REFERENCE_EVERY_S):
+                for reference in references:
+                    self._try(reference.table, partial(self.syncs.references.exchange, reference))
             if self._is_turn("expire", EXPIRE_EVERY_S):
-                for feed in FEEDS:
-                    self._try(feed.table, partial(self.sync.expire, feed))
+                for feed in self._feeds:
+                    self._try(feed.table, partial(self.syncs.expire, feed))
 
-    def once(self, tables: Sequence[Table]) -> int:
-        """Brings some tables up to date.
+    @property
+    def _feeds(self) -> list[AnyFeed | AlarmFeed]:
+        return [each for each in self.tables if not isinstance(each, ReferenceFeed)]
+
+    def once(self) -> int:
+        """Brings the tables up to date.
 
         Returns:
             How many rows were written.
@@ -215,29 +265,38 @@ class Worker:
         Raises:
             StoreError, SyncError, SchemaError, ConcurrentWriteError, ReferenceClockError: see `StoreSync.catch_up`.
         """
-        return sum(self._at_once(each) for each in tables)
+        return sum(self._at_once(each) for each in self.tables)
 
     def _at_once(self, table: Table) -> int:
         if isinstance(table, ReferenceFeed):
-            found = self.references.exchange(table)
+            found = self.syncs.references.exchange(table)
             return found.to_store + found.to_lake
         written = self._catch_up(table)
-        self.sync.expire(table)
+        self.syncs.expire(table)
         self.store.note(table.table, "")
         return written
 
-    def _advance(self, feed: AnyFeed) -> None:
+    def _advance(self, feed: AnyFeed | AlarmFeed) -> None:
         """Writes what is new in a table, of a backlog for some time only: then it is the next table's turn."""
         end = time.monotonic() + TURN_S
-        steps = self._backlogs.pop(feed.table, None) or self.sync.steps(feed)
+        steps = self._backlogs.pop(feed.table, None) or self.syncs.steps(feed)
         for state in steps:
             self.on_progress(feed.table, state)
             if time.monotonic() > end or self.stop.is_set():
                 self._backlogs[feed.table] = steps
                 return
+        if feed.table not in self._without_problem:
+            # An earlier process may have noted one.
+            self.store.note(feed.table, "")
+            self._without_problem.add(feed.table)
 
-    def _catch_up(self, feed: AnyFeed) -> int:
-        return self.sync.catch_up(feed, self.stop.is_set, lambda state: self.on_progress(feed.table, state))
+    def _catch_up(self, feed: AnyFeed | AlarmFeed) -> int:
+        def say(state: State) -> None:
+            self.on_progress(feed.table, state)
+
+        if isinstance(feed, AlarmFeed):
+            return self.syncs.alarms.catch_up(feed, self.stop.is_set, say)
+        return self.syncs.rows.catch_up(feed, self.stop.is_set, say)
 
     def _try(self, table: str, work: Callable[[], object]) -> None:
         if self.stop.is_set() or not self._pause(table).is_over:
@@ -250,12 +309,24 @@ class Worker:
             raise
         except FAILURES as error:
             self._failed(table, error)
-            self.store.note(table, " ".join(str(error).split()))
+            self._note(table, " ".join(str(error).split()))
         else:
             self._well(table)
 
+    def _note(self, table: str, problem: str) -> None:
+        """Notes what keeps a table from following. Where even that is refused, the log says both."""
+        try:
+            self.store.note(table, problem)
+        except StoreUnavailableError as error:
+            self._failed("", error)
+            raise
+        except StoreError as error:
+            said = " ".join(str(error).split())
+            tell(_log, "what keeps a table from following cannot be noted", logging.WARNING, table=table, error=said)
+
     def _failed(self, table: str, error: Exception) -> None:
         self._pause(table).longer()
+        self._without_problem.discard(table)
         said = " ".join(str(error).split())
         if self._told.get(table) != said:
             tell(_log, "the store does not follow", logging.WARNING, table=table or "all", error=said)
@@ -267,7 +338,7 @@ class Worker:
                 tell(_log, "the store follows again", table=each or "all")
                 self._pauses.pop(each, None)
                 if each:
-                    self.store.note(each, "")
+                    self._note(each, "")
 
     def _pause(self, table: str) -> _Pause:
         return self._pauses.setdefault(table, _Pause())
@@ -280,17 +351,18 @@ class Worker:
 
 
 @contextmanager
-def at_work(settings: Settings, stop: threading.Event | None = None) -> Iterator[bool]:
-    """Within the block this process may sync, where no other one does.
+def at_work(settings: Settings, stop: threading.Event | None = None, lease_name: str = LEASE) -> Iterator[bool]:
+    """Within the block this process may do a standing work with the store, where no other one does.
 
     Args:
         settings: whose store.
         stop: where it is given, another process is waited for until it is set.
+        lease_name: which work; by default the sync.
 
     Yields:
         Whether it may.
     """
-    lease = settings.lease(LEASE, f"oltp sync {os.getpid()}")
+    lease = settings.lease(lease_name, f"{lease_name} {os.getpid()}")
     try:
         while not (mine := lease.active.take()) and stop is not None and not stop.wait(LOOK_EVERY_S):
             pass
@@ -319,8 +391,24 @@ def stand(settings: Settings, stop: threading.Event, say: Callable[[str], None] 
                 stop.wait(pause.seconds)
                 continue
             say(f"The store {store.name} is kept as the lake is.")
-            Worker.of(settings, lake, store, stop).run()
+            keep(lake, store, stop, settings)
             store.close()
+
+
+def keep(lake: Lake, store: Store, stop: threading.Event, settings: Settings) -> None:
+    """Keeps all tables as the lake is until it is asked to end; alarms in a thread of their own, so none waits."""
+    others = [each for each in TABLES if not isinstance(each, AlarmFeed)]
+    with ThreadPoolExecutor(2, "store") as pool:
+        running = [
+            pool.submit(Worker(store, Syncs.of(lake, store, settings), tables, every_s, stop).run)
+            for tables, every_s in ((ALARM_FEEDS, ALARMS_EVERY_S), (others, LOOK_EVERY_S))
+        ]
+        try:
+            for each in as_completed(running):
+                each.result()
+        finally:
+            # A mistake in one of them ends the other one too, so that the process is seen to fail.
+            stop.set()
 
 
 def sync_once(
@@ -340,21 +428,42 @@ def sync_once(
     lake, store = open_lake(settings), open_store(settings)
     with at_work(settings) as mine:
         if mine:
-            worker = Worker.of(settings, lake, store)
+            worker = Worker(store, Syncs.of(lake, store, settings), tables)
             worker.on_progress = lambda table, state: say(f"{table}: {state.rows_written:,} rows")
-            return worker.once(tables)
+            return worker.once()
     _wait_for_the_other(settings, lake, store, tables)
     return 0
+
+
+def resync(settings: Settings, tables: Sequence[Table], say: Callable[[str], None] = lambda _: None) -> int:
+    """Fills tables from the beginning; those that were dropped are created.
+
+    Returns, raises: see `sync_once`.
+    """
+    lake, store = open_lake(settings), open_store(settings)
+    for name in dict.fromkeys(each for table in tables for each in filled_by(table)):
+        store.recreate(name)
+    for table in tables:
+        store.forget(table.table)
+    names, alarms = {each.table for each in tables}, AlarmSync(lake, store)
+    # Readings that are given numbers anew must not be taken for others meanwhile.
+    named = [feed for feed in ALARM_FEEDS if feed.readings in names]
+    for feed in named:
+        alarms.unlink(feed)
+    written = sync_once(settings, tables, say)
+    for feed in named:
+        alarms.link_all(feed)
+    return written
 
 
 def _wait_for_the_other(settings: Settings, lake: Lake, store: Store, tables: Sequence[Table]) -> None:
     names = [each.table for each in tables]
     feeds = [each for each in tables if not isinstance(each, ReferenceFeed)]
     references = {each.table for each in tables if isinstance(each, ReferenceFeed)}
-    sync, began = StoreSync(lake, store), datetime.now(UTC)
+    syncs, began = Syncs.of(lake, store), datetime.now(UTC)
     before, end = store.states(names), time.monotonic() + STUCK_AFTER_S
     while True:
-        lags, now = [sync.lag(feed) for feed in feeds], store.states(names)
+        lags, now = [syncs.lag(feed) for feed in feeds], store.states(names)
         is_behind = any(lag.rows or lag.is_filling for lag in lags if not _is_newer(lag, began))
         if not is_behind and references <= now.keys():
             return

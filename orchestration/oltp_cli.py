@@ -1,6 +1,6 @@
 """The commands `pulselake oltp …`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,10 +43,8 @@ def oltp_commands(
         once: Annotated[bool, typer.Option("--once", help="End when the store has what the lake has now.")] = False,
     ) -> None:
         """Keep the store as the lake is, until Ctrl-C; what is edited in the store gets into reference data."""
-        from assets.sync.reference import REFERENCE_FEEDS
-        from orchestration.oltp import stand, sync_once
+        from orchestration.oltp import TABLES, stand, sync_once
         from orchestration.processes import stop_on_signals
-        from orchestration.system import FEEDS
 
         found = settings()
         if not once:
@@ -54,7 +52,7 @@ def oltp_commands(
             stand(found, stop, lambda text: err.print(escape(text), highlight=False))
             return
         with explained():
-            written = sync_once(found, (*FEEDS, *REFERENCE_FEEDS), progress)
+            written = sync_once(found, TABLES, progress)
         progress("")
         out.print(f"{written:,} rows were written; the store has what the lake has.")
 
@@ -83,26 +81,25 @@ def oltp_commands(
         table: Annotated[str, typer.Argument(help="Such as GlucoseReadings; names are in `pulselake oltp status`.")],
     ) -> None:
         """Fill a table anew from the lake: after rows or the table were deleted, or came from another backup."""
-        from orchestration.oltp import open_store, sync_once
+        from orchestration.oltp import filled_by
+        from orchestration.oltp import resync as fill_anew
 
-        chosen, found = _table(table), settings()
+        chosen, found = _tables(table), settings()
         with explained():
-            store = open_store(found)
-            store.recreate(chosen.table)
-            store.forget(chosen.table)
-            written = sync_once(found, [chosen], progress)
+            written = fill_anew(found, chosen, progress)
         progress("")
+        names = filled_by(chosen[0])
         by = f"{written:,} rows were written" if written else "the sync at work has filled it"
-        out.print(f"{chosen.table}: {by}; it has what the lake has.")
+        out.print(f"{' and '.join(names)}: {by}; it has what the lake has.")
 
     return commands
 
 
-def _table(name: str) -> "Table":
-    from orchestration.oltp import UnknownTableError, table_named
+def _tables(name: str) -> "Sequence[Table]":
+    from orchestration.oltp import UnknownTableError, tables_named
 
     try:
-        return table_named(name)
+        return tables_named(name)
     except UnknownTableError as error:
         fail(str(error))
 

@@ -15,6 +15,7 @@ from orchestration.system import STREAMS, open_lake
 from resources.archive import Archive, ArchiveError
 from resources.lake import ConcurrentWriteError, SchemaError
 from resources.settings import NO_ARCHIVE, Settings
+from resources.storage import archive_of
 
 Say = Callable[[str], None]
 
@@ -129,5 +130,5 @@ def _archive(settings: Settings) -> Archive | None:
             f"The lake is in Azure's storage, and PULSELAKE_ARCHIVE is not set: the archive would be a folder of this "
             f"machine. Nothing was read or removed. Set it to an abfss:// URI, to a folder, or to {NO_ARCHIVE}."
         )
-    store = settings.open_archive()
+    store = archive_of(settings)
     return Archive(store) if store else None

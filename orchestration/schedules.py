@@ -11,7 +11,8 @@ from deltalake.exceptions import DeltaError
 
 from assets.alarms.measures import ALARMS
 from assets.versioned import VersionedGold
-from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, Job, gold_job_name
+from orchestration.jobs import BACKGROUND, MAX_RUNTIME_TAG, OFTEN_TAG, Job, gold_job_name
+from orchestration.patients import patient_360_job
 from orchestration.retention import RetentionError, retire
 from orchestration.system import STREAMS
 from resources.dagster_resources import HubsResource, LakeResource
@@ -25,7 +26,7 @@ FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 
 
 KEEP_GOLD_RUNS = timedelta(hours=1)
-"""A successful run of gold is kept for so long. There is one every 30 s, and each takes a fifth of a megabyte."""
+"""A successful run of gold or a poll is kept for so long. There are many, and each takes a fifth of a megabyte."""
 
 
 def purge_runs(instance: dg.DagsterInstance, older_than: datetime, gold_older_than: datetime) -> int:
@@ -34,17 +35,19 @@ def purge_runs(instance: dg.DagsterInstance, older_than: datetime, gold_older_th
     Args:
         instance: whose records.
         older_than: runs that finished before this instant.
-        gold_older_than: the same for runs of gold that succeeded.
+        gold_older_than: the same for runs of gold and polls of accounts that succeeded.
 
     Returns:
         How many were deleted.
     """
     old = [*instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=older_than))]
-    for stream in STREAMS:
-        succeeded = dg.RunsFilter(
-            job_name=gold_job_name(stream), statuses=[dg.DagsterRunStatus.SUCCESS], updated_before=gold_older_than
-        )
+    for name in (*map(gold_job_name, STREAMS), patient_360_job.name):
+        succeeded = dg.RunsFilter(job_name=name, statuses=[dg.DagsterRunStatus.SUCCESS], updated_before=gold_older_than)
         old += instance.get_run_records(succeeded)
+    polls = dg.RunsFilter(
+        tags={OFTEN_TAG: "true"}, statuses=[dg.DagsterRunStatus.SUCCESS], updated_before=gold_older_than
+    )
+    old += instance.get_run_records(polls)
     run_ids = {record.dagster_run.run_id for record in old}
     for run_id in run_ids:
         _delete_run(instance, run_id)
@@ -64,7 +67,7 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 @dg.op(pool="housekeeping")
 def purge_run_records(context: dg.OpExecutionContext, hubs: HubsResource) -> None:
-    """Deletes run records that are older than PULSELAKE_KEEP_RUNS_DAYS, and sooner those of gold that succeeded."""
+    """Deletes records of runs older than PULSELAKE_KEEP_RUNS_DAYS, and sooner of gold and polls that succeeded."""
     keep, now = timedelta(days=hubs.settings().keep_runs_days), datetime.now(UTC)
     with noted(hubs.settings().metrics, "housekeeping", part="run_records") as note:
         note.rows = purge_runs(context.instance, now - keep, now - KEEP_GOLD_RUNS)
@@ -140,12 +143,13 @@ def retention() -> None:
     retire_expired_dates()
 
 
-def schedules(reports: Job, store: Job) -> list[dg.ScheduleDefinition]:
-    """House-keeping every hour, retention and a look at the store every night, reports every quarter of an hour."""
+def schedules(reports: Job, store: Job, notifications: Job) -> list[dg.ScheduleDefinition]:
+    """House-keeping every hour, the store and retention every night, reports and notifications every quarter of one."""
     running = dg.DefaultScheduleStatus.RUNNING
     return [
         dg.ScheduleDefinition(job=housekeeping, cron_schedule="17 * * * *", default_status=running),
         dg.ScheduleDefinition(job=retention, cron_schedule="43 2 * * *", default_status=running),
         dg.ScheduleDefinition(job=store, cron_schedule="23 1 * * *", default_status=running),
+        dg.ScheduleDefinition(job=notifications, cron_schedule="7-59/15 * * * *", default_status=running),
         dg.ScheduleDefinition(job=reports, cron_schedule="*/15 * * * *", default_status=running),
     ]

@@ -11,9 +11,14 @@ from rich.markup import escape
 from rich.table import Table as Grid
 from rich.text import Text
 
+from orchestration.web_cli import FIRST_USER
+
 if TYPE_CHECKING:
     from orchestration.account import Summary
-    from orchestration.status import LastSession, StreamStatus
+    from orchestration.demo_people import Reached
+    from orchestration.hospital_loads import LoadedSource
+    from orchestration.last_sessions import LastSession
+    from orchestration.status import StreamStatus
     from orchestration.watch import Look, Worker
 
 RATES = ("bronze", "silver", "quarantine", "alerts")
@@ -134,8 +139,14 @@ def _sessions(out: Console, sessions: "list[LastSession]") -> None:
     out.print(grid)
 
 
-def show_summary(out: Console, summary: "Summary") -> None:
-    """The end of the demo: every event accounted for."""
+def show_summary(out: Console, summary: "Summary", page_port: int) -> None:
+    """The end of the demo: every event accounted for, and where to look next.
+
+    Args:
+        out: where it is written.
+        summary: of the demo.
+        page_port: where `pulselake dev` serves the live page.
+    """
     known = [each for each in summary.streams if each.stream.name in summary.published or each.rows["bronze"]]
     names = [each.stream.name for each in known]
     grid = Grid("", *names, title="Every event accounted for", title_justify="left")
@@ -148,6 +159,7 @@ def show_summary(out: Console, summary: "Summary") -> None:
     grid.add_row("bronze = silver + quarantine + duplicates", *map(_verdict, passed))
     grid.add_row("every alert is in the alerts hub", *(_verdict(not summary.silent[name]) for name in names))
     out.print(grid)
+    _hospital(out, summary.hospital)
     for each in summary.streams:
         _counts(out, f"{each.stream.name}: quarantined, by reason", each.quarantine)
         _counts(out, f"{each.stream.name}: alerts, by rule", each.alerts)
@@ -160,17 +172,54 @@ def show_summary(out: Console, summary: "Summary") -> None:
             f"Event in the hub → alert in the hub: p50 {latency.p50:.2f} s, p99 {latency.p99:.2f} s "
             f"({latency.alerts:,} alerts; without events that waited for the first session to start)"
         )
+    if summary.told:
+        _reached(out, summary.told)
+    if summary.page:
+        out.print(f"Open alarms on the live page: {summary.page.shown:,} of {summary.page.open:,}", highlight=False)
     for problem in summary.problems:
         out.print(f"[red]{escape(problem)}[/]", highlight=False)
-    out.print("\n[bold]Where to look next[/]")
     command = f"PULSELAKE_HOME='{_short(summary.settings.root)}' {_short(Path(sys.executable).with_name('pulselake'))}"
+    if summary.page:
+        out.print("\n[bold]The live page of these patients[/], with the alarms that are open, and all of it live:")
+        out.print(f"  {command} dev", highlight=False, soft_wrap=True)
+        how = f"Then open http://127.0.0.1:{page_port}, and sign in as {FIRST_USER} with {summary.page.password}"
+        out.print(f"  {how}", highlight=False, soft_wrap=True)
+    out.print("\n[bold]Where to look next[/]")
     for arguments in (
+        "notify log   # who was told of what",
         "alarms   # those that are open; explain ALARM shows what decided one",
         'sql "SELECT * FROM gold.glucose_daily LIMIT 10"',
+        'sql "SELECT * FROM gold.patient_360 WHERE is_in_ehr LIMIT 10"',
         "sql      # a shell over all tables; .tables lists them",
-        "dev      # the same tables live, with the Dagster UI",
+        "dev      # the same tables live, with the live page and the Dagster UI",
     ):
         out.print(f"  {command} {arguments}", highlight=False, soft_wrap=True)
+
+
+def _reached(out: Console, told: "Reached") -> None:
+    """Who was told, and what the store has."""
+    raised = ", ".join(f"{count:,} {severity}" for severity, count in told.raised.items()) or "none"
+    grid = Grid("People and the store", "", title_justify="left")
+    grid.add_row("alarms raised", raised)
+    grid.add_row("notifications sent", f"{told.notifications.get('sent', 0):,} in {told.messages:,} messages")
+    grid.add_row("held back in quiet hours", f"{told.held_back:,}")
+    grid.add_row("received once by a local server", f"{told.received - told.repeated:,}")
+    for table, (stored, _) in told.stored.items():
+        grid.add_row(f"rows in {table}", f"{stored:,}")
+    grid.add_row("all of them as sent, and as in the lake", _verdict(not told.problems))
+    out.print(grid)
+
+
+def _hospital(out: Console, sources: "Sequence[LoadedSource]") -> None:
+    """What became of the rows of the clinical sources."""
+    if not sources:
+        return
+    columns = ("hospital", "landed", "bronze", "silver", "quarantine", "duplicates", "exact")
+    grid = Grid(*columns, title="Every row of the hospital accounted for", title_justify="left")
+    for each in sources:
+        counts = (each.landed, each.bronze, each.silver, each.quarantined, each.duplicates)
+        grid.add_row(each.name, *(f"{count:,}" for count in counts), _verdict(each.is_reconciled))
+    out.print(grid)
 
 
 def _verdict(passed: bool) -> str:

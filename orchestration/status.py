@@ -1,20 +1,18 @@
 """What `pulselake status` shows: lag, last session and micro-batch, quarantine by reason and alerts. Counts only."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
-import dagster as dg
 import polars as pl
 
 from assets.archived import archived
 from assets.stream.alarm_history import standing
-from assets.stream.asset import table_key
 from assets.stream.log import FOLDS, TOLD
 from assets.stream.session import HubRecreatedError
 from assets.stream.store import StreamStore
 from orchestration.backlog import Backlog, backlog
-from orchestration.jobs import session_job_name
 from orchestration.system import STREAMS, Stream, open_lake
 from resources import sources
 from resources.event_source import HubUnavailableError
@@ -54,25 +52,15 @@ class StreamStatus:
     has_untold_alarms: bool = False
 
 
-@dataclass(frozen=True)
-class LastSession:
-    """The newest session of a stream that Dagster ran; `started_at` is None while it waits."""
-
-    stream: Stream
-    run_id: str
-    outcome: str
-    started_at: datetime | None
-    duration: timedelta
-
-
 def status(settings: Settings, today: date) -> list[StreamStatus]:
-    """The status of every stream today.
+    """The status of every stream today. All hubs are asked at once: one that is away keeps no other waiting.
 
     Raises:
         LakeUnavailableError: see `open_lake`.
     """
     lake = open_lake(settings)
-    return [stream_status(stream, settings, lake, [today]) for stream in STREAMS]
+    with ThreadPoolExecutor(len(STREAMS)) as pool:
+        return [*pool.map(lambda stream: stream_status(stream, settings, lake, [today]), STREAMS)]
 
 
 def stream_status(stream: Stream, settings: Settings, lake: Lake, days: Iterable[date]) -> StreamStatus:
@@ -115,34 +103,6 @@ def _alarms(stream: Stream, store: StreamStore, lake: Lake) -> tuple[dict[str, i
     folds, told = (store.log.id(each) for each in (FOLDS, TOLD))
     steps = store.alarms.transactions([folds, told])
     return dict(by_severity.iter_rows()), steps.get(told, 0) < steps.get(folds, 0)
-
-
-def last_sessions(settings: Settings, now: datetime) -> list[LastSession]:
-    """The newest session of each stream that has one, where Dagster ever ran."""
-    if not (settings.dagster_home / "dagster.yaml").exists():
-        return []
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        found = (_last_session(stream, instance, now) for stream in STREAMS)
-        return [session for session in found if session]
-
-
-def _last_session(stream: Stream, instance: dg.DagsterInstance, now: datetime) -> LastSession | None:
-    records = [*instance.get_run_records(dg.RunsFilter(job_name=session_job_name(stream)), limit=1)]
-    # Whoever materializes bronze by hand runs a session too, in a job of Dagster's own.
-    bronze = table_key(stream.contract.tables.bronze.name)
-    for pulled in instance.fetch_materializations(bronze, limit=1).records:
-        records += instance.get_run_records(dg.RunsFilter(run_ids=[pulled.run_id]))
-    if not records:
-        return None
-    record = max(records, key=lambda each: each.create_timestamp)
-    started, ended = record.start_time, record.end_time
-    return LastSession(
-        stream,
-        record.dagster_run.run_id,
-        record.dagster_run.status.value.lower(),
-        datetime.fromtimestamp(started, UTC) if started else None,
-        timedelta(seconds=(ended or now.timestamp()) - started) if started else timedelta(),
-    )
 
 
 def _counts(table: LakeTable, column: str, days: list[date]) -> dict[str, int]:

@@ -15,29 +15,32 @@ from assets.alarm_actions import assets as alarm_actions
 from assets.alarms.measures import ALARMS
 from assets.alarms.tables import alarm_views
 from assets.archived import RETENTION
-from assets.clinical.assets import clinical_tables
-from assets.clinical.sources import LOADS
+from assets.clinical.sources import LOADS, clinical_tables
+from assets.copied import COPIED_TABLES
 from assets.devices import assets as devices
 from assets.glucose import assets as glucose
 from assets.gold import DailyGold, DerivedGold
 from assets.gold_alarms import AlarmGold
 from assets.gold_alerts import GoldAlerts
+from assets.patients.tables import PATIENT_360
 from assets.reference.rules import CURRENT_RULES, RULES
 from assets.reference.tables import REFERENCES
-from assets.stream.asset import ALARMS_HUB, ALERTS_HUB
-from assets.stream.contract import Contract
+from assets.stream.contract import ALARMS_HUB, ALERTS_HUB, Contract
 from assets.stream.layers import layers
 from assets.sync import readings, safety_reports
+from assets.sync.alarms import AlarmFeed
 from assets.sync.feed import AnyFeed, Feed, VersionedFeed
 from assets.sync.vitals import HELD_IN_SPORT, patient_status
 from assets.versioned import VersionedGold
 from assets.vitals import assets as vitals
+from orchestration.bridge_offsets import BRIDGES
 from orchestration.polled import POLLED
 from orchestration.proofs import require_proof
-from resources.analytics import Analytics
+from orchestration.watched_files import WATCHED
+from resources.audit import AUDIT
 from resources.lake import Lake
-from resources.reports import reports, stored_reports
 from resources.settings import Settings
+from resources.storage import lake_of
 from resources.table import Table, View
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +75,11 @@ class Stream:
     def name(self) -> str:
         """The stream's name."""
         return self.contract.stream
+
+    @property
+    def session_job(self) -> str:
+        """The name of the job whose runs are its sessions."""
+        return f"{self.name}_session"
 
     @property
     def daily_gold(self) -> list[DailyGold]:
@@ -146,6 +154,13 @@ FEEDS: tuple[AnyFeed, ...] = (
 )
 """The tables of the transactional store that are filled from streams."""
 
+ALARM_FEEDS: tuple[AlarmFeed, ...] = tuple(
+    AlarmFeed(each.contract, "GlucoseReadings" if each.contract is glucose.CONTRACT else None)
+    for each in STREAMS
+    if each.contract.alarms is not None
+)
+"""Whose alarms are in its tables `Alerts` and `AlertLifecycle`."""
+
 HUBS = (*(each.name for each in STREAMS), ALERTS_HUB, ALARMS_HUB)
 """What has a hub: the streams, which are read, and alerts and alarms, which are published."""
 
@@ -170,7 +185,8 @@ def tables() -> list[Table]:
         for table in (*each.contract.tables, *(gold.table for gold in each.gold), *each.published[1:])
     ]
     of_reference = [*(each.table for each in REFERENCES), RULES]
-    return [*of_streams, ALARMS, *of_reference, POLLED, RETENTION, *clinical_tables()]
+    of_work = [POLLED, BRIDGES, WATCHED, RETENTION, AUDIT, COPIED_TABLES]
+    return [*of_streams, ALARMS, *of_reference, *of_work, *clinical_tables(), PATIENT_360]
 
 
 def views() -> list[View]:
@@ -188,7 +204,7 @@ def open_lake(settings: Settings) -> Lake:
         LakeUnavailableError: it did not answer; the message says what it said and what to look at.
     """
     try:
-        lake = settings.open_lake()
+        lake = lake_of(settings)
     except ValidationError as error:
         names = ", ".join(f"AZURE_STORAGE_{str(each['loc'][0]).upper()} ({each['msg']})" for each in error.errors())
         raise LakeUnavailableError(f"The lake was not opened: {names}. Correct the settings.") from None
@@ -206,14 +222,3 @@ def _reason(error: Exception) -> str:
     """What storage said, in a line and without its colours."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     return " ".join(text.replace("↳", ":").split()).replace(" :", ":").rstrip(".")
-
-
-def analytics(lake: Lake, settings: Settings) -> Analytics:
-    """DuckDB over all tables, the views over all streams and the reports that were built, with the settings' limits."""
-    return Analytics(
-        lake,
-        [*tables(), *stored_reports(lake, reports(SQL / "reports"))],
-        views(),
-        memory_limit=settings.sql_memory,
-        timeout_s=settings.sql_timeout_s,
-    )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -90,11 +91,11 @@ def watch(settings: Settings, out: Console, seconds: float, looks: int | None = 
         LakeUnavailableError: see `open_lake`.
     """
     lake = open_lake(settings)
-    with Live(console=out, auto_refresh=False) as screen:
+    with ThreadPoolExecutor(len(STREAMS)) as pool, Live(console=out, auto_refresh=False) as screen:
         before: list[Look] = []
         done = 0
         while True:
-            now = [look(stream, settings, lake) for stream in STREAMS]
+            now = [*pool.map(lambda stream: look(stream, settings, lake), STREAMS)]
             shown = watched(now, before or now)
             if out.is_terminal:
                 screen.update(shown, refresh=True)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,7 +12,10 @@ from typing import TypeVar
 import polars as pl
 
 from assets.gold import DailyGold, DerivedGold, pieces
-from assets.stream.asset import ALARMS_HUB, ALERTS_HUB, observer_of
+from assets.patients.tables import PATIENT_360
+from assets.patients_refresh import Patient360Refresh
+from assets.stream.configured import observer_of
+from assets.stream.contract import ALARMS_HUB, ALERTS_HUB
 from assets.stream.outlet import publish_alerts
 from assets.stream.rebuild import Rebuilt
 from assets.stream.rebuild import replay as replay_quarantine
@@ -21,6 +25,7 @@ from assets.stream.store import StreamStore
 from assets.versioned import VersionedGold
 from orchestration.system import SQL, Stream, open_lake, tables, views
 from resources import sources
+from resources.audit import Entry, audited, in_one_commit
 from resources.event_source import EventSource, HubUnavailableError, Tail
 from resources.lake import ConcurrentWriteError, Lake
 from resources.leases import Lease, LeaseError, wait
@@ -207,6 +212,16 @@ def _refresh(gold: DailyGold | DerivedGold | VersionedGold, lake: Lake) -> int |
     return None
 
 
+def refresh_patients(lake: Lake, say: Say = silent) -> int:
+    """Brings `gold/patient_360` up to date; how many patients there are.
+
+    Raises:
+        ConcurrentWriteError: another refresh was faster twice.
+    """
+    say(f"refreshing {PATIENT_360.name} …")
+    return twice(lambda: Patient360Refresh(lake).refresh(datetime.now(UTC)))
+
+
 def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
     """Builds all reports, or those before `should_stop` says True.
 
@@ -217,17 +232,18 @@ def refresh_reports(lake: Lake, say: Say = silent, should_stop: Callable[[], boo
         ReportsError: some could not be built; the others are built all the same.
     """
     written, failures = {}, {}
-    for report in reports(SQL / "reports"):
-        if should_stop():
-            break
-        say(f"building report {report.name} …")
-        try:
-            done = twice(partial(write_report, report_analytics(lake, tables(), views()), report))
-            written[report.name] = done.rows
-            if done.dates_left:
-                say(f"report {report.name}: {done.dates_left:,} older dates are left for the next time")
-        except Exception as error:
-            failures[report.name] = reason(error)
+    with in_one_commit(lake):
+        for report in reports(SQL / "reports"):
+            if should_stop():
+                break
+            say(f"building report {report.name} …")
+            try:
+                done = twice(partial(write_report, report_analytics(lake, tables(), views()), report))
+                written[report.name] = done.rows
+                if done.dates_left:
+                    say(f"report {report.name}: {done.dates_left:,} older dates are left for the next time")
+            except Exception as error:
+                failures[report.name] = reason(error)
     if failures:
         raise ReportsError(failures)
     return written
@@ -249,7 +265,7 @@ def rederive(stream: Stream, settings: Settings, say: Say = silent) -> None:
 def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """The long part of `rederive`, which no session has to wait for."""
     lake, lease = open_lake(settings), _lease_of_rebuild(stream, settings)
-    with lease.rebuilding():
+    with lease.rebuilding(), _audited_rederive("rederive, made beside", stream, lake):
         moved = 0
         if is_ahead(stream.contract, lake, datetime.now(UTC)):
             with lease.turned():
@@ -261,9 +277,17 @@ def prepare_rederived(stream: Stream, settings: Settings, say: Say = silent) -> 
 def finish_rederived(stream: Stream, settings: Settings, say: Say = silent) -> None:
     """The swap of `rederive`; gold follows by its own sensor, so that no session waits for it."""
     say(f"{stream.name}: swapping the tables …")
-    lease = _lease_of_rebuild(stream, settings)
-    with lease.rebuilding():
-        swap(stream.contract, open_lake(settings), say, lease)
+    lake, lease = open_lake(settings), _lease_of_rebuild(stream, settings)
+    with lease.rebuilding(), _audited_rederive("rederive, swapped", stream, lake) as entry:
+        swap(stream.contract, lake, say, lease)
+        entry.rows_out, entry.rows_rejected = (
+            lake.table(stream.contract.tables[role]).count() for role in ("silver", "quarantine")
+        )
+
+
+def _audited_rederive(kind: str, stream: Stream, lake: Lake) -> AbstractContextManager[Entry]:
+    tables = stream.contract.tables
+    return audited(lake, kind, tables.silver.name, source=tables.bronze.name)
 
 
 def _lease_of_rebuild(stream: Stream, settings: Settings) -> Lease:

@@ -8,7 +8,7 @@ written in `results`; the reports are in `reports`, the prompt is in `sql_shell`
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 
@@ -40,6 +40,10 @@ _TOO_LONG = "the scan takes too long"
 _INTERRUPTED = re.compile(rf"INTERRUPT Error|Interrupted!|{_TOO_LONG}")
 _INTERRUPT_EVERY_S = 0.2
 _SHOW_TABLES = re.compile(r"\s*show\s+tables\s*;?\s*", re.I)
+_LISTS_TABLES = re.compile(
+    r"\binformation_schema\b|\b(duckdb|pg|sqlite)_|\b(show|describe|summarize|pragma|query|query_table)\b", re.I
+)
+"""What may tell of tables that the statement does not name."""
 _TABLES = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables ORDER BY ALL"
 
 
@@ -83,11 +87,16 @@ class Analytics:
         return sorted([*self.tables, *self.views], key=lambda each: each.name)
 
     @contextmanager
-    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connection(self, statement: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A fresh connection in UTC with a view per table, closed to files, network, Python variables and settings.
 
         A table is opened when it is first read and keeps that version until the connection ends.
+
+        Args:
+            statement: the only one that will be run. Tables that it does not name get no view, since to make a hundred
+                views takes much longer than most statements; by default all tables get one.
         """
+        tables, views = (self.tables, self.views) if statement is None else self._named_in(statement)
         config: dict[str, str | bool | int | float | list[str]] = {
             "enable_external_access": False,
             "python_enable_replacements": False,
@@ -99,11 +108,11 @@ class Analytics:
         deadline = _Deadline(self.timeout_s)
         with duckdb.connect(config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            for table in self.tables:
+            for table in tables:
                 schema, name = table.sql_name.split(".")
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"; USE "{schema}"')
                 connection.from_arrow(TableSource(self.lake.table(table), self.dates, deadline.check)).create_view(name)
-            for view in self.views:
+            for view in views:
                 schema, _ = view.sql_name.split(".")
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
                 connection.execute(f"CREATE VIEW {view.sql_name} AS {view.sql}")
@@ -122,8 +131,14 @@ class Analytics:
             TooSlowError: it took longer than it may.
             UnreadableTableError: a table that it reads has other columns than its contract.
         """
-        with self.connection() as connection, self._explained():
-            relation = connection.sql(_checked(connection, sql))
+        with ExitStack() as stack, self._explained():
+            try:
+                connection = stack.enter_context(self.connection(sql))
+                relation = connection.sql(_checked(connection, sql))
+            except duckdb.CatalogException:
+                # With all tables there the message suggests names that are like the one that was not found.
+                connection = stack.enter_context(self.connection())
+                relation = connection.sql(_checked(connection, sql))
             reader = _with_plain_types(relation).to_arrow_reader(BATCH_ROWS)
             names = _unique(reader.schema.names)
             try:
@@ -139,6 +154,18 @@ class Analytics:
         """
         with self.stream(sql) as result:
             return result.collect()
+
+    def _named_in(self, statement: str) -> tuple[Sequence[Table], Sequence[View]]:
+        """The tables and views whose names occur in a statement, and those that these views are made of."""
+        if _LISTS_TABLES.search(statement):
+            return self.tables, self.views
+        text, views = statement.lower(), list[View]()
+        # A view is made of tables and of views before it.
+        for view in reversed(self.views):
+            if _name(view) in text:
+                views.append(view)
+                text += view.sql.lower()
+        return [table for table in self.tables if _name(table) in text], views[::-1]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -172,6 +199,11 @@ class Analytics:
         if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
             message += f"\n\nTables: {', '.join(each.sql_name for each in self.names())}"
         return QueryError(message)
+
+
+def _name(table: Table | View) -> str:
+    """The name in SQL without its schema, in lower case."""
+    return table.sql_name.rpartition(".")[2].lower()
 
 
 class _Deadline:

@@ -1,18 +1,36 @@
-"""Work that may hang, on daemon threads: whoever waits for it waits no longer than told, and no thread keeps a process.
+"""Work beside other work, on threads.
 
-A thread of `concurrent.futures` would: Python joins those when it ends.
+`Background` is for work that may hang: whoever waits for it waits no longer than told, and its daemon threads keep no
+process. A thread of `concurrent.futures` would, since Python joins those when it ends. `ahead` is for work that ends.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 MAX_THREADS = 8
+
+
+def ahead(items: Generator[_Out, None, None]) -> Generator[_Out, None, None]:
+    """What a generator gives; a thread makes the next one while one is used, and closes the generator at the end.
+
+    No other thread enters the generator, since connections of databases may belong to the one that opened them. Whoever
+    stops waits for the one that is being made: so the generator must wait for nothing without an end, and make no None.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        try:
+            waiting = thread.submit(next, items, None)
+            while (item := waiting.result()) is not None:
+                waiting = thread.submit(next, items, None)
+                yield item
+        finally:
+            thread.submit(items.close).result()
 
 
 class Background(Generic[_In, _Out]):

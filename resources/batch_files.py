@@ -21,13 +21,12 @@ from uuid import uuid4
 import fsspec
 import pydicom
 from azure.core.exceptions import AzureError
-from fsspec.implementations.local import LocalFileSystem
 from pydicom.errors import InvalidDicomError
 
 from resources.batch_source import BatchSourceError, Pulled, Watermark, digest, frame_of, one_line, trusted
+from resources.stored_files import BLOCK_BYTES, times_of
 
 PIECE_FILES, PIECE_BYTES = 500, 1 << 30
-BLOCK_BYTES = 4 << 20
 MAX_HEADER_BYTES = 8 << 20
 """Of a DICOM file so much is parsed at most; the pixels come behind the header."""
 
@@ -116,7 +115,7 @@ class FolderSource:
     def _files(self, store: Any, root: str) -> Iterator[_File]:
         for path, info in store.find(root, detail=True).items():
             name = path.removeprefix(root).lstrip("/")
-            yield _File(path, name, int(info["size"] or 0), *_times(store, info))
+            yield _File(path, name, int(info["size"] or 0), *times_of(store, info))
 
     def _pieces(self, files: list[_File]) -> Iterator[list[_File]]:
         piece, size = list[_File](), 0
@@ -166,18 +165,6 @@ class FolderSource:
                     written.write(block)
             target.mv(unfinished, copy)
         return sha256
-
-
-def _times(store: Any, info: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """When a file was modified, as it says itself, and when it changed, by the clock of the store."""
-    if isinstance(store, LocalFileSystem):
-        # What fsspec calls `created` is the time at which the inode changed.
-        return datetime.fromtimestamp(info["mtime"], UTC), datetime.fromtimestamp(info["created"], UTC)
-    found = info.get("last_modified") or info.get("LastModified")
-    if not isinstance(found, datetime):
-        raise ValueError(f"{type(store).__name__} does not say when a file changed")
-    at = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    return at, at
 
 
 def _read(store: Any, path: str) -> tuple[str, bytes]:

@@ -29,6 +29,7 @@ from resources.batch_source import (
     trusted,
 )
 from resources.http_waits import retry_after
+from resources.trusted import certificates
 
 LIMIT = 1000
 MAX_PAGES = 100_000
@@ -96,7 +97,8 @@ class RestSource:
         mark = Watermark.of(self._name, since)
         known, new = frozenset(mark.seen), list[Any]()
         connect, read, _ = self._timeouts
-        with httpx.Client(timeout=httpx.Timeout(read, connect=connect), headers=self._headers) as http:
+        timeout = httpx.Timeout(read, connect=connect)
+        with httpx.Client(timeout=timeout, headers=self._headers, verify=certificates()) as http:
             try:
                 for page in self._pages(http, mark):
                     now = self._clock()

@@ -112,9 +112,9 @@ Place = SqlTable | RestPath | Documents | Items
 def frame_of(rows: Sequence[Any]) -> pl.DataFrame:
     """Rows of plain values as a frame: String, Int64, Float64, Boolean, Binary, Date, or Datetime in UTC.
 
-    A column whose values have several types becomes text, each value as JSON; so do lists and objects. What is no
-    object becomes a row with its JSON in the column `UNREADABLE`. A decimal becomes a Float64, and an integer beyond 64
-    bits text. Instants without a zone are UTC.
+    A column whose values have several types becomes text, each value but dates as JSON; so do lists and objects. What
+    is no object becomes a row with its JSON in the column `UNREADABLE`. A decimal becomes a Float64, and an integer
+    beyond 64 bits text. Instants without a zone are UTC.
 
     Args:
         rows: mappings by column name; they need not have the same columns.
@@ -129,7 +129,7 @@ def _column(name: str, values: list[Any]) -> pl.Series:
     if kinds == {pl.Int64, pl.Float64}:
         kinds = {pl.Float64}
     if len(kinds) > 1 or pl.Object in kinds:
-        texts = [value if value is None or isinstance(value, str) else _json(value) for value in values]
+        texts = [None if value is None else _text(value) for value in values]
         return pl.Series(name, texts, pl.String)
     kind = kinds.pop() if kinds else pl.Null
     if kind == pl.Float64:
@@ -162,6 +162,13 @@ def _kind(value: Any) -> Any:
 
 def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _text(value: Any) -> str:
+    """A value among texts. MySQL gives a text for a date of zeros, and the dates beside it must stay readable."""
+    if isinstance(value, datetime):
+        return _utc(value).isoformat()
+    return value.isoformat() if isinstance(value, date) else value if isinstance(value, str) else _json(value)
 
 
 def _json(value: Any) -> str:

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from azure.identity import DefaultAzureCredential
-
-from resources.batch_cosmos import CosmosSource
-from resources.batch_files import FolderSource
 from resources.batch_json_lines import JsonLinesSource
 from resources.batch_rest import RestSource
 from resources.batch_source import BatchSource, Documents, Items, Place, RestPath, SqlTable
@@ -38,10 +34,16 @@ def batch_source(settings: Settings, name: str, setting: str, place: Place, lake
         case RestPath():
             return RestSource(name, url, variable, place, settings.telemetry_token)
         case Documents():
-            return FolderSource(name, url, variable, _options(url), copies=_copies(settings, name, lake))
+            from resources.batch_files import FolderSource
+
+            return FolderSource(name, url, variable, storage_options(url), copies=_copies(settings, name, lake))
         case Items():
             if not url.startswith("https://"):
                 return JsonLinesSource(name, Path(url.removeprefix("file://")).expanduser(), variable)
+            from azure.identity import DefaultAzureCredential
+
+            from resources.batch_cosmos import CosmosSource
+
             database, _, container = settings.device_events_container.partition("/")
             credential = settings.cosmos_key or DefaultAzureCredential
             return CosmosSource(
@@ -69,7 +71,7 @@ def is_set_up(settings: Settings, setting: str) -> bool:
     return bool(getattr(settings, setting)) or settings.hospital.is_dir()
 
 
-def _options(url: str) -> Mapping[str, Any]:
+def storage_options(url: str) -> Mapping[str, Any]:
     """What adlfs needs: it names the settings of storage in another way than deltalake."""
     if "://" not in url or url.startswith("file://"):
         return {}
@@ -96,4 +98,4 @@ def _copies(settings: Settings, name: str, lake: Lake) -> tuple[str, Mapping[str
     if not settings.copy_documents:
         return None
     folder = f"{lake.root.rstrip('/')}/{FOLDER}/{name}/{CONTENTS}"
-    return folder, _options(folder)
+    return folder, storage_options(folder)

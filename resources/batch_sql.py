@@ -24,6 +24,7 @@ from resources.batch_source import (
     trusted,
 )
 
+_MYSQL = ("mysql", "mariadb")
 CONNECT_S, ANSWER_S = 15, 300
 """How long a connection and an answer are waited for."""
 
@@ -32,6 +33,28 @@ TIMEOUTS: dict[str, Mapping[str, Any]] = {
     "pymysql": {"connect_timeout": CONNECT_S, "read_timeout": ANSWER_S, "write_timeout": CONNECT_S},
     "pymssql": {"timeout": ANSWER_S, "login_timeout": CONNECT_S},
 }
+
+
+def engine_of(url: sa.URL, *, keeps_connections: bool = False) -> sa.Engine:
+    """An engine that only reads, as far as SQLite knows of that, and waits for nothing without an end.
+
+    Args:
+        url: of the database.
+        keeps_connections: whether they are used again, for a driver that does not bind them to a thread.
+
+    Raises:
+        ImportError: the driver is not installed.
+        SQLAlchemyError, NoSuchModuleError, ValueError: the URL cannot be used.
+    """
+    if url.get_backend_name() == "sqlite" and url.database:
+        # A database that is not there is an error, and not a new one; and nothing is ever written.
+        query = {"mode": "ro", "uri": "true"}
+        url = sa.URL.create("sqlite", database=f"file:{quote(url.database)}", query=query)
+    driver = "sqlite" if url.get_backend_name() == "sqlite" else url.get_driver_name()
+    pool: dict[str, Any] = {"poolclass": sa.NullPool}
+    if keeps_connections:
+        pool = {"poolclass": sa.QueuePool, "max_overflow": -1, "pool_pre_ping": True}
+    return sa.create_engine(url, connect_args=dict(TIMEOUTS.get(driver, {})), **pool)
 
 
 class SqlSource:
@@ -87,13 +110,7 @@ class SqlSource:
 
     def _engine(self) -> sa.Engine:
         try:
-            url = sa.make_url(self._url)
-            if url.get_backend_name() == "sqlite" and url.database:
-                # A database that is not there is an error, and not a new one; and nothing is ever written.
-                query = {"mode": "ro", "uri": "true"}
-                url = sa.URL.create("sqlite", database=f"file:{quote(url.database)}", query=query)
-            driver = "sqlite" if url.get_backend_name() == "sqlite" else url.get_driver_name()
-            return sa.create_engine(url, poolclass=sa.NullPool, connect_args=dict(TIMEOUTS.get(driver, {})))
+            return engine_of(sa.make_url(self._url))
         except ImportError as error:
             raise BatchSourceError(
                 self._name,
@@ -114,11 +131,16 @@ class SqlSource:
     def _statement(self, start: Any, engine: sa.Engine) -> sa.Select[Any]:
         # Columns without a type: the driver's values come as they are, and parameters go as they are.
         watermark: sa.ColumnClause[Any] = sa.column(self._place.watermark)
-        has_schemas = engine.dialect.name != "sqlite"
+        # What MySQL calls a schema is the database, which the URL names.
+        has_schemas = engine.dialect.name not in ("sqlite", *_MYSQL)
         table = sa.table(self._place.table, schema=self._place.schema if has_schemas else None)
         statement = sa.select(sa.text("*")).select_from(table)
         if start is not None:
-            statement = statement.where(sa.or_(watermark >= start, watermark.is_(None)))
+            has_none: list[sa.ColumnElement[bool]] = [watermark.is_(None)]
+            if engine.dialect.name in _MYSQL and isinstance(start, datetime):
+                # A date of zeros is no null, and is before every other one.
+                has_none.append(watermark < sa.literal_column("'1000-01-01'"))
+            statement = statement.where(sa.or_(watermark >= start, *has_none))
         return statement.order_by(watermark)
 
     def _watermark(self, names: list[str]) -> int:

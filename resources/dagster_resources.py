@@ -7,8 +7,10 @@ from pydantic import Field
 
 from resources import sources
 from resources.event_source import EventSource, Publisher
+from resources.hub_names import check_hubs
 from resources.lake import Lake
 from resources.settings import Settings
+from resources.storage import lake_of
 from resources.store import Store, opened
 
 
@@ -19,7 +21,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def open(self) -> Lake:
         """The lake."""
-        return Lake(self.root) if self.root else Settings().open_lake()
+        return Lake(self.root) if self.root else lake_of(Settings())
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -57,7 +59,7 @@ class HubsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "idle_timeout_s": self.idle_timeout_s,
         }
         settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
-        sources.check_hubs(settings, self.streams)
+        check_hubs(settings, self.streams)
         return settings
 
     def source(self, stream: str) -> EventSource:

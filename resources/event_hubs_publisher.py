@@ -1,8 +1,9 @@
 """Sends events to an event hub, many in a batch.
 
 `EventDataBatch.add` encodes each event twice and wraps it in objects, and sending encodes it once more; for bodies
-without properties the encoding is a prefix, so batches are filled with encoded events. What this relies on inside the
+the encoding is a prefix, so batches are filled with encoded events. What this relies on inside the
 SDK is pinned by tests/contract; with another release of it, or where it does not fit, the SDK fills the batches.
+Properties of an event are a section of its message in front of the body's.
 
 Everything that waits for the hub is on daemon threads and has a deadline. After a failure a thread connects anew, and
 until it has, publishing fails at once.
@@ -12,7 +13,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -30,16 +31,24 @@ _BINARY_SECTION = b"\x00\x53\x75\xb0"
 # An event in a batch is a section that holds the event's message, which is a section that holds its body.
 _HEADERS = struct.Struct(">4sI4sI")
 _OVERHEAD_BYTES = _HEADERS.size
+# A section of application properties (0x74) that holds a map (0xd1) with its size and the number of keys and values,
+# each a string (0xb1) with its length.
+_PROPERTIES, _STRING = struct.Struct(">4sII"), struct.Struct(">sI")
+_MAP_SECTION = b"\x00\x53\x74\xd1"
 # The SDK copies a batch six times on its way out: of this size the copies stay in the processor's cache.
 _FULL_BYTES = 256 << 10
 _RECONNECT_AFTER_S, _RECONNECT_AT_LEAST_EVERY_S = 0.5, 5.0
 
 
 class Numbered(NamedTuple):
-    """An event's place in a call of `publish`, and its body."""
+    """An event's place in a call of `publish`, its body, and what is said about it."""
 
     number: int
     body: bytes
+    properties: Mapping[str, str]
+
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class EventHubsPublisher:
@@ -82,12 +91,15 @@ class EventHubsPublisher:
         if sender is not None:
             sender.close()
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
+    def publish(
+        self, bodies: Sequence[bytes], keys: Sequence[str], properties: Sequence[Mapping[str, str]] = ()
+    ) -> list[int]:
         """Sends events and returns when the hub has them; those of one key go to one partition, in order.
 
         Args:
             bodies: of the events.
             keys: one for each event; events with an empty key take the partitions in turn.
+            properties: names and texts for each event, its application properties; or nothing at all.
 
         Returns:
             The indexes of events that are larger than the hub accepts; all others were sent.
@@ -100,7 +112,7 @@ class EventHubsPublisher:
             raise self._address.unavailable("publishing", TimeoutError("another thread publishes"), PUBLISH_TIMEOUT_S)
         try:
             sender = self._opened(began)
-            chosen = self._by_partition(sender.partitions, bodies, keys)
+            chosen = self._by_partition(sender.partitions, bodies, keys, properties or [_NOTHING] * len(bodies))
             # Each partition has a connection of its own: while the hub stores one's batch, another's is made.
             work = Background(lambda each: sender.send(*each), chosen.items(), f"publish {self._address.hub}")
             try:
@@ -179,16 +191,20 @@ class EventHubsPublisher:
         sender.close()
 
     def _by_partition(
-        self, partitions: Sequence[str], bodies: Sequence[bytes], keys: Sequence[str]
+        self,
+        partitions: Sequence[str],
+        bodies: Sequence[bytes],
+        keys: Sequence[str],
+        properties: Sequence[Mapping[str, str]],
     ) -> dict[str, list[Numbered]]:
         # By our own hash: a partition key for each batch would make a batch for each key.
         by_key = {key: partition_of(key, partitions) for key in set(keys) if key}
         chosen: dict[str, list[Numbered]] = {}
-        for number, (body, key) in enumerate(zip(bodies, keys, strict=True)):
+        for number, (body, key, said) in enumerate(zip(bodies, keys, properties, strict=True)):
             if not key:
                 self._turn += 1
             partition = by_key[key] if key else partitions[(self._turn - 1) % len(partitions)]
-            chosen.setdefault(partition, []).append(Numbered(number, body))
+            chosen.setdefault(partition, []).append(Numbered(number, body, said))
         return chosen
 
 
@@ -253,38 +269,41 @@ class _Sender:
     def _filled(self, partition: str, events: Sequence[Numbered], too_large: list[int]) -> Iterator[EventDataBatch]:
         batch = self.client.create_batch(partition_id=partition)
         room = batch.max_size_in_bytes - batch.size_in_bytes
-        bodies: list[bytes] = []
+        messages: list[tuple[bytes, bytes]] = []
         size = 0
-        for number, body in events:
-            added = len(body) + _OVERHEAD_BYTES
+        for number, body, properties in events:
+            said = _section_of(properties) if properties else b""
+            added = len(said) + len(body) + _OVERHEAD_BYTES
             if added > room:
                 too_large.append(number)
                 continue
-            if bodies and size + added > min(room, _FULL_BYTES):
-                yield _filled(batch, bodies)
-                batch, bodies, size = self.client.create_batch(partition_id=partition), [], 0
-            bodies.append(body)
+            if messages and size + added > min(room, _FULL_BYTES):
+                yield _filled(batch, messages)
+                batch, messages, size = self.client.create_batch(partition_id=partition), [], 0
+            messages.append((said, body))
             size += added
-        if bodies:
-            yield _filled(batch, bodies)
+        if messages:
+            yield _filled(batch, messages)
 
     def _added(self, partition: str, events: Sequence[Numbered], too_large: list[int]) -> Iterator[EventDataBatch]:
         batch = self.client.create_batch(partition_id=partition)
-        for number, body in events:
-            if _is_added(batch, body):
+        for number, body, properties in events:
+            if _is_added(batch, body, properties):
                 continue
             if len(batch):
                 yield batch
                 batch = self.client.create_batch(partition_id=partition)
-            if not _is_added(batch, body):
+            if not _is_added(batch, body, properties):
                 too_large.append(number)
         if len(batch):
             yield batch
 
 
-def _is_added(batch: EventDataBatch, body: bytes) -> bool:
+def _is_added(batch: EventDataBatch, body: bytes, properties: Mapping[str, str]) -> bool:
+    event = EventData(body)
+    event.properties = dict[str | bytes, Any](properties.items())
     try:
-        batch.add(EventData(body))
+        batch.add(event)
     except ValueError:
         return False
     return True
@@ -299,24 +318,35 @@ class _Sections(bytes):
         return self.first
 
 
-def _filled(batch: EventDataBatch, bodies: Sequence[bytes]) -> EventDataBatch:
+def _filled(batch: EventDataBatch, messages: Sequence[tuple[bytes, bytes]]) -> EventDataBatch:
     parts: list[bytes] = []
-    for body in bodies:
+    for said, body in messages:
         size = len(body)
-        parts += (_HEADERS.pack(_BINARY_SECTION, size + len(_BINARY_SECTION) + 4, _BINARY_SECTION, size), body)
-    parts[0] = parts[0][len(_BINARY_SECTION) + 4 :]
+        head = _HEADERS.pack(_BINARY_SECTION, len(said) + len(_BINARY_SECTION) + 4 + size, _BINARY_SECTION, size)
+        # Between the two headers is what is said about the event.
+        parts += (head[:8], said, head[8:], body) if said else (head, body)
+    # The section's own header in front of the first message is what the SDK encodes.
+    parts[0] = parts[0][8:]
+    said, body = messages[0]
     sections = _Sections(b"".join(parts))
-    sections.first = len(_BINARY_SECTION) + 4 + len(bodies[0])
+    sections.first = len(said) + len(_BINARY_SECTION) + 4 + len(body)
     batch._message[5].append(sections)
-    batch._size += sum(map(len, bodies)) + _OVERHEAD_BYTES * len(bodies)
-    batch._count += len(bodies)
+    batch._size += sum(len(said) + len(body) for said, body in messages) + _OVERHEAD_BYTES * len(messages)
+    batch._count += len(messages)
     return batch
+
+
+def _section_of(properties: Mapping[str, str]) -> bytes:
+    """The section of an event's application properties."""
+    encoded = [each.encode("utf-8", "replace") for pair in properties.items() for each in pair]
+    content = b"".join(part for text in encoded for part in (_STRING.pack(b"\xb1", len(text)), text))
+    return _PROPERTIES.pack(_MAP_SECTION, len(content) + 4, len(encoded)) + content
 
 
 def _can_fill(batch: EventDataBatch) -> bool:
     """Whether a batch is made as `_filled` expects; tried with one that is not sent."""
     try:
-        if len(_filled(batch, [b"body"])) == 1:
+        if len(_filled(batch, [(b"", b"body")])) == 1:
             return True
         reason = "a batch counts its events in another way"
     except (AttributeError, TypeError, LookupError) as error:

@@ -159,3 +159,18 @@ class Publisher(Protocol):
                 is away, this comes at once.
         """
         ...
+
+
+class SendingPublisher(Publisher, Protocol):
+    """A hub to write to by its own transport, which also takes what is said about each event."""
+
+    def publish(
+        self, bodies: Sequence[bytes], keys: Sequence[str], properties: Sequence[Mapping[str, str]] = ()
+    ) -> list[int]:
+        """See `Publisher.publish`.
+
+        Args:
+            bodies, keys: see there.
+            properties: names and texts for each event, or nothing at all. Receivers get them in `Pulled.properties`.
+        """
+        ...

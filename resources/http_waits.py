@@ -8,7 +8,12 @@ import httpx
 
 def retry_after(response: httpx.Response) -> float | None:
     """What the header Retry-After says, in seconds or as an instant; None where it says nothing that can be read."""
-    text = response.headers.get("Retry-After", "").strip()
+    return seconds_of(response.headers.get("Retry-After", ""))
+
+
+def seconds_of(header: str) -> float | None:
+    """The same of the header's text."""
+    text = header.strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import DefaultAzureCredential
 
 from resources.background import Background
 from resources.deadlines import TOKEN_TIMEOUT_S
@@ -56,5 +55,7 @@ class BoundedCredential:
 
     def _ask(self, scopes: tuple[str, ...]) -> AccessToken:
         if self._credential is None:
+            from azure.identity import DefaultAzureCredential
+
             self._credential = DefaultAzureCredential()
         return self._credential.get_token(*scopes)

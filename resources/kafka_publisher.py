@@ -6,10 +6,10 @@ connected, publishing fails at once.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -28,6 +28,15 @@ _POLL_S = 0.1
 _UNDER_WAY_EVENTS, _UNDER_WAY_BYTES = 20_000, 16 << 20
 """How much of one call is under way at once."""
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+
+_NOTHING: Mapping[str, str] = {}
+
+
+class _Event(NamedTuple):
+    body: bytes
+    key: str
+    properties: Mapping[str, str]
 
 
 class KafkaPublisher:
@@ -62,12 +71,15 @@ class KafkaPublisher:
         if sender is not None:
             sender.close()
 
-    def publish(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
+    def publish(
+        self, bodies: Sequence[bytes], keys: Sequence[str], properties: Sequence[Mapping[str, str]] = ()
+    ) -> list[int]:
         """Sends events and returns when the topic has them; those of one key go to one partition, in order.
 
         Args:
             bodies: of the events.
             keys: one for each event; an empty key is none.
+            properties: names and texts for each event, its headers; or nothing at all.
 
         Returns:
             The indexes of events that are larger than the topic accepts; all others were sent.
@@ -78,7 +90,8 @@ class KafkaPublisher:
         sender = self._opened()
         try:
             with self._address.explained("publishing", sender.heard):
-                return sender.send(bodies, keys)
+                events = zip(bodies, keys, properties or [_NOTHING] * len(bodies), strict=True)
+                return sender.send([_Event(*each) for each in events])
         except BaseException as error:
             # Also an interrupt: what is on its way must not go on unseen.
             self._replace(sender, error)
@@ -181,7 +194,7 @@ class _Sender:
         """
         self._producer.list_topics(self._topic, timeout=OPEN_TIMEOUT_S)
 
-    def send(self, bodies: Sequence[bytes], keys: Sequence[str]) -> list[int]:
+    def send(self, events: Sequence[_Event]) -> list[int]:
         """Sends events.
 
         Returns:
@@ -192,30 +205,36 @@ class _Sender:
             TimeoutError: for a while none was.
         """
         call = _Call()
-        for index, (body, key) in enumerate(zip(bodies, keys, strict=True)):
+        for index, event in enumerate(events):
             if call.is_full:
                 call.wait_for_room()
-            self._produce(call, index, body, key)
+            self._produce(call, index, event)
         call.wait_until_done()
         # A broker refuses a batch as a whole, so each event of it is tried alone before it counts as too large.
-        return sorted([*call.refused, *self._again(bodies, keys, call.in_refused_batches)])
+        return sorted([*call.refused, *self._again(events, call.in_refused_batches)])
 
-    def _again(self, bodies: Sequence[bytes], keys: Sequence[str], indexes: Sequence[int]) -> list[int]:
+    def _again(self, events: Sequence[_Event], indexes: Sequence[int]) -> list[int]:
         too_large: list[int] = []
         for index in sorted(indexes):
             alone = _Call()
-            self._produce(alone, index, bodies[index], keys[index])
+            self._produce(alone, index, events[index])
             alone.wait_until_done()
             too_large += [*alone.refused, *alone.in_refused_batches]
         return too_large
 
-    def _produce(self, call: "_Call", index: int, body: bytes, key: str) -> None:
+    def _produce(self, call: "_Call", index: int, event: _Event) -> None:
+        body, key, properties = event
         call.begin(len(body))
         done = partial(call.done, index, len(body))
+        headers: dict[str, str | bytes | None] = {
+            name: text.encode("utf-8", "replace") for name, text in properties.items()
+        }
         deadline = time.monotonic() + PUBLISH_TIMEOUT_S
         while True:
             try:
-                self._producer.produce(self._topic, body, key.encode() if key else None, on_delivery=done)
+                self._producer.produce(
+                    self._topic, body, key.encode() if key else None, on_delivery=done, headers=headers
+                )
                 return
             except KafkaException as error:
                 if error.args[0].code() not in _TOO_LARGE:

@@ -19,10 +19,20 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from resources.copies import Copies, remove_folder
-from resources.maintenance import CONFIGURATION, HOOKS, clean_up, compact_around, data_files, row_properties, sweep
+from resources.maintenance import (
+    APPEND_ONLY,
+    CONFIGURATION,
+    HOOKS,
+    clean_up,
+    compact_around,
+    data_files,
+    row_properties,
+    sweep,
+)
 from resources.parts import Part, part_of
 from resources.schema import Difference, arrow_schema, delta_schema, difference, remedy
 from resources.table import Table
+from resources.whole_files import add_file
 
 EVENT_DATES = "event_dates"
 # The name says how long a slot is: whoever reads it with slots of another length must not take it for theirs.
@@ -628,6 +638,55 @@ class LakeTable:
         known = sorted(commits, key=lambda each: each["version"])
         return newest - len(commits), [Touch(each["version"], _touched(each)) for each in known]
 
+    def append_file(
+        self,
+        frame: pl.DataFrame,
+        *,
+        transactions: Mapping[str, int],
+        expected: Mapping[str, int | None],
+        notes: Mapping[str, str],
+    ) -> None:
+        """Appends many rows as one file, to a table without partitions.
+
+        Args:
+            frame: rows of exactly the table's schema; without any, the commit adds no file.
+            transactions: as for `append`.
+            expected: as for `replace`.
+            notes: what the commit says besides; see `noted`.
+
+        Raises:
+            SchemaError, ConcurrentWriteError: as for `append`.
+        """
+        self._check(frame)
+        delta = self.delta()
+        if found := difference(delta, self.table):
+            raise self._other_columns(found)
+        self._compare(delta, expected)
+        with self._refused():
+            delta.create_write_transaction(
+                [add_file(frame, self.uri, self.lake.options())] if frame.height else [],
+                "append",
+                delta.schema(),
+                [],
+                commit_properties=_commit(transactions, (), notes=notes),
+                post_commithook_properties=HOOKS,
+            )
+
+    def noted(self, name: str) -> str | None:
+        """The newest note of a name, as far as the log reaches; `maintain` removes entries of the log."""
+        try:
+            commits = self.delta().history()
+        except TableNotFoundError:
+            return None
+        return next((commit[name] for commit in commits if name in commit), None)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """All rows, a file at a time, of a table without partitions whose files have the columns of its contract."""
+        for uri in self.delta().file_uris():
+            options = self.lake.polars_options() or None
+            rows = pl.scan_parquet(uri, hive_partitioning=False, glob=False, storage_options=options)
+            yield rows.select(self._schema.names()).collect()
+
     def maintain(
         self, compact: list[tuple[str, str, str]] | None = None, *, small_files: int = 20, today: date | None = None
     ) -> None:
@@ -658,16 +717,26 @@ class LakeTable:
         try:
             return self.delta()
         except TableNotFoundError:
-            DeltaTable.create(
-                self.uri,
-                schema=delta_schema(self.table),
-                mode="ignore",
-                partition_by=list(self.table.partition_by),
-                configuration=dict(CONFIGURATION),
-                storage_options=self.lake.options(),
-                description=self.table.description,
-            )
+            try:
+                self._create()
+            except DeltaError:
+                # `ignore` looks before it commits: another writer may have created the table in between.
+                if not self.exists():
+                    raise
             return self.delta()
+
+    def _create(self) -> None:
+        DeltaTable.create(
+            self.uri,
+            schema=delta_schema(self.table),
+            mode="ignore",
+            partition_by=list(self.table.partition_by),
+            configuration={**CONFIGURATION, **(APPEND_ONLY if self.table.is_append_only else {})},
+            storage_options=self.lake.options(),
+            description=self.table.description,
+            # Otherwise whoever is slower commits its metadata behind the other's: the table gets another id.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
 
     def _other_columns(self, found: Difference) -> SchemaError:
         return SchemaError(f"{self.name}: {found}; nothing was written. {remedy(self.table)}")
@@ -745,9 +814,12 @@ def _commit(
     transactions: Mapping[str, int],
     event_dates: Iterable[date],
     event_slots: Mapping[date, Collection[int]] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> CommitProperties:
     days, slots = sorted({day.isoformat() for day in event_dates}), event_slots or {}
-    metadata = {EVENT_DATES: ",".join(days)} if days else {}
+    metadata = dict(notes or {})
+    if days:
+        metadata[EVENT_DATES] = ",".join(days)
     if slots and sum(map(len, slots.values())) <= _MAX_SLOTS:
         metadata[EVENT_SLOTS] = ",".join(
             f"{day.isoformat()}/{'+'.join(map(str, sorted(of_day)))}" for day, of_day in sorted(slots.items())

@@ -79,14 +79,22 @@ class Landing:
         return f"{self._lake.root.rstrip('/')}/{path}"
 
 
-def write_page(lake: Lake, path: str, text: str) -> None:
-    """Writes a page below the lake; one that is there is replaced, at once and as a whole."""
+def write_page(lake: Lake, path: str, content: str | bytes) -> None:
+    """Writes a file below the lake; one that is there is replaced, at once and as a whole."""
     if "://" not in lake.root:
         Path(lake.root).mkdir(parents=True, exist_ok=True)
     # pyarrow's file system hands over buffers, which deltalake's does not take.
     output: Any = DeltaFileSystemHandler(lake.root, lake.options()).open_output_stream(path)
-    output.write(text.encode())
+    output.write(content.encode() if isinstance(content, str) else content)
     output.close()
+
+
+def pages(lake: Lake, folder: str) -> list[str]:
+    """The paths of the HTML pages below a folder of the lake, in order."""
+    if "://" not in lake.root and not Path(lake.root).is_dir():
+        return []
+    found = DeltaFileSystemHandler(lake.root, lake.options()).get_file_info_selector(folder, True, True)
+    return sorted(each.path for each in found if each.path.endswith(".html"))
 
 
 class LandingError(RuntimeError):

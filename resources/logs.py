@@ -12,7 +12,7 @@ from typing import Literal
 
 Form = Literal["text", "json"]
 
-LOGGERS = ("assets", "orchestration", "resources", "generator")
+LOGGERS = ("assets", "dashboard", "orchestration", "resources", "generator")
 _FIELDS = "pulselake"
 
 

@@ -27,6 +27,7 @@ CONFIGURATION: Mapping[str, str | None] = {
     # A commit reads the log behind the last checkpoint: 35 ms with 100 entries, 12 ms with 10.
     "delta.checkpointInterval": "10",
 }
+APPEND_ONLY: Mapping[str, str | None] = {"delta.appendOnly": "true"}
 _FENCE = "pulselake.sweptAt"
 COMPACTED_BYTES = 100 << 20
 """The size of the files that compaction makes. Files of more than half of it are left as they are."""

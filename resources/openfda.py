@@ -17,6 +17,7 @@ import msgspec
 from pydantic import SecretStr
 
 from resources.http_waits import retry_after
+from resources.trusted import certificates
 
 Field = Literal["receivedate", "receiptdate"]
 """When FDA received the first version of a report, and when the newest one."""
@@ -126,7 +127,10 @@ class OpenFda:
         self._limit = limit
         connect, read, self._answer_s = timeouts
         self._http = httpx.Client(
-            timeout=httpx.Timeout(read, connect=connect), headers={"User-Agent": "pulselake"}, follow_redirects=False
+            timeout=httpx.Timeout(read, connect=connect),
+            headers={"User-Agent": "pulselake"},
+            follow_redirects=False,
+            verify=certificates(),
         )
         self._sleep, self._clock = sleep, clock
         self._next_at = clock()

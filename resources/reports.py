@@ -7,6 +7,8 @@ reads. Two sentences in it say what is read when the report is built, so that it
   when they changed. The statement sees nothing but some dates at a time.
 - ``Reads the newest 30 dates.``: by `event_date`.
 
+``Published daily.`` has the newest rows written as a page too (`assets.page_assets`).
+
 Results hold only types that Delta and Power BI know, whatever DuckDB would make of a sum. A report's table has the
 columns that its statement had when it was built last. A report that cannot be built keeps no other from it.
 """
@@ -25,6 +27,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from resources.analytics import Analytics, QueryError, TooSlowError, UnreadableTableError
+from resources.audit import audited
 from resources.changes import dates_of
 from resources.lake import ConcurrentWriteError, Lake, LakeTable, SchemaError
 from resources.scans import Dates
@@ -41,6 +44,7 @@ MAX_DATES = 31
 _QUICK_S = 2.0
 _MAX_FAILURES = 3
 _BUILT_BY = re.compile(r"\bBuilt by (event_date|ingest_date)\b")
+_PUBLISHED = "Published daily."
 _NEWEST = re.compile(r"\bReads the newest (\d+) dates\b")
 _COMMENTS = re.compile(r"--[^\n]*")
 
@@ -99,6 +103,16 @@ class Report:
         """How many event dates it reads, if not all."""
         found = _NEWEST.search(self.description)
         return int(found[1]) if found else None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether its newest rows are also written as a page, once a day."""
+        return _PUBLISHED in self.description
+
+    @property
+    def question(self) -> str:
+        """What it answers: the first line of the comment."""
+        return self.description.split("?")[0] + "?"
 
     def sources(self, tables: Iterable[Table], views: Iterable[View]) -> list[Table]:
         """The tables that it names, and those of the views that it names."""
@@ -180,6 +194,19 @@ def write_report(analytics: Analytics, report: Report, budget_s: float = BUDGET_
         QueryError: see `build_report`. Dates that were built before stay built.
         ConcurrentWriteError: another build of the report was faster.
     """
+    with audited(analytics.lake, "report", report.table_name, source="the lake", explain=_explained) as entry:
+        written = _write(analytics, report, budget_s)
+        entry.rows_out = written.rows
+        # Of one that is built by date often nothing is due.
+        entry.is_idle = bool(report.built_by) and not written.dates
+        return written
+
+
+def _explained(error: BaseException) -> str:
+    return reason(error) if isinstance(error, Exception) else type(error).__name__
+
+
+def _write(analytics: Analytics, report: Report, budget_s: float) -> Written:
     if report.built_by and not report.defect:
         return _Dated(analytics, report, report.built_by).write(budget_s)
     rows = build_report(analytics, report)

@@ -1,19 +1,25 @@
-"""The only reader of the environment. Everything has a default that works on a laptop without an account."""
+"""The only reader of the environment. Everything has a default that works on a laptop without an account.
 
+Every process reads the settings, so nothing is loaded here that takes time or memory. What opens what they name is in
+`storage` (the lake, the archive), `sources` (hubs) and `secrets`.
+"""
+
+import os
 import re
-from functools import cache, cached_property
+import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from resources.azure_token import AzureToken
-from resources.event_hubs import EventHubsNamespace
 from resources.kafka_cluster import EVENT_HUBS_USER, MAX_MESSAGE_BYTES, KafkaCluster
-from resources.lake import Lake
 from resources.leases import Holder, Lease, holders
 from resources.logs import Form
+from resources.mqtt_broker import Broker
+from resources.mqtt_topics import DEFAULT as DEFAULT_TOPICS
 
 PREFIX = "PULSELAKE_"
 EXPIRING_LAYERS = ("bronze", "silver", "quarantine", "alerts")
@@ -21,9 +27,14 @@ MIN_KEEP_DAYS = 7
 """Gold of an event date is closed with the ingest dates around it, and today's must never be."""
 NO_ARCHIVE = "none"
 DEFAULT_CONSUMER_GROUP = "$Default"
+CLINICAL = ("ehr_url", "telemetry_url", "trials_url", "documents_url", "device_events_url")
+"""The settings that say where clinical sources are."""
 LEASES = "_leases"
+COPY_FROM = f"{PREFIX}COPY_FROM"
 DEFAULT_HUBS = {"vitals": "patient-data"}
 """Hubs whose usual name is not the stream's."""
+OIDC_URL = r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^#\s]*)?$"
+"""Where a provider of OpenID Connect may be: tokens go in the clear to this machine only."""
 LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 
 # A request that gets no answer is not repeated, since its timeout is longer than the patience of repeating; one that is
@@ -32,11 +43,8 @@ LOCAL_KEY_NAME, LOCAL_KEY = "RootManageSharedAccessKey", "SAS_KEY_VALUE"
 TIMEOUT, CONNECT_TIMEOUT, MAX_RETRIES, RETRY_TIMEOUT = "20s", "5s", "3", "10s"
 _SECONDS = r"^\d+s$"
 
-# One of each for the process: sensors read the settings every few seconds, and an identity answers slowly at first.
 KAFKA, EVENT_HUBS = "kafka", "event_hubs"
 """Transports of a hub."""
-
-_azure_token, _namespace = cache(AzureToken), cache(EventHubsNamespace)
 
 
 class AzureStorage(BaseSettings):
@@ -103,6 +111,18 @@ class Settings(BaseSettings):
             (PULSELAKE_LATE_ALERT_AFTER_S).
         warm_runs: whether `dev` and `demo` start a process that runs are forked from (PULSELAKE_WARM_RUNS).
         metrics_port: the port of the metrics' endpoint (PULSELAKE_METRICS_PORT).
+        page_port: the port of the live page (PULSELAKE_PAGE_PORT).
+        page_origin: where people find it behind a proxy that ends TLS, ``https://ward.example.org``
+            (PULSELAKE_PAGE_ORIGIN); with it messages about alarms have a link.
+        page_consumer_group: the group in which it reads the hubs (PULSELAKE_PAGE_CONSUMER_GROUP); none but its own.
+        page_idle_minutes: after so long without a sign of them people are signed out (PULSELAKE_PAGE_IDLE_MINUTES).
+        page_audit_days: for how many days its audit trail is kept, a year at least (PULSELAKE_PAGE_AUDIT_DAYS).
+        page_passwords: whether people may sign in to it by name and password (PULSELAKE_PAGE_PASSWORDS).
+        oidc_issuer: a provider of OpenID Connect by which they may, ``https://…`` (PULSELAKE_OIDC_ISSUER).
+        oidc_client_id: how it names the page (PULSELAKE_OIDC_CLIENT_ID).
+        oidc_secret: the name of the secret that the page has there (PULSELAKE_OIDC_SECRET).
+        oidc_scope: what it is asked for (PULSELAKE_OIDC_SCOPE).
+        oidc_claim: the claim by which accounts are bound, ``sub``, ``oid`` or ``email`` (PULSELAKE_OIDC_CLAIM).
         log: how logs are written, ``text`` or ``json`` (PULSELAKE_LOG).
         keep_runs_days: how long Dagster's run records are kept (PULSELAKE_KEEP_RUNS_DAYS).
         sql_memory: how much a statement of ``pulselake sql`` may hold, as ``2GB`` (PULSELAKE_SQL_MEMORY).
@@ -115,6 +135,13 @@ class Settings(BaseSettings):
             default is the SQLite file ``<home>/oltp.db``.
         oltp_keep_days: for how many days its tables keep rows, ``GlucoseReadings=30,…`` (PULSELAKE_OLTP_KEEP_DAYS);
             what is not named is kept for ever.
+        key_vault: where secrets of channels are that the environment does not have,
+            ``https://NAME.vault.azure.net`` (PULSELAKE_KEY_VAULT).
+        accounts: the file of accounts at other systems that are polled (PULSELAKE_ACCOUNTS); default
+            ``<home>/accounts.toml``.
+        receive_host, receive_port: where apps post to (PULSELAKE_RECEIVE_HOST, PULSELAKE_RECEIVE_PORT).
+        receive_certificate, receive_key: files of TLS (PULSELAKE_RECEIVE_CERTIFICATE, PULSELAKE_RECEIVE_KEY); without
+            them nothing but 127.0.0.1 is listened on.
         openfda: whether adverse events are polled from openFDA by Dagster's sensor (PULSELAKE_OPENFDA).
         openfda_url: of its API (PULSELAKE_OPENFDA_URL).
         openfda_every_s: how long after a poll the sensor starts the next one (PULSELAKE_OPENFDA_EVERY_S).
@@ -130,6 +157,18 @@ class Settings(BaseSettings):
         device_events_by_feed: whether its change feed is read (PULSELAKE_DEVICE_EVENTS_BY_FEED).
         cosmos_key: of the account (COSMOS_KEY); without it the Azure identity is used.
         clinical_cron: when the clinical sources are loaded, UTC (PULSELAKE_CLINICAL_CRON).
+        copy_from: the database whose tables `pulselake copy` copies, as SQLAlchemy names it (PULSELAKE_COPY_FROM).
+        mqtt_url: of a broker, ``mqtt://host:port`` or ``mqtts://host:port`` (PULSELAKE_MQTT_URL); with it
+            `pulselake dev` starts the bridge.
+        mqtt_topics: which topics are read, and what they say; see `resources.mqtt_topics` (PULSELAKE_MQTT_TOPICS).
+        mqtt_user, mqtt_password: of the broker (PULSELAKE_MQTT_USER, PULSELAKE_MQTT_PASSWORD).
+        mqtt_ca_file: certificates to trust instead of the system's (PULSELAKE_MQTT_CA_FILE).
+        mqtt_client_id: names the session that the broker keeps (PULSELAKE_MQTT_CLIENT_ID).
+        mqtt_version: ``5`` or ``3.1.1`` (PULSELAKE_MQTT_VERSION).
+        iot_hub: connection string of the built-in endpoint of an IoT Hub (PULSELAKE_IOT_HUB); with it `pulselake dev`
+            starts the bridge.
+        iot_hub_group: the consumer group to read it as (PULSELAKE_IOT_HUB_GROUP).
+        watch: a folder, or an ``abfs://container/path``, whose new files Dagster imports (PULSELAKE_WATCH).
         hospital_port: where `pulselake hospital` serves the API of devices (PULSELAKE_HOSPITAL_PORT).
     """
 
@@ -142,6 +181,17 @@ class Settings(BaseSettings):
     hub_port: int = Field(default=5672, ge=1, le=65535)
     web_port: int = Field(default=3000, ge=1, le=65535)
     metrics_port: int = Field(default=9464, ge=1, le=65535)
+    page_port: int = Field(default=8200, ge=1, le=65535)
+    page_origin: str | None = Field(default=None, pattern=r"^https://[^/?#@\s]+$")
+    page_consumer_group: str = Field(default="pulselake-page", min_length=1)
+    page_idle_minutes: float = Field(default=30.0, gt=0, le=720)
+    page_audit_days: int = Field(default=2192, ge=366)
+    page_passwords: bool = True
+    oidc_issuer: str | None = Field(default=None, pattern=OIDC_URL)
+    oidc_client_id: str = ""
+    oidc_secret: str = Field(default="OIDC_CLIENT_SECRET", pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    oidc_scope: str = Field(default="openid", pattern=r"^(\S+ )*openid( \S+)*$")
+    oidc_claim: Literal["sub", "oid", "email"] = "sub"
     log: Form = "text"
     event_hubs: str | None = Field(default=None, alias="EVENTHUB_CONNECTION_STRING", repr=False)
     namespace: str | None = Field(default=None, alias="EVENTHUB_NAMESPACE")
@@ -167,6 +217,12 @@ class Settings(BaseSettings):
     archive: str | None = None
     oltp: str = Field(default="", repr=False)
     oltp_keep_days: Annotated[dict[str, int], NoDecode] = {}
+    key_vault: str | None = Field(default=None, pattern=r"^(https://[^/?#@\s]+/?)?$")
+    accounts: Path | None = None
+    receive_host: str = "127.0.0.1"
+    receive_port: int = Field(default=8787, ge=1, le=65535)
+    receive_certificate: Path | None = None
+    receive_key: Path | None = None
     openfda: bool = False
     openfda_url: str = Field(default="https://api.fda.gov", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
     openfda_every_s: float = Field(default=3600.0, ge=60)
@@ -182,7 +238,18 @@ class Settings(BaseSettings):
     device_events_by_feed: bool = False
     cosmos_key: SecretStr | None = Field(default=None, alias="COSMOS_KEY", repr=False)
     clinical_cron: str = Field(default="10 3 * * *", pattern=r"^\S+( \S+){4}$")
+    copy_from: SecretStr | None = Field(default=None, repr=False)
     hospital_port: int = Field(default=8790, ge=1, le=65535)
+    mqtt_url: str | None = Field(default=None, pattern=r"^$|^mqtts?://[^/?#@\s:]+(:\d{1,5})?/?$")
+    mqtt_topics: str = DEFAULT_TOPICS
+    mqtt_user: str = ""
+    mqtt_password: str = Field(default="", repr=False)
+    mqtt_ca_file: str = ""
+    mqtt_client_id: str = Field(default="pulselake", min_length=1, max_length=100)
+    mqtt_version: Literal["5", "3.1.1"] = "5"
+    iot_hub: str | None = Field(default=None, repr=False)
+    iot_hub_group: str = DEFAULT_CONSUMER_GROUP
+    watch: str | None = None
 
     @field_validator("event_hubs")
     @classmethod
@@ -193,7 +260,22 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("idle_timeout_s", mode="before")
+    @field_validator("iot_hub")
+    @classmethod
+    def _check_iot_hub(cls, value: str | None) -> str | None:
+        if value and not re.search(r"(^|;)\s*Endpoint\s*=\s*sb://[^;]+.*;\s*EntityPath\s*=\s*[^;]+", value):
+            raise ValueError(
+                "must be the 'Event Hub-compatible endpoint' of the IoT Hub, like 'Endpoint=sb://…;"
+                "SharedAccessKeyName=…;SharedAccessKey=…;EntityPath=…'"
+            )
+        return value
+
+    @field_validator(
+        *("idle_timeout_s", "page_origin", "receive_certificate", "receive_key", "accounts", "key_vault", "copy_from"),
+        "oidc_issuer",
+        *("mqtt_url", "iot_hub", "watch", *CLINICAL),
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -224,6 +306,27 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.strip().upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_receive(self) -> Self:
+        if (self.receive_certificate is None) != (self.receive_key is None):
+            raise ValueError("PULSELAKE_RECEIVE_CERTIFICATE and PULSELAKE_RECEIVE_KEY must both be set, or neither")
+        if self.receive_host != "127.0.0.1" and self.receive_certificate is None:
+            raise ValueError(
+                "PULSELAKE_RECEIVE_CERTIFICATE and PULSELAKE_RECEIVE_KEY must be set, since PULSELAKE_RECEIVE_HOST is "
+                "not 127.0.0.1: tokens and health data would go in the clear"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("PULSELAKE_OIDC_CLIENT_ID must be set, since PULSELAKE_OIDC_ISSUER is")
+        if not self.page_passwords and not self.oidc_issuer:
+            raise ValueError(
+                "PULSELAKE_OIDC_ISSUER must be set, since PULSELAKE_PAGE_PASSWORDS is false and nobody could sign in"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_kafka(self) -> Self:
@@ -275,6 +378,11 @@ class Settings(BaseSettings):
         return self.root / "hub"
 
     @property
+    def has_clinical_sources(self) -> bool:
+        """Whether a clinical source is set, so that a synthetic hospital would be mixed with a real one."""
+        return any(getattr(self, name) for name in CLINICAL)
+
+    @property
     def hospital(self) -> Path:
         """Where `pulselake hospital` keeps what it makes."""
         return self.root / "hospital"
@@ -283,6 +391,21 @@ class Settings(BaseSettings):
     def metrics(self) -> Path:
         """Where each process writes its metrics."""
         return self.root / "metrics"
+
+    @property
+    def accounts_file(self) -> Path:
+        """Where accounts at other systems are declared."""
+        return (self.accounts or self.root / "accounts.toml").expanduser().resolve()
+
+    @property
+    def accounts_state(self) -> Path:
+        """Where it is kept how far each account was read."""
+        return self.root / "accounts"
+
+    @property
+    def tokens_file(self) -> Path:
+        """Where it is kept which tokens apps may post with."""
+        return self.root / "tokens.json"
 
     @property
     def oltp_url(self) -> str:
@@ -307,10 +430,18 @@ class Settings(BaseSettings):
             f"SharedAccessKey={LOCAL_KEY};UseDevelopmentEmulator=true"
         )
 
-    def event_hubs_namespace(self) -> EventHubsNamespace:
-        """How to reach the hubs."""
-        connection_string = self.local_connection_string if self.uses_local_hub else self.event_hubs
-        return _namespace(connection_string, self.namespace, self.consumer_group, self.fast_amqp)
+    def mqtt_broker(self) -> Broker | None:
+        """The MQTT broker; None if there is none."""
+        if not self.mqtt_url:
+            return None
+        return Broker(
+            self.mqtt_url,
+            self.mqtt_user,
+            self.mqtt_password,
+            self.mqtt_ca_file,
+            self.mqtt_client_id,
+            self.mqtt_version,
+        )
 
     def transport(self, stream: str) -> str:
         """What the hub of a stream is."""
@@ -330,13 +461,15 @@ class Settings(BaseSettings):
             self.kafka_max_message_bytes,
         )
 
-    def open_lake(self) -> Lake:
-        """The lake."""
-        return _store(self.lake or str(self.root / "lake"))
+    @property
+    def lake_root(self) -> str:
+        """Where the lake is: a folder's absolute path, or a URI."""
+        return _root(self.lake or str(self.root / "lake"))
 
-    def open_archive(self) -> Lake | None:
+    @property
+    def archive_root(self) -> str | None:
         """Where rows are archived before they are removed; None if they shall not be."""
-        return None if self.archive == NO_ARCHIVE else _store(self.archive or str(self.root / "archive"))
+        return None if self.archive == NO_ARCHIVE else _root(self.archive or str(self.root / "archive"))
 
     def lease(self, stream: str, name: str) -> Lease:
         """A process's part in the work on a stream; a folder of the lake holds the locks, or of the home on Azure."""
@@ -348,7 +481,7 @@ class Settings(BaseSettings):
 
     @property
     def _leases(self) -> Path:
-        lake = self.open_lake().root
+        lake = self.lake_root
         return (self.root if "://" in lake else Path(lake)) / LEASES
 
     def hub(self, stream: str) -> str:
@@ -356,11 +489,23 @@ class Settings(BaseSettings):
         return self.hubs.get(stream) or DEFAULT_HUBS.get(stream, stream)
 
 
-def _store(root: str) -> Lake:
-    if "://" in root:
-        storage = AzureStorage()
-        return Lake(root, storage.options(), None if storage.has_secret else _azure_token())
-    return Lake(str(Path(root).expanduser().resolve()))
+def environment_variable(name: str) -> str | None:
+    """The value of a variable that the user names, of the environment or of the file `.env`."""
+    return os.environ.get(name) or dotenv_values(".env").get(name)
+
+
+def hide_argument(value: str) -> None:
+    """Begins the process anew if an argument of its command is this one, so that no list of processes shows it.
+
+    The value then stands in the environment, which only its user may read, and the argument names its variable.
+    """
+    arguments = [COPY_FROM if each == value else each.replace(f"={value}", f"={COPY_FROM}") for each in sys.orig_argv]
+    if arguments != sys.orig_argv:
+        os.execve(sys.executable, arguments, {**os.environ, COPY_FROM: value})
+
+
+def _root(place: str) -> str:
+    return place if "://" in place else str(Path(place).expanduser().resolve())
 
 
 def _expires(name: str) -> bool:

@@ -20,8 +20,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
+    Executable,
     Select,
     Table,
     create_engine,
@@ -43,6 +45,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
 )
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from resources.store_tables import (
@@ -67,6 +70,8 @@ READ_ROWS, DELETED_ROWS, LISTED_KEYS = 20_000, 20_000, 500
 DRIVERS = {"sqlite": "pysqlite", "mysql": "pymysql", "mariadb": "pymysql", "mssql": "mssqlpython"}
 """The databases, each with the driver that is taken where the URL names none."""
 _MARIA = ("mysql", "mariadb")
+_VALUES = re.compile(r"(?<!\w)'.*?'(?!\w)|(?<=key value is )\([^)]*\)")
+"""What drivers quote: a text, in which there may be an apostrophe, and the key that Azure SQL has twice."""
 
 
 class StoreError(RuntimeError):
@@ -251,13 +256,14 @@ class Store:
             connection.execute(update(SyncState).where(is_other).values(problem=problem or None))
 
     @contextmanager
-    def step(self, name: str, known: State | None, new: State) -> Iterator["Step"]:
+    def step(self, name: str, known: State | None, new: State, table: str | None = None) -> Iterator["Step"]:
         """One transaction that writes rows of a table and moves its state.
 
         Args:
-            name: the table.
-            known: its state as it was read.
-            new: its state afterwards; serial and time are set here.
+            name: what the state is of.
+            known: the state as it was read.
+            new: the state afterwards; serial and time are set here.
+            table: the table, where it has another name than the state.
 
         Raises:
             OvertakenError: the state is another one by now; nothing was written.
@@ -267,7 +273,7 @@ class Store:
         """
         with self._reached(), self._engine.begin() as connection:
             # First of all: it locks the row, so that of two at once the second one waits, and is refused.
-            yield Step(self, connection, self.table(name), _move(connection, name, known, new))
+            yield Step(self, connection, self.table(table or name), _move(connection, name, known, new))
 
     def rows(self, name: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The rows of a table, some at a time.
@@ -287,9 +293,16 @@ class Store:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
+        with self.snapshot_of([name], name, columns, day) as (states, frames):
+            yield states.get(name), frames
+
+    @contextmanager
+    def snapshot_of(
+        self, states: Sequence[str], name: str, columns: Sequence[str], day: date | None = None
+    ) -> Iterator[tuple[dict[str, State], Iterator[pl.DataFrame]]]:
+        """The same of a table that has several states."""
         with self._reached(), self._engine.connect() as connection, connection.begin():
-            state = _states(connection, [name]).get(name)
-            yield state, _frames(connection, self.table(name), columns, day)
+            yield _states(connection, states), _frames(connection, self.table(name), columns, day)
 
     def count(self, name: str) -> int:
         """How many rows a table has."""
@@ -301,10 +314,40 @@ class Store:
         with self._reached(), self._engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
+    def selected(self, statement: Executable) -> list[tuple[Any, ...]]:
+        """All rows of a statement that SQLAlchemy made."""
+        with self._reached(), self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(statement)]
+
+    def apply(self, statement: Executable) -> None:
+        """A statement that SQLAlchemy made, in a transaction of its own."""
+        with self._reached(), self._engine.begin() as connection:
+            connection.execute(statement)
+
     def execute(self, statement: str) -> None:
         """One statement, in a transaction of its own."""
         with self._reached(), self._engine.begin() as connection:
             connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read by.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        with self._reached(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection with a transaction, which is committed at the end of the block.
+
+        Raises:
+            StoreUnavailableError: the database does not answer; it is not known whether the transaction took place.
+        """
+        with self._reached(), self._engine.begin() as connection:
+            yield connection
 
     def newest_generation(self, name: str) -> int:
         """The greatest generation of a table's rows; 0 where there are none."""
@@ -333,7 +376,7 @@ class Store:
         """
         table = self.table(name)
         value: Any = before if column == INGEST_DATE else datetime.combine(before, datetime.min.time())
-        return self._delete(table, table.c[column] < value)
+        return self.remove(name, table.c[column] < value)
 
     def sweep(self, name: str, generation: int) -> int:
         """Removes the rows of earlier fillings.
@@ -342,13 +385,19 @@ class Store:
             How many were removed.
         """
         table, versions = self.table(name), Base.metadata.tables[SyncVersion.__tablename__]
-        done = self._delete(table, table.c[GENERATION] != generation)
+        done = self.remove(name, table.c[GENERATION] != generation)
         is_old = (versions.c.table_name == name) & (versions.c[GENERATION] != generation)
         with self._reached(), self._engine.begin() as connection:
             connection.execute(delete(versions).where(is_old))
         return done
 
-    def _delete(self, table: Table, where: Any) -> int:
+    def remove(self, name: str, where: ColumnElement[bool]) -> int:
+        """Removes the rows of a table that meet a condition, some at a time, so that nobody waits for them long.
+
+        Returns:
+            How many were removed.
+        """
+        table = self.table(name)
         [key] = table.primary_key.columns
         # MySQL takes no LIMIT in a list that it looks into, but in a table that is made of it.
         some = select(key).where(where).limit(DELETED_ROWS).subquery()
@@ -390,6 +439,11 @@ class Store:
             ) from error
         except DBAPIError as error:
             raise self._told(error) from error
+        except NoConnectionError as error:
+            raise StoreUnavailableError(
+                f"The store {self.name} has no connection free in time; nothing was written. Look at the database and "
+                "the network."
+            ) from error
 
     def _told(self, error: DBAPIError) -> StoreError:
         said = _said(error)
@@ -464,6 +518,8 @@ class Step:
         key, found = self._table.c[key_of(self._table)], dict[int, datetime]()
         for part in _parts(keys):
             wanted = select(key, self._table.c[EDITED_AT]).where(key.in_(part)).with_for_update()
+            # Azure SQL has no FOR UPDATE.
+            wanted = wanted.with_hint(self._table, "WITH (UPDLOCK)", "mssql")
             found |= {row[0]: row[1] for row in self._connection.execute(wanted)}
         return found
 
@@ -647,9 +703,11 @@ def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _is_missing(error: DBAPIError) -> bool:
     said = str(error.orig)
-    return "no such table" in said or "doesn't exist" in said
+    return any(each in said for each in ("no such table", "doesn't exist", "Invalid object name"))
 
 
 def _said(error: DBAPIError) -> str:
     """What the driver said in a line, without the values that it names: they may be a patient's."""
-    return re.sub(r"'[^']*'", "'…'", " ".join(str(error.orig).split()))[:300]
+    # The arguments, since an error's own text may be a tuple, in which all that was said stands in quotes.
+    said = " ".join(str(each) for each in error.orig.args) if error.orig else ""
+    return _VALUES.sub("'…'", " ".join(said.split()))[:300]

@@ -291,10 +291,18 @@ class PatientAdverseEventReport(Base):
 
 
 class Alerts(Base):
-    """One alarm, as it stands now: from the reading that raised it to its end."""
+    """One alarm of one patient or device, as it stands after its last transition.
+
+    `timestamp` is the instant at which it was raised, `reading_id` the row of `GlucoseReadings` that raised it, where
+    there is one. `state` is open, acknowledged, snoozed, cleared or closed; `severity` and the values in `message` are
+    those of the last transition, `transition_index` is its number.
+    """
 
     __tablename__ = "Alerts"
-    __table_args__ = (Index("ix_Alerts_patient", "patient_id", "timestamp"),)
+    __table_args__ = (
+        Index("ix_Alerts_patient", "patient_id", "timestamp"),
+        Index("ix_Alerts_state", "state"),
+    )
 
     alert_id: Mapped[str] = mapped_column(CODE, primary_key=True)
     patient_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -313,7 +321,10 @@ class Alerts(Base):
 
 
 class AlertLifecycle(Base):
-    """One transition of an alarm: what happened to it, when, and who did it if somebody did."""
+    """One transition of an alarm: what happened to it, when, and who did it if somebody did.
+
+    `actor` is who did it, and `action_by_user_id` the same where it is the id of a subscriber.
+    """
 
     __tablename__ = "AlertLifecycle"
     __table_args__ = (UniqueConstraint("alert_id", "transition_index", name="uq_AlertLifecycle"),)
@@ -371,6 +382,52 @@ class SyncVersion(Base):
     version_key: Mapped[str] = mapped_column(KEY)
     ingest_date: Mapped[date]
     sync_generation: Mapped[int] = _generation()
+
+
+class Notification(Base):
+    """One transition of an alarm that one subscriber is told by one channel. It is sent once.
+
+    `kind` is what happened. It is part of the key, as the severity is: after a crash the transition of a number may be
+    decided otherwise, and then it is told too. `decision` is 0, or how often the same was decided before, with another
+    one told in between. `channel` is the name of a secret, never an address. `details` is the transition as JSON.
+    `state` is waiting, failed (tried, and tried again), sent, given_up or suppressed, with the `reason`. Rows with one
+    `message_id` were one message. `problem` is what the channel said last, without any secret.
+    """
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        UniqueConstraint(
+            "alarm_id",
+            "transition_index",
+            "kind",
+            "severity_rank",
+            "subscriber_id",
+            "channel",
+            "decision",
+            name="uq_notification_decision",
+        ),
+        Index("ix_notification_channel", "channel", "state"),
+        Index("ix_notification_state", "state", "created_at"),
+    )
+
+    notification_id: Mapped[int] = _numbered()
+    alarm_id: Mapped[str] = mapped_column(CODE)
+    transition_index: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(CODE)
+    subscriber_id: Mapped[int] = mapped_column(BigInteger)
+    channel: Mapped[str] = mapped_column(KEY)
+    decision: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    details: Mapped[str] = mapped_column(WORDS)
+    severity_rank: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(CODE)
+    reason: Mapped[str | None] = mapped_column(CODE)
+    attempts: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(INSTANT)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(INSTANT)
+    give_up_at: Mapped[datetime] = mapped_column(INSTANT)
+    ended_at: Mapped[datetime | None] = mapped_column(INSTANT)
+    message_id: Mapped[str | None] = mapped_column(CODE)
+    problem: Mapped[str | None] = mapped_column(WORDS)
 
 
 EDITABLE: Sequence[str] = ("Patient", "Manufacturer", "DeviceStaticInfo", "Subscriber", "SubscribedPatients")

@@ -19,12 +19,14 @@ class Table:
         rows: the contract of one row; its docstring says what a row is and its keys.
         partition_by: the partition columns.
         remedy: what can be done where the table in the lake has other columns; by default what its layer says.
+        is_append_only: whether Delta refuses to remove or change rows of it; decided when it is created.
     """
 
     name: str
     rows: type[dy.Schema]
     partition_by: tuple[str, ...] = ()
     remedy: str = ""
+    is_append_only: bool = False
 
     @property
     def schema(self) -> pl.Schema:

@@ -7,6 +7,7 @@ there are no entities, so that no small file becomes a large one.
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
@@ -35,6 +36,7 @@ _CONTROL = bytes(each for each in range(32) if each not in b"\t\n\r")
 _QUANTITY = "HKQuantityTypeIdentifier"
 _PREFIX = re.compile(r"^HK[A-Za-z]+TypeIdentifier")
 _PRESSURE = "HKCorrelationTypeIdentifierBloodPressure"
+_CORRELATION = b"<Correlation"
 _IGNORED = ("ExportDate", "Me")
 
 
@@ -120,6 +122,11 @@ def is_measurement(element: Element) -> bool:
     return element.tag == "Record" and (name == "BloodGlucose" or name in _VITALS)
 
 
+def is_of_document(element: Element) -> bool:
+    """Whether an element says something of the export as a whole, and is no record."""
+    return element.tag in _IGNORED
+
+
 def kind_of(element: Element) -> str:
     """As what an element is counted that is skipped."""
     return _name_of(element) or element.tag
@@ -135,26 +142,37 @@ def key_of(element: Element) -> Key:
     return tuple(element.get(name) for name in ("type", "startDate", "endDate", "sourceName", "value"))
 
 
+def is_sign(element: Element) -> bool:
+    """Whether a measurement is of vital signs."""
+    return element.tag == "Correlation" or _name_of(element) in _VITALS
+
+
+def time_of(element: Element) -> str | None:
+    """When vital signs were measured, as the export says it."""
+    vital = _VITALS.get(_name_of(element))
+    return element.get("endDate" if vital is not None and vital.is_at_end else "startDate")
+
+
 def keys_within(element: Element) -> set[Key]:
     """The keys of the records in a correlation."""
     return {key_of(record) for record in element.iter("Record")} if element.tag == "Correlation" else set()
 
 
-def adapt(document: Any, context: Context) -> Iterator[Outcome]:
+def adapt(document: Any, context: Context) -> list[Outcome]:
     """The outcomes of the elements of a document: an export, or what `assets.adapters.files` made of a part of it."""
     content = document.encode("utf-8", "replace") if isinstance(document, str) else bytes(document)
-    # Halves of blood pressures come before the correlations that have both.
-    within: set[Key] = set()
+    found: list[Outcome] = []
     try:
+        # Halves of blood pressures come before the correlations that have both.
+        is_twice = _CORRELATION in content
+        within = set[Key]().union(*map(keys_within, elements([content]))) if is_twice else set[Key]()
         for element in elements([content]):
-            within |= keys_within(element)
+            if not is_of_document(element):
+                stream = GLUCOSE if _name_of(element) == "BloodGlucose" else VITALS
+                found += each_record([element], stream, lambda each: [outcome_of(each, context, within)])
     except Refused as refused:
-        yield Reject(refused.reason)
-        return
-    for element in elements([content]):
-        if element.tag not in _IGNORED:
-            stream = GLUCOSE if _name_of(element) == "BloodGlucose" else VITALS
-            yield from each_record([element], stream, lambda each: [outcome_of(each, context, within)])
+        return [Reject(refused.reason)]
+    return found
 
 
 def outcome_of(element: Element, context: Context, within: set[Key]) -> Outcome:
@@ -171,7 +189,7 @@ def outcome_of(element: Element, context: Context, within: set[Key]) -> Outcome:
     if element.tag == "Correlation" and element.get("type") == _PRESSURE:
         return _pressure(element, context)
     if element.tag != "Record":
-        return Skip(_PREFIX.sub("", element.get("type") or "") or element.tag)
+        return Skip(_name_of(element) or element.tag)
     name, is_quantity = _name_of(element), (element.get("type") or "").startswith(_QUANTITY)
     if name == "BloodGlucose" and is_quantity:
         return _glucose(element, context)
@@ -184,7 +202,12 @@ def outcome_of(element: Element, context: Context, within: set[Key]) -> Outcome:
 
 
 def _name_of(element: Element) -> str:
-    return _PREFIX.sub("", element.get("type") or "")
+    return _without_prefix(element.get("type") or "")
+
+
+@lru_cache(maxsize=1024)
+def _without_prefix(name: str) -> str:
+    return _PREFIX.sub("", name)
 
 
 def _glucose(record: Element, context: Context) -> Outcome:

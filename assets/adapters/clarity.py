@@ -32,6 +32,8 @@ HEADER = re.compile(r"\([A-Z]{4}-[A-Z]{2}-[A-Z]{2}Thh:mm:ss\)")
 READINGS = frozenset({"EGV", "Fasting Glucose", "Niveles estimados de glucosa"})
 _SKIPPED = frozenset({"Insulin", "Carbs", "Exercise", "Activity", "Health", "Alert", "Device"})
 _TIME, _EVENT, _SOURCE, _GLUCOSE, _TRANSMITTER = 1, 2, 6, 7, 13
+_RATE = "/min"
+"""What the unit of the rate of change ends with, which has the unit of glucose in it."""
 
 
 def is_document(text: str) -> bool:
@@ -46,15 +48,22 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         return
     separator = separator_of(document.partition("\n")[0])
     header, *rows = rows_of(document, separator)
-    export = _Export(header, separator, context)
+    # Whoever takes the column of numbers away moves all others.
+    moved_by = next((place for place, name in enumerate(header) if HEADER.search(name)), _TIME) - _TIME
+    if moved_by:
+        header, *rows = [[""] * -moved_by + row[max(moved_by, 0) :] for row in (header, *rows)]
+    if _RATE in cell(header, _GLUCOSE):
+        yield Reject(UNKNOWN_FORMAT, GLUCOSE)
+        return
+    export = _Export(header, context)
     yield from each_record((row for row in rows if not is_empty(row)), GLUCOSE, lambda row: [export.outcome(row)])
 
 
 class _Export:
-    def __init__(self, header: Row, separator: str, context: Context) -> None:
+    def __init__(self, header: Row, context: Context) -> None:
         unit = cell(header, _GLUCOSE).lower()
         self._unit = MMOL_L if "mmol" in unit else MG_DL if "mg/d" in unit else None
-        self._has_decimal_comma, self._context = separator == ";", context
+        self._context = context
         self._times = LocalTimes(context.zone)
 
     def outcome(self, row: Row) -> Outcome:
@@ -66,7 +75,7 @@ class _Export:
                 return Skip(CALIBRATION)
             if event in _SKIPPED:
                 return Skip(event)
-            if value:
+            if value or self._unit is None:
                 raise Refused(bad_type("Event Type"))
             return Skip("other")
         needed(at, "Timestamp")
@@ -83,7 +92,7 @@ class _Export:
             is_monitor=True,
             flag=dexcom_flag,
             has_error_codes=True,
-            has_decimal_comma=self._has_decimal_comma,
+            has_decimal_comma=True,
         )
         patient = self._context.patient_of(SYSTEM)
         return Reading(GLUCOSE, whole_second(measured_at), values, Record(SYSTEM), patient, device)

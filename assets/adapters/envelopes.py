@@ -9,14 +9,18 @@ import json
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from assets.adapters.formats import TELEMETRY, Format, declared, looks_like
+import msgspec
+from msgspec.structs import replace
+
+from assets.adapters.formats import CAPTURED, ROUTED, TELEMETRY, Format, declared, looks_like, names_of, of_names
 from assets.adapters.outcomes import (
     BAD_BASE64,
     DEVICE,
+    IDENTITY_MISMATCH,
     UNKNOWN_FORMAT,
     Context,
     ForeignId,
@@ -24,22 +28,33 @@ from assets.adapters.outcomes import (
     Reject,
     Skip,
 )
+from assets.adapters.telemetry import kind_of
 from assets.adapters.values import text_of
 from assets.stream.decode import BAD_GZIP, NOT_AN_OBJECT, NOT_JSON, document_of, missing_field, parsed
 
 MAX_LAYERS = 4
 RECORD = "pulselake.record"
-"""The type of CloudEvents in which `pulselake import` sends records of files; the attributes say what is known."""
+"""The type of CloudEvents in which Pulselake sends records of files, of polled accounts and of phones.
+
+The attributes say what is known: `format`, `binding`, `authority` where the binding was authenticated, `zone`,
+`dateorder`, `base`, and `received`, when the records came, where they are not old ones.
+"""
 IOT_HUB, MQTT = "azure-iot", "mqtt"
 _CREATED = ("iothub-creation-time-utc", "iothub-app-iothub-creation-time-utc")
+_ENQUEUED = ("iothub-enqueuedtime",)
 _DEVICE_ID = "iothub-connection-device-id"
 _TELEMETRY_EVENT = "Microsoft.Devices.DeviceTelemetry"
+_BINARY = ("cloudEvents_", "cloudEvents:", "ce-")
+"""What attributes of a CloudEvent in binary mode begin with: they are properties, and the body is the data."""
+_VERSIONS = frozenset(f"{prefix}specversion" for prefix in _BINARY)
+_RECEIVED = ("received", *(f"{prefix}time" for prefix in _BINARY))
 _IOT_HUB_TOPIC = re.compile(r"devices/([^/]+)/messages/events/?(.*)")
 
 Object = Mapping[str, Any]
+_NOTHING_SAID = Context()
 
 
-class Leaf(NamedTuple):
+class Leaf(msgspec.Struct, frozen=True, gc=False):
     """A document in one of the formats, with what the envelopes said."""
 
     format: Format
@@ -50,7 +65,7 @@ class Leaf(NamedTuple):
 Found = Leaf | Plain | Skip | Reject
 
 
-class Unpacked(NamedTuple):
+class Unpacked(msgspec.Struct, frozen=True, gc=False):
     """What a body holds.
 
     Attributes:
@@ -73,9 +88,8 @@ def unpacked(body: bytes | None, properties: Object, annotations: Object) -> Unp
     transport = _transport(body, properties, annotations)
     if isinstance(transport, Skip):
         return Unpacked([transport], is_foreign=True)
-    formats = declared(text_of(properties.get("source")))
-    is_of_iot_hub = any(str(name).startswith("iothub-") for name in annotations)
-    is_certain = bool(formats) or is_of_iot_hub or transport.device is not None or transport.topic_kind is not None
+    formats = declared(text_of(properties["source"])) if "source" in properties else ()
+    is_certain = bool(formats) or _is_stamped(transport, properties, annotations)
     content = document_of(body or b"")
     if content is None:
         return Unpacked([Reject(BAD_GZIP)], is_foreign=is_certain)
@@ -83,36 +97,83 @@ def unpacked(body: bytes | None, properties: Object, annotations: Object) -> Unp
         return Unpacked([_leaf_of_text(text, formats, transport)], is_foreign=True)
     texts, is_lines = json_texts(content)
     layers = _Layers(formats, transport, is_certain=is_certain)
+    layers.has_envelope = bool(properties) and not _VERSIONS.isdisjoint(properties)
     found = [each for value in texts for each in layers.of_text(value)]
     is_unusual = len(texts) > 1 and not is_lines
-    is_foreign = is_certain or is_unusual or layers.has_envelope or any(isinstance(each, Leaf) for each in found)
-    return Unpacked(found, is_foreign)
+    # A topic is none of a stream's, so a list that came by it may have objects of several.
+    is_mixed = transport.has_any_stream and len(found) > 1
+    is_foreign = is_certain or is_unusual or is_mixed or layers.has_envelope
+    return Unpacked(found, is_foreign or any(isinstance(each, Leaf) for each in found))
+
+
+def _is_stamped(transport: Context, properties: Object, annotations: Object) -> bool:
+    """Whether the transport says that a body is of another system."""
+    if transport is _NOTHING_SAID:
+        return False
+    if _DEVICE_ID in properties or (annotations and any(name.startswith("iothub-") for name in annotations)):
+        return True
+    # A topic that names a patient says whose the body is, as a device does.
+    is_of_patient = transport.system == MQTT and transport.binding is not None
+    return transport.device is not None or transport.topic_kind is not None or is_of_patient
 
 
 def _transport(body: bytes | None, properties: Object, annotations: Object) -> Context | Skip:
     """What the transport says, or that the message is no telemetry."""
+    if not properties and not annotations:
+        return _NOTHING_SAID
+    # What an IoT Hub stamped comes as annotations, or as properties from the bridge, which puts them over the device's.
+    is_bridged = _DEVICE_ID in properties and _DEVICE_ID not in annotations
+    stamped = {**properties, **annotations} if is_bridged else annotations
+    # All other properties are what the device says: it must not choose a patient, or another device by a topic.
+    is_of_device = _DEVICE_ID in stamped
     # An IoT Hub says that with each message; the annotation of another transport could have any name.
-    if text_of(annotations.get("iothub-message-source") or "Telemetry") != "Telemetry":
+    if stamped and text_of(stamped.get("iothub-message-source") or "Telemetry") != "Telemetry":
         return Skip("non_telemetry")
     if properties.get("iothub-MessageType") == "Will":
         return Skip("will")
+    binding = None if is_of_device else _said(properties, "binding")
+    sent_at = _first(properties, _CREATED)
+    enqueued_at = _first(stamped, _ENQUEUED) or _first(properties, _RECEIVED)
+    device = _device(stamped.get(_DEVICE_ID), IOT_HUB)
+    # Brokers control who may publish to a topic, so the patient that it names counts more than the body.
+    topic = None if is_of_device else _said(properties, "mqtt-topic")
+    is_authority = topic is not None and binding is not None
+    kind: str | None = None
+    is_mapped = topic is not None and "mqtt-device" in properties and not _IOT_HUB_TOPIC.fullmatch(topic)
+    if is_mapped:
+        # The bridge knows by its map which level of a topic is what.
+        kind = kind_of(_said(properties, "mqtt-kind") or "") or None
+        device = _device(properties["mqtt-device"], MQTT)
     said = Context(
-        binding=text_of(properties.get("binding")) or None,
-        zone=text_of(properties.get("zone")) or None,
-        date_order=text_of(properties.get("date-order")) or None,
-        base=text_of(properties.get("base")) or None,
-        sent_at=_first(properties, _CREATED),
-        enqueued_at=text_of(annotations.get("iothub-enqueuedtime")) or text_of(properties.get("received")) or None,
-        is_retained=str(properties.get("mqtt-retain")).lower() in ("true", "1"),
-        device=_device(annotations.get(_DEVICE_ID), IOT_HUB),
+        binding,
+        is_authority,
+        _said(properties, "zone"),
+        _said(properties, "date-order"),
+        _said(properties, "base"),
+        device,
+        sent_at,
+        enqueued_at,
+        "mqtt-retain" in properties and _is_true(properties["mqtt-retain"]),
+        kind,
+        IOT_HUB if topic is None else MQTT,
+        topic is not None,
     )
-    if topic := text_of(properties.get("mqtt-topic")):
-        said = of_topic(topic, said)
-        if said.is_retained and not body:
-            return Skip("empty_retained")
+    if topic is not None:
+        said = said if is_mapped else of_topic(topic, said)
+        if not body:
+            # It clears what the broker had retained; those who are subscribed already get it without the flag.
+            return Skip("empty_retained" if said.is_retained else "empty")
         if said.topic_kind == "status":
             return Skip("status")
     return said
+
+
+def _said(values: Object, name: str) -> str | None:
+    return (text_of(values[name]) or None) if name in values else None
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "1")
 
 
 def of_topic(topic: str, context: Context) -> Context:
@@ -124,18 +185,21 @@ def of_topic(topic: str, context: Context) -> Context:
     parts = topic.split("/")
     if len(parts) < 3:
         return context.changed(system=MQTT)
-    return context.changed(device=_device(parts[-2], MQTT), topic_kind=parts[-1].lower(), system=MQTT)
+    return context.changed(device=_device(parts[-2], MQTT), topic_kind=kind_of(parts[-1]), system=MQTT)
 
 
 def _device(name: Any, system: str) -> ForeignId | None:
-    return ForeignId(system, DEVICE, text_of(name)) if text_of(name) else None
+    return ForeignId(system, DEVICE, text) if (text := text_of(name)) else None
 
 
 def _first(values: Object, names: tuple[str, ...]) -> str | None:
-    return next((text_of(values[name]) for name in names if text_of(values.get(name))), None)
+    for name in names:
+        if name in values and (text := text_of(values[name])):
+            return text
+    return None
 
 
-def _other_text(content: bytes, formats: list[Format]) -> str | None:
+def _other_text(content: bytes, formats: Sequence[Format]) -> str | None:
     """The text of a document that is no JSON; None where it may be JSON, or nothing that is known."""
     if content[:1] in (b"{", b"["):
         return None
@@ -147,7 +211,7 @@ def _other_text(content: bytes, formats: list[Format]) -> str | None:
     return text if is_declared or looks_like(text, is_text=True) is not None else None
 
 
-def _leaf_of_text(text: str, formats: list[Format], context: Context) -> Found:
+def _leaf_of_text(text: str, formats: Sequence[Format], context: Context) -> Found:
     of_text = [each for each in formats if each.is_text]
     found = next((each for each in of_text if each.looks_so(text)), None) or looks_like(text, is_text=True)
     if found is None or (formats and found not in formats):
@@ -220,54 +284,54 @@ class _Layers:
         is_certain: whether what is no envelope is a document of another system, whatever it looks like.
     """
 
-    def __init__(self, formats: list[Format], context: Context, *, is_certain: bool) -> None:
+    def __init__(self, formats: Sequence[Format], context: Context, *, is_certain: bool) -> None:
         self._formats, self._context, self._is_certain = formats, context, is_certain
         self.has_envelope = False
 
-    def of_text(self, value: Any) -> Iterator[Found]:
+    def of_text(self, value: Any) -> Iterable[Found]:
         """The documents in the value of a JSON text."""
         if value is NO_JSON:
-            yield Reject(NOT_JSON)
-            return
+            return [Reject(NOT_JSON)]
         if isinstance(value, str) and not self._is_certain:
             try:
                 inner = parsed(value.encode())
             except (ValueError, RecursionError):
-                yield Reject(NOT_AN_OBJECT)
-                return
+                return [Reject(NOT_AN_OBJECT)]
             if isinstance(inner, dict):
                 self.has_envelope = True
-                yield from self._of(inner, self._context, 1)
-                return
-        yield from self._of(value, self._context, 0)
+                return self._of(inner, self._context, 1)
+        return self._of(value, self._context, 0)
 
-    def _of(self, value: Any, context: Context, depth: int) -> Iterator[Found]:
+    def _of(self, value: Any, context: Context, depth: int) -> Iterable[Found]:
         if depth > MAX_LAYERS:
-            yield Reject(UNKNOWN_FORMAT)
-            return
+            return [Reject(UNKNOWN_FORMAT)]
         if self._formats:
-            yield self._declared(value, context)
-            return
-        if isinstance(value, list) and any(isinstance(each, Mapping) and _envelope(each) for each in value[:10]):
-            self.has_envelope = True
-            for member in value:
-                if isinstance(member, Mapping):
-                    yield from self._of(member, context, depth)
-                else:
-                    yield Reject(NOT_AN_OBJECT)
-            return
-        if isinstance(value, Mapping) and (kind := _envelope(value)):
-            self.has_envelope = True
-            yield from _OPEN[kind](self, value, context, depth + 1)
-            return
-        if found := looks_like(value, is_text=False):
-            yield Leaf(found, value, context)
-        elif context.device is not None or context.topic_kind is not None or self._is_certain:
-            yield Leaf(TELEMETRY, value, context)
-        elif isinstance(value, list) and value:
-            yield from (_plain(member, context) for member in value)
-        else:
-            yield _plain(value, context)
+            return [self._declared(value, context)]
+        # Looked at once for envelopes and formats: with most telemetry that costs as much as reading it.
+        names = names_of(value)
+        if not _ENVELOPES.isdisjoint(names):
+            if isinstance(value, list) and any(isinstance(each, dict) and _envelope(each) for each in value[:10]):
+                self.has_envelope = True
+                return self._of_members(value, context, depth)
+            if isinstance(value, dict) and (kind := _envelope(value)):
+                self.has_envelope = True
+                return _OPEN[kind](self, value, context, depth + 1)
+        if found := of_names(value, names):
+            return [Leaf(found, value, context)]
+        if context.device is not None or context.topic_kind is not None or self._is_certain:
+            return [Leaf(TELEMETRY, value, context)]
+        return (
+            [_plain(member, context) for member in value]
+            if isinstance(value, list) and value
+            else [_plain(value, context)]
+        )
+
+    def _of_members(self, members: list[Any], context: Context, depth: int) -> Iterator[Found]:
+        for member in members:
+            if isinstance(member, dict):
+                yield from self._of(member, context, depth)
+            else:
+                yield Reject(NOT_AN_OBJECT)
 
     def _declared(self, value: Any, context: Context) -> Found:
         candidates = [each for each in self._formats if not each.is_text]
@@ -283,14 +347,15 @@ class _Layers:
             yield Reject(UNKNOWN_FORMAT)
             return
         if kind == RECORD:
-            yield from _record(event, context)
+            yield from self._record(event, context, depth)
             return
         if kind.startswith("Microsoft.Devices."):
             yield from self._iot_event(kind, event, event.get("time"), context, depth)
             return
         if kind == "MQTT.EventPublished":
             context = of_topic(text_of(event.get("subject")), context)
-        context = context.changed(enqueued_at=text_of(event.get("time")) or context.enqueued_at)
+        if time := _said(event, "time"):
+            context = context.changed(enqueued_at=time)
         if "data_base64" in event:
             yield from self._of_base64(event["data_base64"], context, depth)
         elif "data" not in event:
@@ -300,6 +365,37 @@ class _Layers:
             yield Leaf(found, event["data"], context) if found else Reject(NOT_AN_OBJECT)
         else:
             yield from self._of(event["data"], context, depth)
+
+    def _record(self, event: Object, context: Context, depth: int) -> Iterator[Found]:
+        """Records that Pulselake itself got; lines of JSON are a text."""
+        if self._is_certain or context.device is not None or context.system == MQTT:
+            # A device or a publisher to a topic must not say by such a body whose it is.
+            yield Reject(IDENTITY_MISMATCH)
+            return
+        formats = declared(text_of(event.get("format")))
+        said = context.changed(
+            binding=text_of(event.get("binding")) or None,
+            is_authority=event.get("authority") is True,
+            enqueued_at=text_of(event.get("received")) or None,
+            zone=text_of(event.get("zone")) or None,
+            date_order=text_of(event.get("dateorder")) or None,
+            base=text_of(event.get("base")) or None,
+        )
+        if not formats or "data" not in event:
+            yield Reject(UNKNOWN_FORMAT)
+            return
+        data = event["data"]
+        is_lines = isinstance(data, str) and not formats[0].is_text
+        values = json_texts(data.encode("utf-8", "replace"), are_lines=True)[0] if is_lines else [data]
+        for value in values:
+            if value is NO_JSON:
+                yield Reject(NOT_JSON)
+            elif formats[0] is ROUTED and isinstance(value, dict):
+                yield from self.stored(value, said.changed(has_any_stream=True), depth)
+            elif formats[0] is CAPTURED and isinstance(value, dict):
+                yield from self._captured(value)
+            else:
+                yield Leaf(formats[0], value, said)
 
     def event_grid(self, event: Object, context: Context, depth: int) -> Iterator[Found]:
         """The data of an event in the schema of Event Grid."""
@@ -356,6 +452,17 @@ class _Layers:
         else:
             yield from self._of(value, context, depth)
 
+    def _captured(self, event: Object) -> Iterator[Found]:
+        """The documents of an event as they were in the hub that was captured, whoever imports it."""
+        try:
+            body = b64decode(text_of(event.get("Body")), validate=True)
+        except (Base64Error, ValueError):
+            yield Reject(BAD_BASE64)
+            return
+        found = unpacked(body, _object(event.get("Properties")), _object(event.get("SystemProperties"))).found
+        # The file may be of a hub of all streams.
+        yield from (replace(each, has_any_stream=True) if isinstance(each, Plain) else each for each in found)
+
     def _of_base64(self, text: Any, context: Context, depth: int) -> Iterator[Found]:
         try:
             content = document_of(b64decode(text_of(text), validate=True))
@@ -404,9 +511,9 @@ class _Layers:
         if not members:
             yield Reject(NOT_AN_OBJECT)
         for member in members:
-            if isinstance(member, Mapping) and {"category", "resourceId"} <= member.keys():
+            if isinstance(member, dict) and {"category", "resourceId"} <= member.keys():
                 yield Skip("platform_log")
-            elif isinstance(member, Mapping) and _envelope(member) == "records":
+            elif isinstance(member, dict) and _envelope(member) == "records":
                 yield _plain(member, context)
             else:
                 yield from self._of(member, context, depth)
@@ -422,8 +529,13 @@ _OPEN = {
 }
 
 
+_ENVELOPES = frozenset(("specversion", "records", "eventtype", "applicationid", "iothub", "systemproperties"))
+"""Of these an object that is an envelope has at least one, in any case."""
+
+
 def _envelope(value: Object) -> str | None:
     """Which envelope an object is."""
+    names = names_of(value)
     if "specversion" in value and "type" in value:
         return "cloud_event"
     if "records" in value and "recordType" not in value:
@@ -435,37 +547,16 @@ def _envelope(value: Object) -> str | None:
         return "iot_central"
     if "ConnectionDeviceId" in _object(value.get("IoTHub")):
         return "stream_analytics"
-    names = {str(name).lower() for name in value} if len(value) < 20 else set()
-    return "stored" if {"systemproperties", "body"} <= names else None
-
-
-def _record(event: Object, context: Context) -> Iterator[Found]:
-    """A part of a file that was imported; lines of JSON are a text."""
-    formats = declared(text_of(event.get("format")))
-    said = context.changed(
-        binding=text_of(event.get("binding")) or None,
-        zone=text_of(event.get("zone")) or None,
-        date_order=text_of(event.get("dateorder")) or None,
-        base=text_of(event.get("base")) or None,
-    )
-    if not formats or "data" not in event:
-        yield Reject(UNKNOWN_FORMAT)
-        return
-    data = event["data"]
-    if formats[0].is_text or not isinstance(data, str):
-        yield Leaf(formats[0], data, said)
-        return
-    for value in json_texts(data.encode("utf-8", "replace"), are_lines=True)[0]:
-        yield Reject(NOT_JSON) if value is NO_JSON else Leaf(formats[0], value, said)
+    return "stored" if len(value) < 20 and {"systemproperties", "body"} <= names else None
 
 
 def _plain(value: Any, context: Context) -> Found:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return Reject(NOT_AN_OBJECT)
     if "timestamp" not in value and context.enqueued_at is not None:
-        return Plain({**value, "timestamp": context.enqueued_at})
-    return Plain(value)
+        value = {**value, "timestamp": context.enqueued_at}
+    return Plain(value, has_any_stream=context.has_any_stream)
 
 
 def _object(value: Any) -> Object:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
+
 from assets.adapters.outcomes import (
     BAD_TIMESTAMP,
     DEVICE,
@@ -44,8 +46,12 @@ class Vital(NamedTuple):
     units: frozenset[str]
 
 
-_HEART = Vital("heart_rate", frozenset({"/min", "{beats}/min", "beats/minute", "beats/min", "count/min", "bpm"}))
-_BREATHS = Vital("respiratory_rate", frozenset({"/min", "{breaths}/min", "breaths/minute", "breaths/min", "count/min"}))
+_HEART = Vital(
+    "heart_rate", frozenset({"/min", "1/min", "{beats}/min", "beats/minute", "beats/min", "count/min", "bpm"})
+)
+_BREATHS = Vital(
+    "respiratory_rate", frozenset({"/min", "1/min", "{breaths}/min", "breaths/minute", "breaths/min", "count/min"})
+)
 _OXYGEN = Vital("spo2", frozenset({"%"}))
 _PRESSURE_UNITS = frozenset({"mm[hg]", "mmhg"})
 CODES: Mapping[str, Vital] = {
@@ -60,8 +66,12 @@ CODES: Mapping[str, Vital] = {
 _TAKEN = ("final", "amended", "corrected", "preliminary")
 _WITHDRAWN = ("entered-in-error", "cancelled")
 _LONGEST_PERIOD = timedelta(hours=1)
+_AT_ONCE = timedelta(0)
 _MAX_SAMPLES = 100_000
+_MAX_BUNDLES = 4
 _RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
+_NAMED = re.compile(r"/([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})$")
+_ABSOLUTE = re.compile(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
 _FLAGS = {"<": BELOW, "<=": BELOW, ">": ABOVE, ">=": ABOVE}
 
 Object = Mapping[str, Any]
@@ -69,33 +79,66 @@ Object = Mapping[str, Any]
 
 def is_document(document: Any) -> bool:
     """Whether a document is a resource."""
-    return isinstance(document, Mapping) and isinstance(document.get("resourceType"), str)
+    return isinstance(document, dict) and isinstance(document.get("resourceType"), str)
 
 
-def adapt(document: Any, context: Context) -> Iterator[Outcome]:
-    """The outcomes of a resource, or of the entries of a Bundle."""
-    if not is_document(document):
+def is_bundle(document: Any) -> bool:
+    """Whether a document is a Bundle."""
+    return is_document(document) and document["resourceType"] == "Bundle"
+
+
+def instant_of(entry: Any) -> Any:
+    """Of whom and when the resource of an entry is, so that those of one patient and instant have the same."""
+    resource = _object(_object(entry).get("resource"))
+    at = resource.get("effectiveDateTime") or resource.get("effectiveInstant")
+    return (_object(resource.get("subject")).get("reference"), at) if at else None
+
+
+def names_of(entry: Any) -> list[str]:
+    """By which names references of other entries of its Bundle may mean an entry."""
+    address = text_of(entry.get("fullUrl")) if isinstance(entry, dict) else ""
+    found = _NAMED.search(address)
+    return [address, *([found[1]] if found else [])] if address else []
+
+
+def names_referred_to(entry: Any) -> list[str]:
+    """Which names the resource of an entry refers to, of those that tell whose a reading is."""
+    resource = _object(_object(entry).get("resource"))
+    addresses = (text_of(_object(resource.get(name)).get("reference")) for name in ("subject", "device", "source"))
+    return [address.partition("/_history/")[0] for address in addresses if address]
+
+
+def adapt(document: Any, context: Context, depth: int = 0) -> Iterator[Outcome]:
+    """The outcomes of a resource, or of the entries of a Bundle, which may be Bundles as in the answer to a batch."""
+    if not is_document(document) or depth > _MAX_BUNDLES:
         yield Reject(UNKNOWN_FORMAT)
         return
-    if document["resourceType"] != "Bundle":
+    if not is_bundle(document):
         yield from _resource(document, _References(context.base, {}), context)
         return
     entries = _list(document.get("entry"))
     if not entries:
         yield Skip("empty_bundle")
         return
-    by_url = {text_of(entry.get("fullUrl")): entry.get("resource") for entry in entries if isinstance(entry, Mapping)}
+    by_url = {text_of(entry.get("fullUrl")): entry.get("resource") for entry in entries if isinstance(entry, dict)}
+    references: _References | None = None
     for entry in entries:
-        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        resource = entry.get("resource") if isinstance(entry, dict) else None
         if resource is None or _object(_object(entry).get("request")).get("method") == "DELETE":
             yield Skip("no_resource")
             continue
-        yield from _resource(resource, _References(context.base or _base_of(entry), by_url), context)
+        if isinstance(resource, dict) and resource.get("resourceType") == "Bundle":
+            yield from adapt(resource, context, depth + 1)
+            continue
+        base = context.base or _base_of(entry)
+        if references is None or references.base != base:
+            references = _References(base, by_url)
+        yield from _resource(resource, references, context)
 
 
 def _base_of(entry: Object) -> str | None:
     """The address that the full address of an entry begins with."""
-    found = re.fullmatch(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}", text_of(entry.get("fullUrl")))
+    found = _ABSOLUTE.fullmatch(text_of(entry.get("fullUrl")))
     return found[1] if found else None
 
 
@@ -103,7 +146,7 @@ class _References:
     """What references mean within one document."""
 
     def __init__(self, base: str | None, by_url: Mapping[Any, Any]) -> None:
-        self._base, self._by_url = base, by_url
+        self.base, self._by_url = base, by_url
 
     def key(self, reference: Any, resource: Object, kind: str) -> ForeignId | None:
         """The id under which `reference/identity` has a patient or a device; None where nothing is referred to."""
@@ -111,22 +154,26 @@ class _References:
         return ForeignId(SYSTEM, kind, found) if found else None
 
     def _key(self, reference: Any, resource: Object, depth: int) -> str | None:
-        if not isinstance(reference, Mapping) or depth > 3:
+        if not isinstance(reference, dict) or depth > 3:
             return None
         address = text_of(reference.get("reference"))
+        if "/_history/" in address:
+            # Which version of a patient or a device is meant tells nothing about who it is.
+            address = address.partition("/_history/")[0]
         if not address:
             return _identifier(reference.get("identifier"))
         if address.startswith("#"):
             found = next((each for each in _list(resource.get("contained")) if _is_named(each, address[1:])), None)
             return self._known(found, resource, depth)
-        absolute = f"{self._base}{address}" if self._base and _RELATIVE.fullmatch(address) else address
-        referred = self._by_url.get(absolute)
-        if address.startswith("urn:") or _object(referred).get("resourceType") == "DeviceMetric":
+        absolute = f"{self.base}{address}" if self.base and _RELATIVE.fullmatch(address) else address
+        referred = self._by_url.get(absolute) if self._by_url else None
+        is_metric = referred is not None and _object(referred).get("resourceType") == "DeviceMetric"
+        if is_metric or address.startswith("urn:"):
             return self._known(referred, resource, depth) or absolute
         return absolute
 
     def _known(self, referred: Any, resource: Object, depth: int) -> str | None:
-        if not isinstance(referred, Mapping):
+        if not isinstance(referred, dict):
             return None
         if referred.get("resourceType") == "DeviceMetric":
             return self._key(referred.get("source"), resource, depth + 1)
@@ -140,11 +187,11 @@ def _identifier(identifier: Any) -> str | None:
 
 
 def _is_named(resource: Any, name: str) -> bool:
-    return isinstance(resource, Mapping) and resource.get("id") == name
+    return isinstance(resource, dict) and resource.get("id") == name
 
 
 def _resource(resource: Any, references: _References, context: Context) -> Iterator[Outcome]:
-    if not isinstance(resource, Mapping):
+    if not isinstance(resource, dict):
         yield Reject(NOT_AN_OBJECT)
         return
     if resource.get("resourceType") != "Observation":
@@ -158,9 +205,9 @@ def _resource(resource: Any, references: _References, context: Context) -> Itera
 def _codes(resource: Object) -> set[str]:
     codings = _list(_object(resource.get("code")).get("coding"))
     return {
-        text_of(each.get("code"))
+        code
         for each in codings
-        if isinstance(each, Mapping) and each.get("system") in (LOINC, None) and text_of(each.get("code"))
+        if isinstance(each, dict) and each.get("system") in (LOINC, None) and (code := text_of(each.get("code")))
     }
 
 
@@ -172,29 +219,31 @@ def _observation(resource: Object, codes: set[str], references: _References, con
         return [Skip("registered")]
     if status not in _TAKEN:
         raise Refused(bad_type("status"))
+    is_glucose = not codes.isdisjoint(GLUCOSE_CODES)
+    is_panel = not is_glucose and (not codes.isdisjoint(PANELS) or _is_panel(resource))
     if not codes:
         codings = _list(_object(resource.get("code")).get("coding"))
-        if codings:
+        if codings and not is_panel:
             return [Skip("code:other")]
-        raise Refused(missing_field("code"))
-    known = next((code for code in sorted(codes) if code in CODES), None)
-    is_glucose, is_panel = bool(codes & GLUCOSE_CODES), bool(codes & PANELS)
-    if codes & LABORATORY and not is_glucose:
+        if not codings:
+            raise Refused(missing_field("code"))
+    known = None if is_glucose else next((code for code in sorted(codes) if code in CODES), None)
+    if not is_glucose and not codes.isdisjoint(LABORATORY):
         return [Skip("lab")]
     if not is_glucose and not is_panel and known is None:
         return [Skip(f"code:{min(codes)}")]
     if (patient := references.key(resource.get("subject"), resource, PATIENT)) is None:
         raise Refused(missing_field("subject"))
     device = references.key(resource.get("device"), resource, DEVICE)
-    meta = _object(resource.get("meta"))
-    of = Record(SYSTEM, text_of(resource.get("id")) or None, text_of(meta.get("versionId")) or None)
+    version = text_of(_object(resource["meta"]).get("versionId")) if "meta" in resource else None
+    of = Record(SYSTEM, text_of(resource.get("id")) or None, version or None)
 
     def reading(stream: str, at: datetime, values: Mapping[str, Any]) -> Reading:
         return Reading(stream, at, values, of, patient, device)
 
     if is_glucose:
         device = device or context.device_of(SYSTEM)
-        is_monitor = bool(codes & MONITOR)
+        is_monitor = not codes.isdisjoint(MONITOR)
         return _samples(resource, GLUCOSE, lambda each: _glucose(each, is_monitor=is_monitor), reading, device)
     if is_panel:
         return _panel(resource, reading)
@@ -202,10 +251,19 @@ def _observation(resource: Object, codes: set[str], references: _References, con
     return _samples(resource, VITALS, lambda each: _vital(each, vital), reading, None)
 
 
+def _is_panel(resource: Object) -> bool:
+    """Whether an Observation has no value itself, and components with vital signs; its own code may be a local one."""
+    if "component" not in resource or "dataAbsentReason" in resource:
+        return False
+    if any(name.startswith("value") for name in resource):
+        return False
+    return any(_codes(each) & CODES.keys() for each in _list(resource.get("component")) if isinstance(each, dict))
+
+
 Make = Callable[[str, datetime, Mapping[str, Any]], Reading]
 
 
-class _Value(NamedTuple):
+class _Value(msgspec.Struct, frozen=True, gc=False):
     value: Any
     unit: str | None
     flag: str | None = None
@@ -236,17 +294,13 @@ def _samples(
 def _values(element: Object) -> list[tuple[timedelta, _Value]]:
     """The values of an Observation or a component, and how long after its time each was measured."""
     quantity = element.get("valueQuantity")
-    if isinstance(quantity, Mapping):
-        return [
-            (
-                timedelta(0),
-                _Value(quantity.get("value"), _unit(quantity), _FLAGS.get(text_of(quantity.get("comparator")))),
-            )
-        ]
+    if isinstance(quantity, dict):
+        flag = _FLAGS.get(text_of(quantity["comparator"])) if "comparator" in quantity else None
+        return [(_AT_ONCE, _Value(quantity.get("value"), _unit(quantity), flag))]
     if (whole := element.get("valueInteger")) is not None:
-        return [(timedelta(0), _Value(whole, None, is_whole=True))]
+        return [(_AT_ONCE, _Value(whole, None, is_whole=True))]
     sampled = element.get("valueSampledData")
-    if isinstance(sampled, Mapping):
+    if isinstance(sampled, dict):
         return list(_sampled(sampled))
     if any(name.startswith("value") for name in element):
         raise Refused(bad_type("value"))
@@ -275,7 +329,7 @@ def _sampled(data: Object) -> Iterator[tuple[timedelta, _Value]]:
 
 def _number(value: Any) -> float:
     """A FHIR decimal is a number of JSON."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not int and type(value) is not float:
         raise Refused(bad_type("value"))
     return number(value, "value")
 
@@ -302,7 +356,7 @@ def _vital(each: _Value, vital: Vital) -> Mapping[str, Any]:
 def _panel(resource: Object, reading: Make) -> list[Outcome]:
     values: dict[str, Any] = {}
     for component in _list(resource.get("component")):
-        if not isinstance(component, Mapping):
+        if not isinstance(component, dict):
             continue
         vital = next((CODES[code] for code in sorted(_codes(component)) if code in CODES), None)
         if vital is not None:
@@ -317,7 +371,7 @@ def _time(resource: Object) -> datetime:
     for name in ("effectiveDateTime", "effectiveInstant"):
         if resource.get(name) is not None:
             return instant(resource[name])
-    if isinstance(period := resource.get("effectivePeriod"), Mapping):
+    if isinstance(period := resource.get("effectivePeriod"), dict):
         start = instant(period.get("start"))
         if period.get("end") is not None and instant(period["end"]) - start > _LONGEST_PERIOD:
             raise Refused(BAD_TIMESTAMP)
@@ -326,7 +380,7 @@ def _time(resource: Object) -> datetime:
 
 
 def _object(value: Any) -> Object:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

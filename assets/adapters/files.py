@@ -5,16 +5,21 @@ the file as a whole tells, such as the order of day and month, comes with each p
 o'clock and midnight where it can: clocks are changed in the hours before, and the order of rows tells what was when.
 """
 
+import json
 import re
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from io import StringIO
+from itertools import count
+from typing import Any, TypeVar
 from xml.etree.ElementTree import tostring
 
 import msgspec
 
-from assets.adapters import apple_health, carelink, libreview
+from assets.adapters import apple_health, carelink, fhir, health_auto_export, huawei, libreview
 from assets.adapters.envelopes import NO_JSON, RECORD, json_texts
 from assets.adapters.formats import Format, looks_like
 from assets.adapters.outcomes import UNKNOWN_FORMAT, Refused
@@ -23,7 +28,12 @@ from assets.adapters.tables_of_text import is_empty, rows_of
 RECORDS, MOST_RECORDS = 100, 1_000
 """How many records a part has, and how many where no row says a time at which it can end."""
 WHOLE_BYTES = 256 << 10
-"""A JSON document up to this size stays whole."""
+"""A JSON document up to this size stays whole, and no part is larger but one of a single record."""
+_SORTED_IN_KIB = 8 << 10
+"""The memory in which vital signs of a large file are kept and sorted; the others are in a temporary file."""
+_APART = ("Observation", "Bundle")
+"""The resources of a Bundle that are taken by themselves; others come with what refers to them."""
+_T = TypeVar("_T")
 _HOUR = re.compile(r"(\d{1,2}):\d{2}(?::\d{2})?(?: ?([AaPp])[Mm])?", re.ASCII)
 _FIRST_HOUR = 4
 
@@ -44,11 +54,11 @@ class Part:
     number: int
     date_order: str | None = None
 
-    def event(self, said: Mapping[str, str], file_id: str) -> bytes:
+    def event(self, said: Mapping[str, Any], file_id: str) -> bytes:
         """The body of the event: a CloudEvent around the part, so that it reads the same from every hub.
 
         Args:
-            said: what is known of the file: `binding`, `zone`, `dateorder`, `base`.
+            said: what is known of the file: `binding`, `zone`, `dateorder`, `base`; and `source`, if it is no file.
             file_id: tells files apart.
         """
         order = {"dateorder": self.date_order} if self.date_order else {}
@@ -61,7 +71,11 @@ class Part:
             **order,
             **said,
         }
-        return msgspec.json.encode(envelope | {"data": self.data})
+        try:
+            return msgspec.json.encode(envelope | {"data": self.data})
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, which one record has in a text, costs that record only.
+            return json.dumps(envelope | {"data": self.data}).encode()
 
 
 def format_of(beginning: bytes) -> Format | None:
@@ -122,7 +136,7 @@ def _records(text: str) -> list[str]:
     """The lines of a CSV with their ends; one with an open quote goes on in the next line."""
     records: list[str] = []
     is_open = False
-    for line in text.splitlines(keepends=True):
+    for line in StringIO(text, newline=""):
         if is_open:
             records[-1] += line
         else:
@@ -133,13 +147,18 @@ def _records(text: str) -> list[str]:
 
 def _chunks(lines: list[str]) -> Iterator[list[str]]:
     chunk: list[str] = []
+    size = 0
     for line in lines:
         if not line.strip():
             continue
+        if chunk and size + len(line) > WHOLE_BYTES:
+            yield chunk
+            chunk, size = [], 0
         chunk.append(line)
+        size += len(line)
         if len(chunk) >= MOST_RECORDS or (len(chunk) >= RECORDS and _is_by_day(line)):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -154,7 +173,9 @@ def _is_by_day(line: str) -> bool:
 def parts_of_xml(of: Format, chunks: Iterable[bytes], skipped: Counter[str]) -> Iterator[Part]:
     """The parts of an export of Apple Health, in the memory that some parts need, however large it is.
 
-    Halves of blood pressures come last, without those that stand in correlations too.
+    Vital signs come last, by the time at which they were measured: an export is ordered by type, and what a cuff says
+    of pressure and pulse becomes one reading only within a part. Halves of blood pressures that stand in correlations
+    too come once.
 
     Args:
         of: the format.
@@ -164,37 +185,71 @@ def parts_of_xml(of: Format, chunks: Iterable[bytes], skipped: Counter[str]) -> 
     Raises:
         Refused: it is no such document, or it ends too early; all before was yielded.
     """
-    pressures: list[tuple[apple_health.Key, str]] = []
-    within: set[apple_health.Key] = set()
-    chunk: list[str] = []
-    number = 0
+    # Without a name it is a temporary file that is gone when it is closed.
+    with closing(sqlite3.connect("", isolation_level=None)) as signs:
+        signs.execute(f"PRAGMA cache_size = -{_SORTED_IN_KIB}")
+        signs.execute("PRAGMA journal_mode = OFF")
+        signs.execute("CREATE TABLE signs (at TEXT, half INTEGER, element TEXT)")
+        signs.execute("BEGIN")
+        within: set[int] = set()
+        numbers, refused = count(), None
+        try:
+            for some in _portions(_keeping_signs(chunks, signs, within, skipped), len):
+                yield _part_of_elements(of, some, next(numbers))
+        except Refused as error:
+            refused = error
+        for some in _by_instant(_kept(signs, within, skipped)):
+            yield _part_of_elements(of, some, next(numbers))
+        if refused is not None:
+            raise refused
 
-    def part() -> Part:
-        return Part(of, f"<HealthData>{''.join(chunk)}</HealthData>", number)
 
+def _part_of_elements(of: Format, elements: Iterable[str], number: int) -> Part:
+    return Part(of, f"<HealthData>{''.join(elements)}</HealthData>", number)
+
+
+def _keeping_signs(
+    chunks: Iterable[bytes], signs: sqlite3.Connection, within: set[int], skipped: Counter[str]
+) -> Iterator[str]:
+    """The measurements that are no vital signs; those are kept, and what stands in correlations is noted."""
     for element in apple_health.elements(chunks):
         if not apple_health.is_measurement(element):
-            skipped[apple_health.kind_of(element)] += 1
+            if not apple_health.is_of_document(element):
+                skipped[apple_health.kind_of(element)] += 1
             continue
         text = tostring(element, encoding="unicode")
-        within |= apple_health.keys_within(element)
-        if apple_health.is_pressure(element):
-            pressures.append((apple_health.key_of(element), text))
+        if not apple_health.is_sign(element):
+            yield text
             continue
-        chunk.append(text)
-        if len(chunk) == RECORDS:
-            yield part()
-            chunk, number = [], number + 1
-    for key, text in pressures:
-        if key in within:
+        within.update(map(hash, apple_health.keys_within(element)))
+        half = hash(apple_health.key_of(element)) if apple_health.is_pressure(element) else None
+        signs.execute("INSERT INTO signs VALUES (?, ?, ?)", (apple_health.time_of(element), half, text))
+
+
+def _kept(signs: sqlite3.Connection, within: set[int], skipped: Counter[str]) -> Iterator[tuple[str | None, str]]:
+    """The vital signs with their times, in the order of these, without halves that stand in correlations too."""
+    for at, half, text in signs.execute("SELECT at, half, element FROM signs ORDER BY at, rowid"):
+        if half in within:
             skipped["in_correlation"] += 1
-            continue
-        chunk.append(text)
-        if len(chunk) == RECORDS:
-            yield part()
-            chunk, number = [], number + 1
-    if chunk:
-        yield part()
+        else:
+            yield at, text
+
+
+def _by_instant(signs: Iterable[tuple[str | None, str]]) -> Iterator[list[str]]:
+    """Elements some at a time. Those of one instant stay together unless they alone are too large for an event."""
+    some: list[str] = []
+    size, before = 0, None
+    for at, text in signs:
+        is_enough = len(some) >= RECORDS or size > WHOLE_BYTES // 2
+        # What has no time belongs to nothing else.
+        is_next = at is None or at != before
+        if some and ((is_enough and is_next) or size + len(text) > WHOLE_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(text)
+        size, before = size + len(text), at
+    if some:
+        yield some
 
 
 def parts_of_json(content: bytes, wanted: Callable[[Any], Format | None]) -> Iterator[Part]:
@@ -215,28 +270,156 @@ def parts_of_json(content: bytes, wanted: Callable[[Any], Format | None]) -> Ite
         documents = [values[0]] if len(content) <= WHOLE_BYTES else _pieces(values[0])
         yield from (Part(known, document, number) for number, document in enumerate(documents))
         return
-    lines = [line for line in content.decode("utf-8-sig", "replace").splitlines() if line.strip()]
-    for number, start in enumerate(range(0, len(lines), RECORDS)):
-        yield Part(known, "\n".join(lines[start : start + RECORDS]), number)
+    # Only a line feed ends a line: a text in JSON may have other characters that Python takes for ends of lines.
+    lines = [line for line in content.decode("utf-8-sig", "replace").split("\n") if line.strip()]
+    known_values = values if len(values) == len(lines) else [None] * len(lines)
+    number = 0
+    for some in _together(zip(lines, known_values, strict=True), _instant_of_line, lambda each: len(each[0])):
+        line, _ = some[0]
+        is_large = len(line) > WHOLE_BYTES
+        for document in _pieces_of_line(line) if is_large else ["\n".join(each for each, _ in some)]:
+            yield Part(known, document, number)
+            number += 1
+
+
+def _instant_of_line(line: tuple[str, Any]) -> Any:
+    """Of whom and when a line is; a large one comes alone."""
+    text, value = line
+    return None if len(text) > WHOLE_BYTES else fhir.instant_of({"resource": value})
+
+
+def _pieces_of_line(line: str) -> Iterator[Any]:
+    values, _ = json_texts(line.encode())
+    if any(value is NO_JSON for value in values):
+        yield line
+        return
+    for value in values:
+        yield from _pieces(value)
+
+
+def _portions(records: Iterable[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
+    """Records some at a time, so many that an event can hold them; one that is too large for that comes alone."""
+    some: list[_T] = []
+    sizes = 0
+    for record in records:
+        added = size(record)
+        if some and (len(some) >= RECORDS or sizes + added > WHOLE_BYTES):
+            yield some
+            some, sizes = [], 0
+        some.append(record)
+        sizes += added
+    if some:
+        yield some
 
 
 def _pieces(document: Any) -> Iterator[Any]:
-    """A large document as several, by the list of its records; whole if it has none."""
+    """A large document as several, by its records; whole if nobody knows where they are."""
     if isinstance(document, list):
-        yield from (document[start : start + RECORDS] for start in range(0, len(document), RECORDS))
+        yield from _portions(document, _size)
+    elif health_auto_export.is_document(document):
+        yield from _pieces_of_metrics(document["data"])
+    elif huawei.is_document(document):
+        yield from _pieces_of_groups(document)
+    elif fhir.is_bundle(document):
+        yield from _pieces_of_bundle(document)
+    elif name := next((each for each in ("result", "records") if _list(document.get(each))), None):
+        yield from (document | {name: some} for some in _portions(document[name], _size))
+    else:
+        yield document
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _pieces_of_metrics(data: Mapping[str, Any]) -> Iterator[Any]:
+    known = [each for each in data["metrics"] if isinstance(each, dict) and isinstance(each.get("data"), list)]
+    if others := [each for each in data["metrics"] if not any(each is one for one in known)]:
+        yield {"data": {"metrics": others}}
+    for workouts in _portions(_list(data.get("workouts")), _size):
+        yield {"data": {"metrics": [], "workouts": workouts}}
+    for some in _together(_placed(known, "data"), _time_of("date")):
+        yield {"data": {"metrics": _with_points(known, "data", some)}}
+
+
+def _pieces_of_groups(document: Mapping[str, Any]) -> Iterator[Any]:
+    """Of an answer of Huawei: its points are in sets, and these in groups."""
+    sets = [each for group in document["group"] if isinstance(group, dict) for each in _list(group.get("sampleSet"))]
+    known = [each for each in sets if isinstance(each, dict) and isinstance(each.get("samplePoints"), list)]
+    for some in _together(_placed(known, "samplePoints"), _time_of("startTime")):
+        yield {**document, "group": [{"sampleSet": _with_points(known, "samplePoints", some)}]}
+
+
+def _placed(holders: Sequence[Mapping[str, Any]], name: str) -> Iterator[tuple[int, Any]]:
+    return ((place, point) for place, holder in enumerate(holders) for point in holder[name])
+
+
+def _time_of(name: str) -> Callable[[tuple[int, Any]], Any]:
+    return lambda placed: placed[1].get(name) if isinstance(placed[1], dict) else None
+
+
+def _with_points(holders: Sequence[Mapping[str, Any]], name: str, placed: Iterable[tuple[int, Any]]) -> list[Any]:
+    """The holders of some points, with these points only."""
+    found: dict[int, list[Any]] = {}
+    for place, point in placed:
+        found.setdefault(place, []).append(point)
+    return [{**holders[place], name: points} for place, points in sorted(found.items())]
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(msgspec.json.encode(value))
+    except UnicodeEncodeError:
+        return len(json.dumps(value))
+
+
+def _together(
+    records: Iterable[_T], instant: Callable[[_T], Any], size_of: Callable[[_T], int] = _size
+) -> Iterator[list[_T]]:
+    """Records some at a time. Those of one instant stay together, since their vital signs become one reading."""
+    by_instant: dict[Any, list[_T]] = {}
+    for number, record in enumerate(records):
+        at = instant(record)
+        # What has no time belongs to nothing else.
+        by_instant.setdefault(number if at is None else str(at), []).append(record)
+    some: list[_T] = []
+    size = 0
+    for group in by_instant.values():
+        added = sum(map(size_of, group))
+        if some and (len(some) >= RECORDS or size + added > WHOLE_BYTES):
+            yield some
+            some, size = [], 0
+        some += group
+        size += added
+    if some:
+        yield some
+
+
+def _pieces_of_bundle(bundle: Mapping[str, Any]) -> Iterator[Any]:
+    """Bundles of some Observations and of what these refer to. Bundles in it are taken apart by themselves."""
+    if not (entries := _list(bundle.get("entry"))):
+        yield bundle
         return
-    for name in ("entry", "result", "records"):
-        members = document.get(name)
-        if isinstance(members, list) and members:
-            # What Observations refer to must come with each of them.
-            shared = [each for each in members if name == "entry" and not _is_observation(each)]
-            others = [each for each in members if name != "entry" or _is_observation(each)]
-            for start in range(0, len(others), RECORDS):
-                yield document | {name: [*shared, *others[start : start + RECORDS]]}
-            return
-    yield document
+    by_name = {name: entry for entry in entries if _type_of(entry) not in _APART for name in fhir.names_of(entry)}
+    referred: set[int] = set()
+    for some in _together((entry for entry in entries if _type_of(entry) == "Observation"), fhir.instant_of):
+        shared: dict[int, Any] = {}
+        names = [name for entry in some for name in fhir.names_referred_to(entry)]
+        while names:
+            entry = by_name.get(names.pop())
+            if entry is not None and id(entry) not in shared:
+                shared[id(entry)] = entry
+                names += fhir.names_referred_to(entry)
+        referred |= shared.keys()
+        yield {**bundle, "entry": [*shared.values(), *some]}
+    others = (entry for entry in entries if _type_of(entry) not in _APART and id(entry) not in referred)
+    yield from ({**bundle, "entry": some} for some in _portions(others, _size))
+    for entry in entries:
+        if _type_of(entry) == "Bundle":
+            yield from _pieces_of_bundle(entry["resource"])
 
 
-def _is_observation(entry: Any) -> bool:
+def _type_of(entry: Any) -> str | None:
     resource = entry.get("resource") if isinstance(entry, dict) else None
-    return isinstance(resource, dict) and resource.get("resourceType") == "Observation"
+    found = resource.get("resourceType") if isinstance(resource, dict) else None
+    return found if isinstance(found, str) else None

@@ -40,8 +40,8 @@ _VITALS = {
 
 def is_document(document: Any) -> bool:
     """Whether a document was sent by the app."""
-    data = document.get("data") if isinstance(document, Mapping) else None
-    return isinstance(data, Mapping) and isinstance(data.get("metrics"), list)
+    data = document.get("data") if isinstance(document, dict) else None
+    return isinstance(data, dict) and isinstance(data.get("metrics"), list)
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:
@@ -51,7 +51,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         return
     data = document["data"]
     for metric in data["metrics"]:
-        if not isinstance(metric, Mapping) or not isinstance(metric.get("data"), list):
+        if not isinstance(metric, dict) or not isinstance(metric.get("data"), list):
             yield Reject(NOT_AN_OBJECT)
             continue
         name, unit = text_of(metric.get("name")), metric.get("units")
@@ -68,7 +68,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
 
 
 def _glucose(point: Any, unit: Any, context: Context) -> Outcome:
-    if not isinstance(point, Mapping):
+    if not isinstance(point, dict):
         raise Refused(NOT_AN_OBJECT)
     value = needed(point.get("qty"), "qty")
     known = glucose_unit(unit)
@@ -81,7 +81,7 @@ def _glucose(point: Any, unit: Any, context: Context) -> Outcome:
 
 
 def _vital(point: Any, metric: _Metric, unit: Any, context: Context) -> Outcome:
-    if not isinstance(point, Mapping):
+    if not isinstance(point, dict):
         raise Refused(NOT_AN_OBJECT)
     if text_of(unit) not in metric.units:
         raise Refused(bad_type("unit"))

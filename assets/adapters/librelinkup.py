@@ -31,8 +31,8 @@ _UNITS = {0: MMOL_L, 1: MG_DL}
 
 def is_document(document: Any) -> bool:
     """Whether a document is such an answer."""
-    data = document.get("data") if isinstance(document, Mapping) else None
-    return isinstance(data, Mapping) and isinstance(data.get("connection"), Mapping) and "graphData" in data
+    data = document.get("data") if isinstance(document, dict) else None
+    return isinstance(data, dict) and isinstance(data.get("connection"), dict) and "graphData" in data
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:
@@ -57,7 +57,7 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
 
 
 def _point(point: Any, patient: ForeignId | None, device: ForeignId | None) -> Outcome:
-    if not isinstance(point, Mapping):
+    if not isinstance(point, dict):
         raise Refused(NOT_AN_OBJECT)
     value, unit = point.get("ValueInMgPerDl"), MG_DL
     if value is None:
@@ -83,4 +83,4 @@ def _time(point: Mapping[str, Any]) -> datetime:
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}

@@ -33,7 +33,7 @@ LEAST_COLUMNS = 15
 """The header is the first row with so many cells; title, name and the lines of professionals have fewer."""
 HEADER_WITHIN = 10
 _DEVICE, _SERIAL, _TIME, _TYPE, _HISTORIC = 0, 1, 2, 3, 4
-_UNIT = re.compile(r"(mg/dL|mmol/L)$", re.IGNORECASE)
+_UNIT = re.compile(r"(mg/dL|mmol/L)\)?$", re.IGNORECASE)
 
 
 class _Kind(NamedTuple):

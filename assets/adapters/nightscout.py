@@ -17,6 +17,7 @@ from assets.adapters.outcomes import (
     Refused,
     Reject,
     Skip,
+    attempted,
     each_record,
 )
 from assets.adapters.values import (
@@ -35,38 +36,41 @@ from assets.stream.decode import NOT_AN_OBJECT, missing_field
 
 SYSTEM = "nightscout"
 STATUS = ("uploader", "pump", "openaps", "loop", "uploaderBattery")
+_STATUS = frozenset(STATUS)
 _READINGS = ("sgv", "mbg")
+NAMES = (*_READINGS, *STATUS, "type", "result")
+"""Of these an entry or an answer has at least one."""
 
 
 def is_entry(record: Any) -> bool:
     """Whether a record is one of Nightscout."""
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         return False
     if "sgv" in record or "mbg" in record or _is_status(record):
         return True
-    return record.get("type") in ("sgv", "mbg", "cal") and ("date" in record or "dateString" in record)
+    return record.get("type") in ("sgv", "mbg", "cal") and bool({"date", "mills", "dateString"} & record.keys())
 
 
 def is_document(document: Any) -> bool:
     """Whether a document is a list of entries, one of them, or an answer of v3."""
-    records = document.get("result") if isinstance(document, Mapping) else document
-    return is_entry(document) or (isinstance(records, list) and any(map(is_entry, records[:10])))
+    records = document.get("result") if isinstance(document, dict) else document
+    return is_entry(document) or is_entry(records) or (isinstance(records, list) and any(map(is_entry, records[:10])))
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:
     """The outcomes of a document; a status gives one for each battery."""
-    records = document.get("result", [document]) if isinstance(document, Mapping) else document
+    records = document.get("result", [document]) if isinstance(document, dict) else document
     for record in records if isinstance(records, list) else [records]:
-        if not isinstance(record, Mapping):
+        if not isinstance(record, dict):
             yield Reject(NOT_AN_OBJECT)
         elif _is_status(record):
-            yield from each_record(_batteries(record), DEVICES, lambda battery: [_battery(*battery)])
+            yield from each_record(_batteries(record), DEVICES, lambda battery: [_battery(*battery, context)])
         else:
-            yield from each_record([record], GLUCOSE, lambda entry: [_entry(entry, context)])
+            yield attempted(GLUCOSE, _entry, record, context)
 
 
 def _is_status(record: Mapping[str, Any]) -> bool:
-    return not ("sgv" in record or "mbg" in record) and any(name in record for name in STATUS)
+    return not ("sgv" in record or "mbg" in record or _STATUS.isdisjoint(record))
 
 
 def _entry(entry: Mapping[str, Any], context: Context) -> Outcome:
@@ -83,7 +87,9 @@ def _entry(entry: Mapping[str, Any], context: Context) -> Outcome:
     unit = glucose_unit(entry.get("units"), MG_DL)
     is_monitor = kind == "sgv"
     at = _time(entry)
-    values = glucose(value, unit, is_monitor=is_monitor, flag=dexcom_flag, has_error_codes=is_monitor)
+    # A meter shows what it measures beyond 40 and 400 mg/dL.
+    flag = dexcom_flag if is_monitor else lambda _: None
+    values = glucose(value, unit, is_monitor=is_monitor, flag=flag, has_error_codes=is_monitor)
     device = context.device_of(SYSTEM, entry.get("device"))
     if device is None:
         raise Refused(missing_field("device"))
@@ -92,9 +98,16 @@ def _entry(entry: Mapping[str, Any], context: Context) -> Outcome:
 
 
 def _time(entry: Mapping[str, Any]) -> datetime:
-    if entry.get("date") is not None:
-        return epoch(entry["date"], milliseconds=True)
-    return instant(needed(entry.get("dateString"), "date"))
+    # Some uploaders have the number under the name that Nightscout has for it inside.
+    number_or_text = entry.get("date")
+    if number_or_text is None and (number_or_text := entry.get("mills")) is None:
+        return instant(needed(entry.get("dateString"), "date"))
+    return _instant(number_or_text)
+
+
+def _instant(number_or_text: Any) -> datetime:
+    is_text = isinstance(number_or_text, str) and not number_or_text.strip().replace(".", "").isdigit()
+    return instant(number_or_text) if is_text else epoch(number_or_text, milliseconds=True)
 
 
 def _version(entry: Mapping[str, Any]) -> str | None:
@@ -118,15 +131,15 @@ def _batteries(status: Mapping[str, Any]) -> Iterator[_Battery]:
         yield of_pump, f"pump:{pump['pumpID']}" if pump.get("pumpID") else None, pump.get("clock") or at
 
 
-def _battery(level: Any, device: Any, at: Any) -> Outcome:
+def _battery(level: Any, device: Any, at: Any, context: Context) -> Outcome:
     if level is None:
         return Skip("no_battery")
     name = needed(text_of(device), "device")
-    needed(at, "created_at")
-    measured_at = instant(at) if isinstance(at, str) else epoch(at, milliseconds=True)
+    # xDrip+ sends no time: a site has the time at which the status came.
+    measured_at = _instant(needed(at or context.enqueued_at, "created_at"))
     values = {"battery_level": number(level, "battery_level")}
     return Reading(DEVICES, measured_at, values, Record(SYSTEM), device=ForeignId(SYSTEM, DEVICE, name))
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}

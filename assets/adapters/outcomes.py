@@ -4,10 +4,12 @@ An adapter is a function of a document and its `Context`. It yields one outcome 
 document: a `Reading`, a `Skip` for a record that is no measurement, or a `Reject` with the reason for quarantine.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import msgspec
 
 GLUCOSE, VITALS, DEVICES = "glucose_readings", "vitals", "device_readings"
 """The streams that foreign records can belong to."""
@@ -43,7 +45,7 @@ class ForeignId(NamedTuple):
     value: str
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """Which record of another system a reading comes from: a later version of it would be a correction."""
 
     system: str
@@ -51,8 +53,7 @@ class Record(NamedTuple):
     version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A measurement, in the words of the stream's payload.
 
     Attributes:
@@ -63,6 +64,9 @@ class Reading:
         patient: whose it is; None where the assignment of the device says it.
         device: what measured it, if that is known.
         claims: ids of Pulselake that the body itself says. They must be those that were found.
+        named: whom the body names beside an authenticated binding. If both are known, they must be the same.
+        stamped: what the transport says that sent a body which names its own devices and patients. If it is known, it
+            counts more than these, and they must be the same as far as they are known.
     """
 
     stream: str
@@ -71,23 +75,36 @@ class Reading:
     record: Record
     patient: ForeignId | None = None
     device: ForeignId | None = None
-    claims: Mapping[str, int] = field(default_factory=dict)
+    claims: Mapping[str, int] = MappingProxyType({})
+    named: ForeignId | None = None
+    stamped: ForeignId | None = None
 
 
-class Plain(NamedTuple):
-    """An object in the stream's own words, which was in an envelope."""
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """An object in the stream's own words, which was in an envelope.
+
+    Attributes:
+        body: the object.
+        device: stamped by the transport.
+        patient: of an authenticated binding.
+        measured_at: the instant, where a device is stamped and the object has a time that can be read.
+        has_any_stream: whether its transport has messages of all streams, so that it may be none of this one.
+    """
 
     body: Mapping[str, Any]
     device: ForeignId | None = None
+    patient: ForeignId | None = None
+    measured_at: datetime | None = None
+    has_any_stream: bool = False
 
 
-class Skip(NamedTuple):
+class Skip(msgspec.Struct, frozen=True, gc=False):
     """A record that is no measurement."""
 
     kind: str
 
 
-class Reject(NamedTuple):
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """A record that cannot enter silver; `stream` is None where nobody can tell which stream it belongs to."""
 
     reason: str
@@ -106,12 +123,12 @@ class Refused(Exception):
         return str(self)
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, gc=False):
     """What is known of a document besides its text.
 
     Attributes:
         binding: the connection or upload that it came by; it stands for a patient, and perhaps for a default device.
+        is_authority: whether the binding was authenticated, so that it is trusted more than the body.
         zone: the IANA zone of wall-clock times.
         date_order: ``day-first`` or ``month-first``, where the upload says it.
         base: the address that relative references are relative to.
@@ -120,9 +137,11 @@ class Context:
         is_retained: whether a broker kept the message, so that the time of its receipt says nothing.
         topic_kind: what the topic says that a bare number means.
         system: the system of ids where the transport decides that.
+        has_any_stream: whether what brought it has messages of all streams.
     """
 
     binding: str | None = None
+    is_authority: bool = False
     zone: str | None = None
     date_order: str | None = None
     base: str | None = None
@@ -132,21 +151,22 @@ class Context:
     is_retained: bool = False
     topic_kind: str | None = None
     system: str = "azure-iot"
+    has_any_stream: bool = False
 
     def patient_of(self, system: str) -> ForeignId | None:
         """The patient that the binding stands for."""
         return ForeignId(system, PATIENT, self.binding) if self.binding else None
 
     def device_of(self, system: str, *ids: Any) -> ForeignId | None:
-        """The first of the ids that is a text, else the device that the binding stands for."""
+        """The first of the ids that is a text, else the device that the binding stands for, else the stamped one."""
         for each in ids:
             if isinstance(each, str) and (name := each.strip()):
                 return ForeignId(system, DEVICE, name)
-        return ForeignId(system, DEVICE, self.binding) if self.binding else None
+        return ForeignId(system, DEVICE, self.binding) if self.binding else self.device
 
     def changed(self, **changes: Any) -> "Context":
         """The same with other values."""
-        return replace(self, **changes)
+        return msgspec.structs.replace(self, **changes)
 
 
 T = TypeVar("T")
@@ -154,10 +174,23 @@ T = TypeVar("T")
 Adapter = Callable[[Any, Context], Iterable[Outcome]]
 
 
-def each_record(records: Iterable[T], stream: str | None, adapt: Callable[[T], Sequence[Outcome]]) -> Iterator[Outcome]:
+P = ParamSpec("P")
+
+
+def attempted(stream: str | None, make: Callable[P, Outcome], *args: P.args, **kwargs: P.kwargs) -> Outcome:
+    """What is made of a record, or its reject."""
+    try:
+        return make(*args, **kwargs)
+    except Refused as refused:
+        return Reject(refused.reason, stream)
+
+
+def each_record(records: Iterable[T], stream: str | None, adapt: Callable[[T], Sequence[Outcome]]) -> list[Outcome]:
     """The outcomes of records, of which one that is refused stops no other."""
+    found: list[Outcome] = []
     for record in records:
         try:
-            yield from adapt(record)
+            found += adapt(record)
         except Refused as refused:
-            yield Reject(refused.reason, stream)
+            found.append(Reject(refused.reason, stream))
+    return found

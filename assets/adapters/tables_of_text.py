@@ -42,4 +42,4 @@ def cell(row: Row, place: int | None) -> str:
 
 def is_empty(row: Row) -> bool:
     """Whether a row has no text."""
-    return not any(each.strip() for each in row)
+    return not any(map(str.strip, row))

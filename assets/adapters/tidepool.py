@@ -16,7 +16,7 @@ from assets.adapters.outcomes import (
     Refused,
     Reject,
     Skip,
-    each_record,
+    attempted,
 )
 from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, needed, number, text_of, whole_second
 from assets.stream.decode import NOT_AN_OBJECT, bad_type
@@ -33,18 +33,18 @@ def is_document(document: Any) -> bool:
     """Whether a document is such data."""
     records = document if isinstance(document, list) else [document]
     return any(
-        isinstance(each, Mapping) and text_of(each.get("type")) in TYPES and "deviceId" in each for each in records[:10]
+        isinstance(each, dict) and text_of(each.get("type")) in TYPES and "deviceId" in each for each in records[:10]
     )
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:
     """The outcomes of the records."""
     for record in document if isinstance(document, list) else [document]:
-        if not isinstance(record, Mapping):
+        if not isinstance(record, dict):
             yield Reject(NOT_AN_OBJECT)
             continue
         stream = DEVICES if record.get("type") == "pumpStatus" else GLUCOSE
-        yield from each_record([record], stream, lambda each: [_outcome(each, context)])
+        yield attempted(stream, _outcome, record, context)
 
 
 def _outcome(record: Mapping[str, Any], context: Context) -> Outcome:
@@ -61,7 +61,9 @@ def _outcome(record: Mapping[str, Any], context: Context) -> Outcome:
     value = needed(record.get("value"), "value")
     at = instant(needed(record.get("time"), "time"))
     flag = _flag(record.get("annotations"))
-    values = glucose(number(value, "glucose_level"), unit, is_monitor=kind == "cbg", flag=lambda _: flag)
+    # A word is no value here.
+    level = number(value, "glucose_level") if isinstance(value, str) else value
+    values = glucose(level, unit, is_monitor=kind == "cbg", flag=lambda _: flag)
     device = ForeignId(SYSTEM, DEVICE, needed(text_of(record.get("deviceId")), "deviceId"))
     version = text_of(record.get("modifiedTime")) or None
     of = Record(SYSTEM, text_of(record.get("id")) or None, version)
@@ -70,14 +72,14 @@ def _outcome(record: Mapping[str, Any], context: Context) -> Outcome:
 
 def _flag(annotations: Any) -> str | None:
     for each in annotations if isinstance(annotations, list) else []:
-        if isinstance(each, Mapping) and each.get("code") == "bg/out-of-range":
+        if isinstance(each, dict) and each.get("code") == "bg/out-of-range":
             return _FLAGS.get(text_of(each.get("value")))
     return None
 
 
 def _battery(record: Mapping[str, Any]) -> Outcome:
     battery = record.get("battery")
-    if not isinstance(battery, Mapping) or battery.get("remaining") is None:
+    if not isinstance(battery, dict) or battery.get("remaining") is None:
         return Skip("no_battery")
     share = number(battery["remaining"], "battery_level")
     if not 0 <= share <= 1:

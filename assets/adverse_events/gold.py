@@ -27,21 +27,31 @@ _death_count = pl.col("seriousnessdeath").sum().cast(pl.Int64)
 
 def reactions_by_drug(rows: Rows) -> pl.LazyFrame:
     """Rows of `ReactionsByDrug`; drugs and reactions without a name are left out."""
-    suspect = pl.col("is_suspect")
     return (
-        _drugs(rows)
+        _named(rows, "drug_name")
         .join(_reactions(rows), on=_POSITION)
         .join(_reports(rows), on=_POSITION)
         .group_by("drug_name", "reactionmeddrapt")
-        .agg(
-            report_count=_report_count,
-            serious_count=_serious_count,
-            death_count=_death_count,
-            suspect_report_count=suspect.sum().cast(pl.Int64),
-            suspect_serious_count=(suspect & pl.col("serious")).sum().cast(pl.Int64),
-            suspect_death_count=(suspect & pl.col("seriousnessdeath")).sum().cast(pl.Int64),
-        )
+        .agg(**_all_and_suspect())
     )
+
+
+def reports_by_substance(rows: Rows) -> pl.LazyFrame:
+    """Rows of `ReportsBySubstance`."""
+    named = _named(rows, "substance").join(_reports(rows), on=_POSITION)
+    return named.group_by("substance").agg(**_all_and_suspect())
+
+
+def _all_and_suspect() -> dict[str, pl.Expr]:
+    suspect = pl.col("is_suspect")
+    return {
+        "report_count": _report_count,
+        "serious_count": _serious_count,
+        "death_count": _death_count,
+        "suspect_report_count": suspect.sum().cast(pl.Int64),
+        "suspect_serious_count": (suspect & pl.col("serious")).sum().cast(pl.Int64),
+        "suspect_death_count": (suspect & pl.col("seriousnessdeath")).sum().cast(pl.Int64),
+    }
 
 
 def reactions_by_age_group(rows: Rows) -> pl.LazyFrame:
@@ -64,7 +74,7 @@ def overdose_trend(rows: Rows) -> pl.LazyFrame:
     """Rows of `OverdoseTrend`."""
     overdoses = rows["reactions"].filter("is_overdose").select(_POSITION).unique()
     return (
-        _drugs(rows)
+        _named(rows, "drug_name")
         .join(overdoses, on=_POSITION, how="semi")
         .join(_reports(rows), on=_POSITION)
         .group_by("month", "drug_name")
@@ -118,10 +128,9 @@ def _reports(rows: Rows) -> pl.LazyFrame:
     return rows["silver"].select(*_POSITION, "serious", "seriousnessdeath", "age_years", month=RECEIVE_MONTH)
 
 
-def _drugs(rows: Rows) -> pl.LazyFrame:
-    """Each drug of a report once, with whether it is suspect."""
-    named = rows["drugs"].drop_nulls("drug_name")
-    return named.group_by(*_POSITION, "drug_name").agg(is_suspect=_is_suspect.any())
+def _named(rows: Rows, name: str) -> pl.LazyFrame:
+    """Each `drug_name`, or each `substance`, of a report once, with whether it is suspect."""
+    return rows["drugs"].drop_nulls(name).group_by(*_POSITION, name).agg(is_suspect=_is_suspect.any())
 
 
 def _reactions(rows: Rows) -> pl.LazyFrame:

@@ -34,6 +34,18 @@ class ReactionsByDrug(dy.Schema):
     suspect_death_count = _count()
 
 
+class ReportsBySubstance(dy.Schema):
+    """How many reports name a substance. Key: substance. `suspect_…` as in `ReactionsByDrug`."""
+
+    substance = dy.String(nullable=False)
+    report_count = _count()
+    serious_count = _count()
+    death_count = _count()
+    suspect_report_count = _count()
+    suspect_serious_count = _count()
+    suspect_death_count = _count()
+
+
 class ReactionsByAgeGroup(dy.Schema):
     """How many reports of an age group name a reaction. Key: reactionmeddrapt, age_group.
 
@@ -155,6 +167,7 @@ class SafetySignalChanges(dy.Schema):
 
 
 REACTIONS_BY_DRUG = Table("gold/reactions_by_drug", ReactionsByDrug)
+REPORTS_BY_SUBSTANCE = Table("gold/reports_by_substance", ReportsBySubstance)
 REACTIONS_BY_AGE_GROUP = Table("gold/reactions_by_age_group", ReactionsByAgeGroup)
 OVERDOSE_TREND = Table("gold/overdose_trend", OverdoseTrend)
 SIGNAL_COUNTS = Table("gold/signal_counts", SignalCounts)

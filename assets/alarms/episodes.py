@@ -1,220 +1,79 @@
 """Alarms as a fold: readings, deadlines and actions in, transitions out. Pure; docs/adr/0039 defines each transition.
 
-Most of a micro-batch changes no alarm. So readings become *runs* first: consecutive readings of an entity that say the
-same of a cause. Only runs that may matter are looked at one by one:
-
-```
- measured_at   10:00  10:05  10:10  10:15  10:20        T: severity of the rules that are true
- glucose          90     68     66     72     90        H: severity of those that are true or held
- T, H            0,0    1,1    1,1    0,1    0,0
- runs            ---    ----------     ---    ---       raised at 10:05, cleared 10 minutes after 10:20
-```
+Alarms are records of an array, and readings are arrays too. What happens at readings is decided for all alarms of a
+cause at once, in `assets.alarms.decisions`. This keeps who has an alarm, who is watched, and passes deadlines.
 
 All instants are in microseconds since 1970, UTC.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from heapq import heappop, heappush
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from assets.alarms.course import Course, course_of
+from assets.alarms.decisions import ESCALATED, TRANSITIONS, decided, due_after, escalates, stances_of
+from assets.alarms.decisions import NOTHING as NO_TRANSITION
+from assets.alarms.given import (
+    FOREVER,
+    NEVER,
+    NOT_SILENT,
+    Action,
+    Bools,
+    Int64s,
+    Judged,
+    Place,
+    Readings,
+    Refusal,
+    Seen,
+    microseconds,
+)
+from assets.alarms.records import (
+    KINDS,
+    NO_ALARM,
+    NOTHING,
+    NUMBERS,
+    Array,
+    Names,
+    Rows,
+    Told,
+    alarm_id_of,
+    alarms_of,
+    frame,
+    no_alarm,
+    no_alarms,
+    of_unknown,
+    put,
+)
+from assets.alarms.said import Said, is_first, places_of
 from assets.alarms.tables import (
     ACKNOWLEDGED,
     ACTION_KINDS,
     CLEARED,
-    MAX_TIER,
     RANKS,
     REFUSED,
     REFUSED_COUNT,
     REFUSED_WITHIN,
-    SEVERITIES,
     SILENCE,
     SNOOZED,
     UNACKNOWLEDGED,
     UPDATED,
     WATCHED_FOR,
-    AlarmRows,
 )
+from assets.alarms.watched import Entities
 
-Int64s = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-NEVER = -(2**62)
-"""An instant before all others."""
-LATE_AFTER = timedelta(hours=2)
-"""How long after it happened a transition is decided to be called late, as alerts are."""
-_ENDED_FOR = timedelta(hours=1)
-"""For how long it is known which alarms ended: another reading of the same instant may raise one again."""
 FORGOTTEN = "not heard of for 7 days, watched no more"
 SNAPSHOT_EVERY = timedelta(minutes=5)
 """How often all open alarms are written, so that a start need not read further back."""
+_ENDED_FOR = timedelta(hours=1)
+"""For how long it is known which alarms ended: another reading of the same instant may raise one again."""
 _SECOND = 1_000_000
-_WARNING = RANKS["warning"]
-_ID_BYTES = 8
-_SNOOZE = "end of a snooze: "
-_INSTANTS = ("at", "decided_at", "raised_at", "measured_at", "until", "clear_since", "told_at", "due_at")
-ANY = ""
-"""Stands for all measurements."""
-NOT_SILENT = 2**62
-"""A time after which nobody is silent."""
-NO_LIMIT = -1
-"""In arrays of durations: there is none."""
-
-_SCHEMA = pl.Schema({name: column.dtype for name, column in AlarmRows.columns().items()})
-
-
-class Place(NamedTuple):
-    """Where a reading is in bronze."""
-
-    hub_epoch: int
-    partition: int
-    sequence_number: int
-    event_index: int
-
-
-class Versions(NamedTuple):
-    """The versions of rules that readings are judged by; durations in microseconds, `NO_LIMIT` for none."""
-
-    rule_ids: Sequence[str]
-    numbers: Sequence[int]
-    thresholds: Sequence[float]
-    clear_after: Int64s
-    remind_every: Int64s
-    escalate_after: Int64s
-
-
-class Judged(NamedTuple):
-    """What readings say of one cause, an item for each reading.
-
-    Attributes:
-        cause: its name.
-        is_downward: whether lower values are worse.
-        true: the rank of the greatest severity of rules that are true, 0 if none is.
-        held: the same of rules that are true or held.
-        is_evaluated: whether any rule is evaluated.
-        value: of the leading rule's column.
-        version: which of the versions the leading rule has.
-        looked_at: the measurements that its rules look at.
-    """
-
-    cause: str
-    is_downward: bool
-    true: NDArray[np.int8]
-    held: NDArray[np.int8]
-    is_evaluated: Bools
-    value: NDArray[np.float64]
-    version: Int64s
-    looked_at: tuple[str, ...]
-
-
-class Silence(NamedTuple):
-    """After which time without a reading an entity is silent, and by which version of a rule.
-
-    Attributes:
-        after: microseconds.
-        severity: the rank of the alarm's severity.
-        rule_id, rule_version, minutes: of the rule.
-    """
-
-    after: int
-    severity: int
-    rule_id: str
-    rule_version: int
-    minutes: float
-
-
-class Readings(NamedTuple):
-    """The readings of one micro-batch, an item for each, in the order of processing.
-
-    Attributes:
-        entity, measured_at, received_at: of each.
-        order: of processing.
-        hub_epoch, partition, sequence_number, event_index: its place in bronze.
-        is_fresh: whether it is fresh for any rule.
-        is_accepted: whether it stands; revisions do not.
-        is_new: False for what was folded before a crash.
-        has_value: for each measurement which readings are fresh and have one; `ANY` is of all fresh ones.
-        causes: what they say of each cause.
-        versions: that `causes` refers to.
-        silences: the versions of the rule about silence; None for one that says that nobody is told of it.
-        silence: which of them holds for each reading.
-    """
-
-    entity: Int64s
-    measured_at: Int64s
-    received_at: Int64s
-    order: Int64s
-    hub_epoch: Int64s
-    partition: Int64s
-    sequence_number: Int64s
-    event_index: Int64s
-    is_fresh: Bools
-    is_accepted: Bools
-    is_new: Bools
-    has_value: Mapping[str, Bools]
-    causes: Sequence[Judged]
-    versions: Versions
-    silences: Sequence[Silence | None]
-    silence: Int64s
-
-    def place(self, at: int) -> Place:
-        """Where one of them is in bronze."""
-        [place] = self.places(np.array([at]))
-        return place
-
-    def places(self, which: Int64s) -> Iterator[Place]:
-        """Where some of them are in bronze."""
-        numbers = (self.hub_epoch, self.partition, self.sequence_number, self.event_index)
-        return map(Place._make, zip(*(each[which].tolist() for each in numbers), strict=True))
-
-
-class Refusal(NamedTuple):
-    """A reading that went to quarantine, of an entity that is known."""
-
-    entity: int
-    received_at: int
-    order: int
-    place: Place
-
-
-class Seen(NamedTuple):
-    """An entity that was heard of lately.
-
-    Attributes:
-        entity: its id.
-        newest: for each measurement the newest time of a fresh reading with one; nothing where there was none.
-        received_at: the newest receipt of a fresh reading; of any, the first one, where none is fresh.
-        place: of that reading.
-        silence: what holds for it.
-        is_told: whether its silence since then was raised, by the marks of the table's log.
-    """
-
-    entity: int
-    newest: Mapping[str, int]
-    received_at: int
-    place: Place
-    silence: Silence | None
-    is_told: bool
-
-
-class Action(NamedTuple):
-    """What a person did to an alarm."""
-
-    action_id: str
-    alarm_id: str
-    action: str
-    by: str
-    note: str | None
-    until: int | None
-    at: int
-    seen_index: int | None = None
+_TRANSITIONS = np.array([KINDS.index(name) if name else -1 for name in TRANSITIONS], np.int8)
+"""The kind of row of each decision."""
 
 
 class Step(NamedTuple):
@@ -222,160 +81,95 @@ class Step(NamedTuple):
 
     Attributes:
         rows: of the table of alarms.
+        updates: open alarms of which something changed that no row says; `updated` makes rows of them.
         fold: the step's number.
-        is_snapshot: whether all open alarms are among the rows.
-        silent: for each hub epoch and partition the last deadline of a silence that passed.
+        is_snapshot: whether all open alarms are among the updates.
+        silent: for each hub epoch and partition the last deadline of a silence that passed; all earlier ones of the
+            partition have passed too.
     """
 
     rows: pl.DataFrame
+    updates: Sequence["Update"]
     fold: int
     is_snapshot: bool
     silent: Mapping[tuple[int, int], int]
 
 
-class Timing(NamedTuple):
-    """How an alarm behaves, in microseconds."""
+class Update(NamedTuple):
+    """What open alarms had come to in a step. A commit writes the last one of each alarm."""
 
-    clear_after: int
-    remind_every: int | None
-    escalate_after: int | None
-
-
-UNTIMED = Timing(0, None, None)
-NOWHERE = Place(0, -1, -1, -1)
-
-
-@dataclass(slots=True)
-class Alarm:
-    """One open alarm; the names are those of its table. `last` is the reading that counted last, until `settle`."""
-
-    alarm_id: str
-    entity: int
-    cause: str
-    severity: int
-    raised_at: int
-    told_at: int
-    place: Place = NOWHERE
-    measured_at: int = NEVER
-    rule_id: str | None = None
-    rule_version: int | None = None
-    value: float | None = None
-    threshold: float | None = None
-    worst_value: float | None = None
-    timing: Timing = UNTIMED
-    state: str = UNACKNOWLEDGED
-    index: int = -1
-    worsened_index: int = -1
-    reading_count: int = 0
-    tier: int = 0
-    until: int | None = None
-    is_stale: bool = False
-    clear_since: int | None = None
-    due_at: int | None = None
-    is_changed: bool = False
-    last: "tuple[_Runs, int] | None" = None
+    alarms: Rows
+    names: Names
 
     @property
-    def escalates(self) -> bool:
-        """Whether its deadlines count."""
-        return self.state == UNACKNOWLEDGED and self.timing.escalate_after is not None
-
-    def settle(self) -> None:
-        """Says what the last reading that counted said."""
-        if self.last is None:
-            return
-        runs, at = self.last
-        versions, version = runs.readings.versions, runs.version[at]
-        self.place, self.measured_at, self.value = runs.place(at), runs.measured_at[at], runs.value[at]
-        self.rule_id, self.rule_version = versions.rule_ids[version], versions.numbers[version]
-        self.threshold = versions.thresholds[version]
-        self.last = None
+    def fold(self) -> int:
+        """The number of the step."""
+        return self.alarms.fold
 
 
-@dataclass(slots=True)
-class _Entity:
-    newest: dict[str, int] = field(default_factory=dict)
-    received_at: int = NEVER
-    place: Place = field(default_factory=lambda: Place(0, 0, -1, -1))
-    refusals: list[int] = field(default_factory=list)
-    deadline: int | None = None
-    silence: Silence | None = None
-    is_told: bool = False
-
-
-class _Runs:
-    """The readings that say something of a cause, by entity and time; lists, since they are looked at one by one."""
-
-    def __init__(self, readings: Readings, judged: Judged, which: Int64s) -> None:
-        self.readings, self.cause, self.is_downward = readings, judged.cause, judged.is_downward
-        self._judged, self._which = judged, which
-        self.measured_at: list[int] = readings.measured_at[which].tolist()
-        self.received_at: list[int] = readings.received_at[which].tolist()
-        self.value: list[float] = judged.value[which].tolist()
-        self.version: list[int] = judged.version[which].tolist()
-
-    @cached_property
-    def _places(self) -> Int64s:
-        readings = self.readings
-        numbers = (readings.hub_epoch, readings.partition, readings.sequence_number, readings.event_index)
-        return np.column_stack(numbers)[self._which]
-
-    def place(self, at: int) -> Place:
-        """Where one of the readings is in bronze."""
-        return Place(*self._places[at].tolist())
-
-    def runs(self, groups: Int64s) -> Iterator[tuple[int, int, int, int, int]]:
-        """Runs of readings of one group: the group, the first item, the one after the last, and what they say."""
-        true, held = self._judged.true[self._which], self._judged.held[self._which]
-        is_new = (np.diff(groups) != 0) | (np.diff(true) != 0) | (np.diff(held) != 0)
-        begins = np.append(0, np.flatnonzero(is_new) + 1)
-        ends = np.append(begins[1:], len(self._which))
-        columns = (groups[begins], begins, ends, true[begins], held[begins])
-        yield from zip(*(column.tolist() for column in columns), strict=True)
-
-    def first(self, times: list[int], at: int, end: int, since: int) -> int:
-        """The first of some readings with a time from an instant on; `end` if there is none."""
-        # Usually there is none.
-        return next((each for each in range(at, end) if times[each] >= since), end)
-
-
-class _Gap(NamedTuple):
-    """A time in which an entity was not heard of: its beginning, and the receipt and number of what ended it."""
-
-    before: int
-    received_at: int
-    which: int
-    silence: Silence | None
-    is_told: bool
+def updated(updates: Sequence[Update], stream: str) -> pl.DataFrame:
+    """The rows of what open alarms have come to, one for each alarm: the last one."""
+    if not updates:
+        return frame([], stream, Names())
+    ids = [update.alarms.alarms["alarm_id"] for update in updates]
+    _, from_the_end = np.unique(np.concatenate(ids)[::-1], return_index=True)
+    is_last = np.zeros(sum(map(len, ids)), bool)
+    is_last[-1 - from_the_end] = True
+    parts = np.split(is_last, np.cumsum([len(each) for each in ids[:-1]]))
+    rows = [update.alarms.filter(part) for update, part in zip(updates, parts, strict=True)]
+    return frame(rows, stream, updates[0].names)
 
 
 class _Contacts:
-    """The readings that show that entities are there, by entity and receipt.
+    """The readings that show that entities are there, by entity and receipt."""
 
-    Args:
-        readings: all of them.
-        codes: the entity of each, by its place among all entities.
-        entities: when each was heard of before, and after which time it is silent.
+    def __init__(self, readings: Readings) -> None:
+        which = np.flatnonzero(readings.is_accepted & readings.is_fresh)
+        self.order = which[_by(readings.code[which], readings.received_at[which])]
+        self.codes = readings.code[self.order]
+        self.is_first = is_first(self.codes)
+        self.is_last = np.append(self.is_first[1:], True)[: len(self.order)]
+
+
+class _Gaps(NamedTuple):
+    """Times in which entities were not heard of, by entity and time.
+
+    Attributes:
+        code: which entity.
+        nth: which of its gaps, from 1 on.
+        before, received_at: when the gap began, and when a reading ended it.
+        which: that reading.
+        silence: what holds, by its number.
+        is_told: whether the silence was raised before.
     """
 
-    def __init__(self, readings: Readings, codes: NDArray[np.intp], entities: Sequence[_Entity]) -> None:
-        self.known = np.array([each.received_at for each in entities], np.int64)
-        after = [NOT_SILENT if each.silence is None else each.silence.after for each in entities]
-        self.silent_after = np.array(after, np.int64)
-        of_contact = np.flatnonzero(readings.is_accepted & readings.is_fresh)
-        self.order = of_contact[np.lexsort((readings.received_at[of_contact], codes[of_contact]))]
-        self.codes, self.received_at = codes[self.order], readings.received_at[self.order]
-        is_new = self.codes[1:] != self.codes[:-1]
-        self.is_first = np.append(True, is_new)[: len(self.order)]
-        self.is_last = np.append(is_new, True)[: len(self.order)]
+    code: NDArray[np.intp]
+    nth: Int64s
+    before: Int64s
+    received_at: Int64s
+    which: Int64s
+    silence: Int64s
+    is_told: Bools
 
+    def in_turns(self) -> "list[_Gaps]":
+        """The first ones of each entity, then the second ones, and so on."""
+        turns = _in_turns(self.nth - 1, int(self.nth.max(initial=0)))
+        return [self._replace(**{name: getattr(self, name)[turn] for name in self._fields}) for turn in turns]
 
-class _Parted(NamedTuple):
-    """A run of an entity that was silent: in which part of its readings it is."""
+    def passed(self, readings: Readings) -> Int64s:
+        """For each reading how many gaps of its entity it comes after."""
+        ends = np.unique(self.received_at)
+        size = len(ends) + 1
 
-    segment: int
-    runs: _Runs
-    run: Sequence[int]
+        def numbers(code: NDArray[np.intp], received_at: Int64s) -> Int64s:
+            """Grow by entity, then by how many ends there were."""
+            found: Int64s = code * size + np.searchsorted(ends, received_at, side="right")
+            return found
+
+        own = numbers(self.code, self.received_at)
+        before = np.searchsorted(own, np.arange(len(readings.entities)) * size)
+        count: Int64s = np.searchsorted(own, numbers(readings.code, readings.received_at), side="right")
+        return count - before[readings.code]
 
 
 class Episodes:
@@ -388,19 +182,17 @@ class Episodes:
 
     def __init__(self, stream: str, fold: int = 0) -> None:
         self._stream, self._fold = stream, fold
-        self._open: dict[tuple[int, str], Alarm] = {}
-        self._by_id: dict[str, Alarm] = {}
-        self._entities_of: dict[str, set[int]] = {}
-        self._entities: dict[int, _Entity] = {}
-        self._deadlines: dict[tuple[int, int], list[tuple[int, int, int, str]]] = {}
-        self._pushed = 0
-        self._rows: list[tuple[Any, ...]] = []
-        self._changed: list[Alarm] = []
+        self._names = Names()
+        self._alarms = no_alarms()
+        self._open: dict[str, dict[int, int]] = {}
+        self._entities = Entities()
+        self._refusals: dict[int, list[int]] = {}
+        self._rows: list[Rows] = []
+        self._of_unknown: list[pl.DataFrame] = []
         self._decided_at = 0
         self._snapshot_at = NEVER
         self._applied: set[str] = set()
-        self._refusing: set[int] = set()
-        self._ended: dict[tuple[int, str], tuple[str, int, int]] = {}
+        self._ended: dict[tuple[int, str], tuple[int, int, int]] = {}
         self._has_news = False
         self._silent: dict[tuple[int, int], int] = {}
         self.next_deadline: int | None = None
@@ -408,12 +200,20 @@ class Episodes:
 
     def __len__(self) -> int:
         """How many alarms are open."""
-        return len(self._open)
+        return sum(map(len, self._open.values()))
 
     @property
-    def causes(self) -> set[str]:
-        """The causes of open alarms."""
-        return {cause for cause, entities in self._entities_of.items() if entities}
+    def open(self) -> Array:
+        """The open alarms."""
+        found: Array = self._alarms.all[self._alarms.all["is_open"]]
+        return found
+
+    def is_open(self, cause: str, entities: Int64s) -> Bools:
+        """Whether entities have an open alarm of a cause."""
+        is_open = np.zeros(len(entities), bool)
+        if alarms := self._open.get(cause):
+            is_open = _slots(alarms, entities.tolist()) != NO_ALARM
+        return is_open
 
     @property
     def fold(self) -> int:
@@ -426,30 +226,27 @@ class Episodes:
         """Takes up the alarms that are open by rows of the table, since a snapshot at least."""
         kept = rows.filter(pl.col("kind") != REFUSED).sort("fold", "index", "is_update")
         last = kept.unique("alarm_id", keep="last", maintain_order=True)
-        instants = last.with_columns(pl.col(name).dt.epoch("us") for name in _INSTANTS)
-        for row in instants.filter(pl.col("state") == CLEARED).iter_rows(named=True):
-            self._ended[row["entity"], row["cause"]] = row["alarm_id"], row["index"], row["at"]
-        for row in instants.filter(pl.col("state") != CLEARED).iter_rows(named=True):
-            if row["index"] < 0:
-                entity = self._entities.setdefault(row["entity"], _Entity())
-                entity.refusals = [row["raised_at"], row["measured_at"]][-row["reading_count"] :]
-                self._refusing.add(row["entity"])
-                continue
-            clear_after, remind, escalate = (row[name] for name in _TIMING)
-            alarm = Alarm(
-                place=Place(*(row[name] for name in Place._fields)),
-                severity=RANKS[row["severity"]],
-                timing=Timing((clear_after or 0) * _SECOND, _microseconds(remind), _microseconds(escalate)),
-                **{name: row[name] for name in _SAME},
-            )
-            self._opened(alarm)
-            self._await(alarm)
+        is_over, is_alarm = pl.col("state") == CLEARED, pl.col("index") >= 0
+        times = [pl.col(name).to_physical() for name in ("at", "raised_at", "measured_at")]
+        # The last one of an entity, of several that ended in one step, and perhaps at one instant.
+        over = last.filter(is_over).sort("fold", "at", "raised_at")
+        ended = over.select("entity", "cause", "alarm_id", "index", times[0])
+        for entity_id, cause, alarm_id, index, at in ended.iter_rows():
+            self._ended[entity_id, cause] = int(alarm_id, 16), index, at
+        refused = last.filter(~is_over, ~is_alarm).select("entity", "reading_count", *times[1:])
+        for entity_id, count, *received_at in refused.filter(pl.col("reading_count") > 0).iter_rows():
+            self._refusals[entity_id] = received_at[-count:]
+        is_open = last.filter(~is_over, is_alarm)
+        slots = self._alarms.add(is_open.height)
+        self._alarms.all[slots] = alarms_of(is_open, self._names)
+        for entity_id, cause, slot in zip(is_open["entity"], is_open["cause"], slots.tolist(), strict=True):
+            self._open.setdefault(cause, {})[entity_id] = slot
 
     @property
     def oldest(self) -> datetime | None:
         """When the oldest open alarm was raised."""
-        raised_at = min((alarm.raised_at for alarm in self._open.values()), default=None)
-        return None if raised_at is None else datetime.fromtimestamp(raised_at / _SECOND, UTC)
+        raised_at = self.open["raised_at"]
+        return datetime.fromtimestamp(int(raised_at.min()) / _SECOND, UTC) if len(raised_at) else None
 
     def know(self, action_ids: Iterable[str]) -> None:
         """Takes up which actions are folded already; a repeat of one changes nothing."""
@@ -457,22 +254,18 @@ class Episodes:
 
     def watch(self, seen: Iterable[Seen]) -> None:
         """Takes up who was seen lately."""
-        for entity_id, newest, received_at, place, silence, is_told in seen:
-            if not newest and (entity_id, SILENCE) in self._open:
-                continue
-            entity = self._entities.setdefault(entity_id, _Entity())
-            entity.newest, entity.received_at, entity.place = {**newest}, received_at, place
-            entity.silence, entity.is_told = silence, is_told or (entity_id, SILENCE) in self._open
-            if entity.refusals and entity.refusals[-1] <= received_at:
-                self._forget_refusals(entity_id, entity)
-            self._watch(entity_id, entity)
+        silent, alarms = self._open.get(SILENCE, {}), self._alarms.all
+        known = {
+            each.entity: each._replace(is_told=each.is_told or each.entity in silent)
+            for each in seen
+            if each.newest or each.entity not in silent
+        }
         # Who has been silent for longer is known by the alarm alone.
-        for entity_id, cause in [*self._open]:
-            entity = self._entities.setdefault(entity_id, _Entity())
-            if cause == SILENCE and entity.received_at == NEVER:
-                alarm = self._open[entity_id, cause]
-                entity.received_at, entity.place, entity.is_told = alarm.measured_at, alarm.place, True
-                self._watch(entity_id, entity)
+        for entity_id, slot in silent.items():
+            if entity_id not in known:
+                received_at, *place = (int(alarms[name][slot]) for name in ("measured_at", *Place._fields))
+                known[entity_id] = Seen(entity_id, {}, received_at, Place(*place), None, is_told=True)
+        self._entities.take_up([*known.values()])
         self._look_ahead()
 
     # ------------------------------------------------------------------ steps
@@ -493,11 +286,10 @@ class Episodes:
             now: when they were pulled.
         """
         self._decided_at = now
-        if readings is not None and len(readings.entity):
+        if readings is not None and len(readings.code):
             self._read(readings)
         self._refuse(readings, refusals)
-        for partition, until in received.items():
-            self._pass_deadlines(partition, until)
+        self._pass_deadlines(lambda partition: received.get(partition, NEVER), max(received.values(), default=NEVER))
         return self._done(now)
 
     def act(self, actions: Sequence[Action], now: int) -> Step:
@@ -510,475 +302,413 @@ class Episodes:
     def tick(self, now: int, busy: Set[tuple[int, int]] = frozenset()) -> Step:
         """Passes deadlines up to an instant, but for partitions that may hold what was received before it."""
         self._decided_at = now
-        for partition in self._deadlines.keys() - busy:
-            self._pass_deadlines(partition, now)
+        self._pass_deadlines(lambda partition: NEVER if partition in busy else now, now)
         return self._done(now)
 
     def _done(self, now: int) -> Step:
-        self._has_news |= bool(self._rows or self._changed)
-        is_snapshot = now - self._snapshot_at >= microseconds(SNAPSHOT_EVERY) and (self._has_news or bool(self._open))
+        alarms = self._alarms.all
+        self._has_news |= bool(self._rows or self._of_unknown or alarms["is_changed"].any())
+        is_snapshot = now - self._snapshot_at >= microseconds(SNAPSHOT_EVERY) and (self._has_news or len(self) > 0)
         if is_snapshot:
             self._snapshot_at, self._has_news = now, False
             self._clear_up(now)
-            self._changed = [*self._open.values()]
-        for alarm in self._changed:
-            if is_snapshot or alarm.is_changed:
-                self._note(alarm, UPDATED, now, now)
-        self._changed = []
+        self._pack()
+        alarms = self._alarms.all
+        changed = np.flatnonzero(alarms["is_open" if is_snapshot else "is_changed"])
+        alarms["is_changed"][changed] = False
         self._look_ahead()
-        rows, self._rows = self._rows, []
-        silent, self._silent = self._silent, {}
-        if rows or is_snapshot:
-            self._fold += 1
-        return Step(_frame(rows, self._stream, self._fold, now), self._fold, is_snapshot, silent)
+        fold = self._fold + 1
+        rows = [each._replace(fold=fold, now=now) for each in self._rows]
+        at = np.full(len(changed), now)
+        rows_of = Rows.of(UPDATED, alarms.take(changed), at, at)._replace(fold=fold, now=now)
+        updates = [Update(rows_of, self._names)]
+        of_unknown = [each.with_columns(fold=pl.lit(fold, pl.Int64)) for each in self._of_unknown]
+        if rows or of_unknown or len(changed) or is_snapshot:
+            self._fold = fold
+        table = pl.concat([frame(rows, self._stream, self._names), *of_unknown])
+        step = Step(table, updates if len(changed) else [], self._fold, is_snapshot, self._silent)
+        self._rows, self._of_unknown, self._silent = [], [], {}
+        return step
 
     def _clear_up(self, now: int) -> None:
         """Ends what nobody can end any more, and forgets what needs no memory."""
-        for alarm in [*self._open.values()]:
-            alarm.settle()
-            last = alarm.measured_at
-            is_watched = alarm.entity in self._entities and self._entities[alarm.entity].deadline is not None
-            if last + microseconds(WATCHED_FOR) <= now and not is_watched:
-                forgotten = last + microseconds(WATCHED_FOR)
-                self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note=FORGOTTEN)
-        for entity_id in [*self._refusing]:
-            entity = self._entities[entity_id]
-            if entity.refusals[-1] + microseconds(REFUSED_WITHIN) < now:
-                self._forget_refusals(entity_id, entity)
-                if entity.received_at == NEVER:
-                    del self._entities[entity_id]
+        alarms = self._alarms.all
+        forgotten = alarms["measured_at"] + microseconds(WATCHED_FOR)
+        slots = np.flatnonzero(alarms["is_open"] & (forgotten <= now))
+        is_watched = [self._is_watched(entity) for entity in alarms["entity"][slots].tolist()]
+        slots = slots[~np.array(is_watched, bool)]
+        self._end(slots, CLEARED, forgotten[slots], decided_at=forgotten[slots], told=Told(note=FORGOTTEN))
+        for entity_id, times in [*self._refusals.items()]:
+            if times[-1] + microseconds(REFUSED_WITHIN) < now:
+                del self._refusals[entity_id]
             else:
-                self._note_refusals(entity_id, entity.refusals, entity.place)
+                at = self._entities.place(entity_id)
+                place = (0, 0, -1, -1) if at is None else (self._entities.all[name][at] for name in Place._fields)
+                self._note_refusals(entity_id, times[-1], Place(*place))
+        self._entities.forget_unheard()
         kept = now - microseconds(_ENDED_FOR)
         self._ended = {key: ended for key, ended in self._ended.items() if ended[2] >= kept}
+
+    def _pack(self) -> None:
+        """Gives back the memory of entities and alarms that are gone."""
+        self._entities.pack()
+        if not self._alarms.is_sparse(len(self) + 1):
+            return
+        places = iter(range(1, 1 + len(self)))
+        slots = [slot for alarms in self._open.values() for slot in alarms.values()]
+        self._alarms.pack(np.array([NO_ALARM, *slots], np.int64))
+        self._open = {cause: dict(zip(alarms, places, strict=False)) for cause, alarms in self._open.items()}
+
+    def _is_watched(self, entity_id: int) -> bool:
+        at = self._entities.place(entity_id)
+        return at is not None and bool(self._entities.all["deadline"][at] < FOREVER)
 
     # ------------------------------------------------------------------ readings
 
     def _read(self, readings: Readings) -> None:
-        ids, codes = np.unique(readings.entity, return_inverse=True)
-        entities = [self._entity(each) for each in ids.tolist()]
-        entity_ids = ids.tolist()
-        self._meet(readings, codes, entity_ids, entities)
-        contacts = _Contacts(readings, codes, entities)
-        gaps = self._gaps(readings, contacts)
-        segments = np.zeros(len(codes), np.int64)
-        if gaps:
-            by_code = np.argsort(codes, kind="stable")
-            bounds = np.searchsorted(codes[by_code], np.arange(len(ids) + 1))
-            for code, found in gaps.items():
-                of_entity = by_code[bounds[code] : bounds[code + 1]]
-                begins = np.array([gap.received_at for gap in found])
-                segments[of_entity] = np.searchsorted(begins, readings.received_at[of_entity], side="right")
-        # They are in the order of processing, which stays where times are equal.
-        order = np.lexsort((readings.measured_at, segments, codes) if gaps else (readings.measured_at, codes))
-        newest = {
-            name: np.array([each.newest.get(name, NEVER) for each in entities], np.int64) for name in readings.has_value
-        }
-        slow: dict[int, list[_Parted]] = {code: [] for code in gaps}
+        entities, codes = self._entities, readings.code
+        places = entities.places(readings.entities.tolist())
+        self._meet(readings, places)
+        contacts = _Contacts(readings)
+        gaps = self._gaps(readings, contacts, places)
+        turns, passed = gaps.in_turns(), gaps.passed(readings)
+        order, of_entity = _by(codes, readings.measured_at), places[codes]
+        folded = []
         for judged in readings.causes:
-            known = np.maximum.reduce([newest[name] for name in judged.looked_at])[codes]
-            is_folded = readings.is_fresh & readings.is_new & (readings.measured_at >= known)
-            self._read_cause(readings, judged, order[is_folded[order]], codes, segments, ids, slow)
-        for code, runs in slow.items():
-            self._read_parted(readings, int(ids[code]), gaps[code], runs)
+            known = np.maximum.reduce([entities.newest(name)[places] for name in judged.looked_at])
+            is_folded = (
+                readings.is_fresh & readings.is_new & judged.is_evaluated & (readings.measured_at >= known[codes])
+            )
+            which = order[is_folded[order]]
+            folded.append((judged, _in_turns(passed[which], len(turns) + 1, which)))
+        for nth in range(len(turns) + 1):
+            if nth:
+                self._end_gaps(readings, turns[nth - 1], places)
+            for judged, parts in folded:
+                self._read_cause(readings, judged, parts[nth])
         # A clock that is ahead must not make the readings of other devices be passed over.
         time = np.minimum(readings.measured_at, readings.received_at)
         for name, has_value in readings.has_value.items():
-            np.maximum.at(newest[name], codes[has_value], time[has_value])
-            for entity, value in zip(entities, newest[name].tolist(), strict=True):
-                if value > NEVER:
-                    entity.newest[name] = value
-        self._see(readings, contacts, entity_ids, entities)
+            np.maximum.at(entities.newest(name), of_entity[has_value], time[has_value])
+        lasts = contacts.order[contacts.is_last]
+        lasts = lasts[readings.received_at[lasts] >= entities.all["received_at"][of_entity[lasts]]]
+        entities.hear(of_entity[lasts], readings, lasts)
+        # The silence that follows a reading which was folded before a crash may be on record.
+        before = lasts[~readings.is_new[lasts]]
+        entities.all["is_told"][of_entity[before]] = self.is_open(SILENCE, readings.entities[codes[before]])
+        entities.watch(places)
 
-    def _meet(
-        self, readings: Readings, codes: NDArray[np.intp], ids: Sequence[int], entities: Sequence[_Entity]
-    ) -> None:
+    def _meet(self, readings: Readings, places: Int64s) -> None:
         """Who sends nothing but late readings from the first one on must be watched for silence too."""
-        is_unknown = np.array([each.received_at == NEVER for each in entities])[codes] & readings.is_accepted
-        which = np.flatnonzero(is_unknown)
-        order = which[np.lexsort((readings.received_at[which], codes[which]))]
-        for at in order[np.append(True, np.diff(codes[order]) != 0)[: len(order)]].tolist():
-            if not readings.is_fresh[at]:
-                entity = entities[int(codes[at])]
-                entity.received_at, entity.place = int(readings.received_at[at]), readings.place(at)
-                entity.silence = readings.silences[int(readings.silence[at])]
-                self._watch(ids[int(codes[at])], entity)
+        codes = readings.code
+        is_unknown = self._entities.all["received_at"][places] == NEVER
+        if is_unknown.any():
+            which = np.flatnonzero(is_unknown[codes] & readings.is_accepted)
+            order = which[_by(codes[which], readings.received_at[which])]
+            firsts = order[is_first(codes[order])]
+            late = firsts[~readings.is_fresh[firsts]]
+            self._entities.hear(places[codes[late]], readings, late)
 
-    def _entity(self, entity_id: int) -> _Entity:
-        if (found := self._entities.get(entity_id)) is None:
-            found = self._entities[entity_id] = _Entity()
-        return found
-
-    def _read_cause(
-        self,
-        readings: Readings,
-        judged: Judged,
-        order: Int64s,
-        codes: NDArray[np.intp],
-        segments: Int64s,
-        ids: Int64s,
-        slow: Mapping[int, list["_Parted"]],
-    ) -> None:
-        cause = judged.cause
-        is_concerned = np.zeros(len(ids), bool)
-        is_concerned[codes[judged.true > 0]] = True
-        if of_cause := self._entities_of.get(cause):
-            is_concerned |= np.isin(ids, np.fromiter(of_cause, np.int64, len(of_cause)))
-        if not is_concerned.any():
-            return
-        which = order[judged.is_evaluated[order] & is_concerned[codes[order]]]
+    def _read_cause(self, readings: Readings, judged: Judged, which: Int64s) -> None:
+        """Takes the alarms of a cause through readings, which are given by entity and time."""
         if not len(which):
             return
-        runs = _Runs(readings, judged, which)
-        # Readings of an entity on two sides of a silence are in different groups.
-        span = int(segments.max()) + 1
-        entity_ids = ids.tolist()
-        for group, *run in runs.runs(codes[which] * span + segments[which]):
-            code, segment = divmod(group, span)
-            if code in slow:
-                slow[code].append(_Parted(segment, runs, run))
-            else:
-                self._run(entity_ids[code], runs, *run)
+        said, alarms = Said(readings, judged, which), self._alarms.all
+        slots = _slots(self._open.get(judged.cause, {}), said.entities.tolist())
+        before = alarms.take(slots)
+        said.go_on(np.where(before["is_stale"], FOREVER, before["clear_since"]))
+        course = course_of(said, before, decided(said, stances_of(before)), self._names)
+        if len(course.owner):
+            self._follow(judged.cause, said, slots, course)
 
-    def _read_parted(
-        self,
-        readings: Readings,
-        entity_id: int,
-        gaps: Sequence[_Gap],
-        runs: Sequence["_Parted"],
-    ) -> None:
-        """The readings of an entity that was silent before or between them."""
-        for segment in range(len(gaps) + 1):
-            if segment:
-                before, received_at, at, silence, is_told = gaps[segment - 1]
-                self._fall_silent(entity_id, silence, before, received_at, is_told=is_told)
-                if alarm := self._open.get((entity_id, SILENCE)):
-                    if alarm.until is not None and alarm.until <= received_at:
-                        self._end_snooze(alarm, alarm.until)
-                    alarm.place, alarm.measured_at = readings.place(at), int(readings.measured_at[at])
-                    self._end(alarm, CLEARED, received_at)
-                # The deadline that is kept is that of being watched no more.
-                self._entities[entity_id].deadline, self._entities[entity_id].is_told = None, False
-            for each in runs:
-                if each.segment == segment:
-                    self._run(entity_id, each.runs, *each.run)
+    def _follow(self, cause: str, said: Said, slots: Int64s, course: Course) -> None:
+        """Takes up what the alarms of entities came through, of which each had one of the slots or `NO_ALARM`."""
+        owners = course.owner[course.first]
+        self._identify(cause, said.entities[owners], course)
+        self._rows.append(self._rows_of(course))
+        of_cause, entity_ids = self._open.setdefault(cause, {}), said.entities[owners].tolist()
+        old, is_over = slots[owners], course.is_over
+        gone = np.flatnonzero(~course.is_new & is_over)
+        for number in gone.tolist():
+            del of_cause[entity_ids[number]]
+        self._alarms.free(old[gone])
+        new = np.flatnonzero(course.is_new & ~is_over)
+        old[new] = self._alarms.add(len(new))
+        for number, slot in zip(new.tolist(), old[new].tolist(), strict=True):
+            of_cause[entity_ids[number]] = slot
+        goes_on = ~is_over
+        put(self._alarms.all, old[goes_on], course.records.take(course.last[goes_on]))
 
-    def _run(self, entity_id: int, runs: _Runs, at: int, end: int, true: int, held: int) -> None:
-        """Takes an alarm, or none, through readings that say the same of its cause."""
-        key = entity_id, runs.cause
-        while at < end:
-            alarm = self._open.get(key)
-            if alarm is None:
-                if not true:
-                    return
-                self._raise(entity_id, runs, at, true)
-                at += 1
-                continue
-            if alarm.due_at is not None:
-                self._escalate(alarm, runs.received_at[at])
-            if alarm.is_stale:
-                alarm.is_stale, alarm.clear_since = False, None
-            if true > alarm.severity or 0 < held < alarm.severity:
-                self._grade(alarm, runs, at, true, held)
-                at += 1
-                continue
-            if held:
-                alarm.clear_since = None
-                last = self._reminder(alarm, runs, at, end) if true else end
-            else:
-                if alarm.clear_since is None:
-                    alarm.clear_since = runs.measured_at[at]
-                last = runs.first(runs.measured_at, at, end, alarm.clear_since + alarm.timing.clear_after)
-            stop = min(last + 1, end)
-            if alarm.due_at is not None and alarm.due_at <= max(runs.received_at[at:stop]):
-                due = runs.first(runs.received_at, at, stop, alarm.due_at)
-                if at < due < stop and alarm.escalates:
-                    # It is escalated before that reading.
-                    self._absorb(alarm, runs, at, due, true)
-                    at = due
-                    continue
-            self._absorb(alarm, runs, at, stop, true)
-            if last >= end:
-                return
-            if held:
-                self._remind(alarm, runs, last)
-            else:
-                self._end(alarm, CLEARED, runs.measured_at[last])
-            at = last + 1
+    def _identify(self, cause: str, entities: Int64s, course: Course) -> None:
+        """Says who the alarms of a course are, one item for each, and numbers what happened to them."""
+        records, first, last = course.records, course.first, course.last
+        before, is_over, alarm_ids = records["index"][first], course.is_over, records["alarm_id"][first]
+        raised_at = np.where(course.is_new, course.when[first], records["raised_at"][first])
+        which = np.flatnonzero(course.is_new | is_over)
+        items = (entities, raised_at, course.is_new, is_over, last - first + 1, course.when[last], alarm_ids)
+        columns = (each[which].tolist() for each in items)
+        for number, entity_id, at, is_new, ends, count, end, known_id in zip(which.tolist(), *columns, strict=True):
+            alarm_id = int(alarm_id_of(self._stream, entity_id, cause, at), 16) if is_new else known_id
+            if is_new:
+                alarm_ids[number], before[number] = alarm_id, self._index_before(entity_id, cause, alarm_id)
+            if ends:
+                self._ended[entity_id, cause] = alarm_id, int(before[number]) + count, end
+        course.number(before)
+        of_new = np.flatnonzero(course.is_new[course.episode])
+        episode = course.episode[of_new]
+        records["alarm_id"][of_new], records["raised_at"][of_new] = alarm_ids[episode], raised_at[episode]
+        records["entity"][of_new], records["cause"][of_new] = entities[episode], self._names.number(cause)
+        records["is_open"][of_new] = True
 
-    def _raise(self, entity_id: int, runs: _Runs, at: int, severity: int) -> None:
-        measured_at = runs.measured_at[at]
-        alarm = Alarm(
-            alarm_id=alarm_id_of(self._stream, entity_id, runs.cause, measured_at),
-            entity=entity_id,
-            cause=runs.cause,
-            severity=severity,
-            raised_at=measured_at,
-            told_at=measured_at,
-        )
-        self._opened(alarm)
-        self._absorb(alarm, runs, at, at + 1, severity)
-        self._lead(alarm, runs.readings.versions, runs.version[at])
-        self._falls_due(alarm, runs.received_at[at])
-        self._transit(alarm, "raised", measured_at)
-
-    def _grade(self, alarm: Alarm, runs: _Runs, at: int, true: int, held: int) -> None:
-        """A reading by which the alarm becomes more severe, or less."""
-        self._absorb(alarm, runs, at, at + 1, true)
-        is_worse = true > alarm.severity
-        alarm.severity, alarm.clear_since = true if is_worse else held, None
-        self._lead(alarm, runs.readings.versions, runs.version[at])
-        measured_at = runs.measured_at[at]
-        if is_worse:
-            alarm.state, alarm.until, alarm.told_at = UNACKNOWLEDGED, None, measured_at
-            self._falls_due(alarm, runs.received_at[at])
-        self._transit(alarm, "worsened" if is_worse else "eased", measured_at)
-
-    def _reminder(self, alarm: Alarm, runs: _Runs, at: int, end: int) -> int:
-        """The first of some readings that break a rule at which the alarm is told of again; `end` if at none."""
-        if alarm.state == SNOOZED and alarm.until is not None:
-            return runs.first(runs.received_at, at, end, alarm.until)
-        if alarm.state == UNACKNOWLEDGED and alarm.timing.remind_every is not None:
-            due = alarm.told_at + alarm.timing.remind_every
-            return end if runs.measured_at[end - 1] < due else runs.first(runs.measured_at, at, end, due)
-        return end
-
-    def _remind(self, alarm: Alarm, runs: _Runs, at: int) -> None:
-        alarm.told_at = runs.measured_at[at]
-        if alarm.state == SNOOZED:
-            alarm.state, alarm.until = UNACKNOWLEDGED, None
-            self._falls_due(alarm, runs.received_at[at])
-        self._transit(alarm, "reminded", alarm.told_at)
-
-    def _absorb(self, alarm: Alarm, runs: _Runs, begin: int, end: int, true: int) -> None:
-        """Counts readings; what the last of them said is taken from it when it is written."""
-        alarm.last = runs, end - 1
-        if not alarm.is_changed:
-            alarm.is_changed = True
-            self._changed.append(alarm)
-        if not true:
-            return
-        alarm.reading_count += end - begin
-        values = runs.value[begin:end]
-        if alarm.worst_value is not None:
-            values.append(alarm.worst_value)
-        alarm.worst_value = min(values) if runs.is_downward else max(values)
-
-    def _lead(self, alarm: Alarm, versions: Versions, version: int) -> None:
-        """The alarm behaves as a version of a rule wants."""
-        alarm.timing = Timing(
-            int(versions.clear_after[version]),
-            _or_none(int(versions.remind_every[version])),
-            _or_none(int(versions.escalate_after[version])),
-        )
+    def _rows_of(self, course: Course) -> Rows:
+        """The rows of what happened."""
+        which = np.flatnonzero(course.kind != NO_TRANSITION)
+        kinds, at = course.kind[which], course.when[which]
+        decided_at = np.where(kinds == ESCALATED, at, self._decided_at)
+        return Rows(_TRANSITIONS[kinds], course.records.take(which), at, decided_at)
 
     # ------------------------------------------------------------------ deadlines
 
-    def _falls_due(self, alarm: Alarm, since: int) -> None:
-        after = alarm.timing.escalate_after
-        alarm.due_at = None if after is None or alarm.tier >= MAX_TIER else since + after
-        self._await(alarm)
+    def _fall_due(self, slots: Int64s, since: Int64s) -> None:
+        alarms = self._alarms.all
+        alarms["due_at"][slots] = due_after(alarms.take(slots), since)
+        self._await(slots)
 
-    def _await(self, alarm: Alarm) -> None:
-        if alarm.state == SNOOZED and alarm.until is not None and alarm.cause in (SILENCE, REFUSED):
-            # No reading that breaks a rule will come and end the snooze.
-            self._push(alarm.place, alarm.until, alarm.entity, _SNOOZE + alarm.cause)
-        if alarm.due_at is not None:
-            alarm.settle()
-            self._push(alarm.place, alarm.due_at, alarm.entity, alarm.cause)
+    def _await(self, slots: Int64s) -> None:
+        """Deadlines of alarms pass with the events of the partition where their last readings were."""
+        alarms = self._alarms.all
+        alarms["due_epoch"][slots] = alarms["hub_epoch"][slots]
+        alarms["due_partition"][slots] = alarms["partition"][slots]
 
-    def _escalate(self, alarm: Alarm, until: int) -> None:
-        """Passes the alarm's deadlines up to an instant."""
-        while alarm.due_at is not None and alarm.due_at <= until and alarm.escalates:
-            due = alarm.due_at
-            alarm.tier += 1
-            self._falls_due(alarm, due)
-            self._transit(alarm, "escalated", due, decided_at=due)
+    def _escalate(self, slots: Int64s, until: Int64s) -> None:
+        """Passes the deadlines of alarms, up to an instant for each."""
+        while len(slots):
+            alarms = self._alarms.all
+            due_at = alarms["due_at"][slots]
+            is_due = escalates(alarms.take(slots)) & (due_at <= until)
+            slots, until, due_at = slots[is_due], until[is_due], due_at[is_due]
+            alarms["tier"][slots] += 1
+            self._fall_due(slots, due_at)
+            self._transit(slots, "escalated", due_at, decided_at=due_at)
+
+    def _pass_own_deadlines(self, slots: Int64s, until: Int64s) -> None:
+        """Passes what is due of alarms before they end, up to an instant for each."""
+        self._escalate(slots, until)
+        self._end_snooze(slots[self._deadlines()[slots] <= until])
+
+    def _deadlines(self) -> Int64s:
+        """When each alarm has its next deadline."""
+        alarms = self._alarms.all
+        # No reading that breaks a rule will come and end the snooze of these.
+        silence, refused = self._names.numbers([SILENCE, REFUSED])
+        is_of_clock = (alarms["cause"] == silence) | (alarms["cause"] == refused)
+        due_at = np.where(escalates(alarms), alarms["due_at"], FOREVER)
+        deadlines: Int64s = np.where(is_of_clock, alarms["until"], due_at)
+        return deadlines
 
     def _look_ahead(self) -> None:
-        self.next_deadline = min((heap[0][0] for heap in self._deadlines.values() if heap), default=None)
+        first = min(int(self._entities.all["deadline"].min()), int(self._deadlines().min()))
+        self.next_deadline = None if first == FOREVER else first
 
-    def _push(self, place: Place, deadline: int, entity_id: int, cause: str) -> None:
-        self._pushed += 1
-        heap = self._deadlines.setdefault((place.hub_epoch, place.partition), [])
-        heappush(heap, (deadline, self._pushed, entity_id, cause))
-
-    def _pass_deadlines(self, partition: tuple[int, int], until: int) -> None:
-        heap = self._deadlines.get(partition, [])
-        while heap and heap[0][0] <= until:
-            deadline, _, entity_id, cause = heappop(heap)
-            if cause == SILENCE:
-                self._look_for_silence(entity_id, deadline)
-            elif cause.startswith(_SNOOZE):
-                self._end_snooze(self._open.get((entity_id, cause.removeprefix(_SNOOZE))), deadline)
-            elif (alarm := self._open.get((entity_id, cause))) and alarm.due_at == deadline:
-                self._escalate(alarm, deadline)
-
-    def _end_snooze(self, alarm: Alarm | None, deadline: int) -> None:
-        if alarm is not None and alarm.state == SNOOZED and alarm.until == deadline:
-            alarm.state, alarm.until, alarm.told_at = UNACKNOWLEDGED, None, deadline
-            self._transit(alarm, "reminded", deadline, decided_at=deadline)
-
-    def _watch(self, entity_id: int, entity: _Entity) -> None:
-        """Keeps one deadline for each entity, which is moved on when it is looked at."""
-        if entity.deadline is not None or entity.received_at == NEVER:
+    def _pass_deadlines(self, limit: Callable[[tuple[int, int]], int], latest: int) -> None:
+        """Passes deadlines up to an instant of each partition, of which none is later than the latest one."""
+        self._look_ahead()
+        if self.next_deadline is None or self.next_deadline > latest:
             return
-        is_over = entity.silence is None or entity.is_told
-        after = microseconds(WATCHED_FOR) if is_over or entity.silence is None else entity.silence.after
-        entity.deadline = entity.received_at + after
-        self._push(entity.place, entity.deadline, entity_id, SILENCE)
+        entities = self._entities.all
+        while len(places := _due(entities["deadline"], entities["hub_epoch"], entities["partition"], limit, latest)):
+            self._lose(places)
+            entities = self._entities.all
+        alarms, deadlines = self._alarms.all, self._deadlines()
+        slots = _due(deadlines, alarms["due_epoch"], alarms["due_partition"], limit, latest)
+        is_snoozed = alarms["state"][slots] == NUMBERS[SNOOZED]
+        self._end_snooze(slots[is_snoozed])
+        due = slots[~is_snoozed]
+        places_of = zip(alarms["due_epoch"][due].tolist(), alarms["due_partition"][due].tolist(), strict=True)
+        self._escalate(due, np.array([limit(each) for each in places_of], np.int64))
 
-    def _look_for_silence(self, entity_id: int, deadline: int) -> None:
-        entity = self._entities.get(entity_id)
-        if entity is None or entity.deadline != deadline:
-            return
-        entity.deadline = None
-        is_over = entity.received_at + microseconds(WATCHED_FOR) <= deadline
-        self._fall_silent(entity_id, entity.silence, entity.received_at, deadline, is_told=entity.is_told)
-        if is_over:
-            self._forget_refusals(entity_id, entity)
-            del self._entities[entity_id]
-        else:
-            self._watch(entity_id, entity)
+    def _lose(self, places: Int64s) -> None:
+        """Entities fall silent, or were silent for so long that they are watched no more."""
+        entities = self._entities.all
+        deadline, received_at = entities["deadline"][places], entities["received_at"][places]
+        # Of what a reading ended nobody asks, and in the partition of an earlier one others may not be told of yet.
+        silent = places[~entities["is_told"][places] & (entities["silent_after"][places] != NOT_SILENT)]
+        columns = (entities[name][silent].tolist() for name in ("hub_epoch", "partition", "deadline"))
+        for *partition, at in zip(*columns, strict=True):
+            key = partition[0], partition[1]
+            self._silent[key] = max(at, self._silent.get(key, at))
+        self._fall_silent(places, entities["silence"][places], received_at, deadline, entities["is_told"][places])
+        is_over = received_at + microseconds(WATCHED_FOR) <= deadline
+        for entity_id in entities["entity"][places[is_over]].tolist():
+            self._refusals.pop(entity_id, None)
+        self._entities.forget(places[is_over])
+        self._entities.watch(places[~is_over])
 
-    def _fall_silent(
-        self, entity_id: int, silence: Silence | None, since: int, until: int, *, is_told: bool = False
-    ) -> None:
-        """An entity was not heard of from one instant to another, which may be longer than it is watched."""
-        forgotten = since + microseconds(WATCHED_FOR)
-        # Whoever closed it is not told of the same silence again.
-        if silence is not None and not is_told and since + silence.after <= until:
-            deadline = since + silence.after
-            place = self._entities[entity_id].place
-            self._entities[entity_id].is_told = True
-            self._silent[place.hub_epoch, place.partition] = deadline
-            for each in self._of_entity(entity_id):
-                if each.cause != REFUSED and not each.is_stale:
-                    self._escalate(each, deadline)
-                    each.is_stale, each.clear_since = True, None
-                    self._transit(each, "stale", deadline, decided_at=deadline)
-            self._raise_about(entity_id, SILENCE, deadline, place, measured_at=since, silence=silence)
-        if forgotten <= until:
-            for alarm in self._of_entity(entity_id):
-                self._end(alarm, CLEARED, forgotten, decided_at=forgotten, note=FORGOTTEN)
+    def _end_snooze(self, slots: Int64s) -> None:
+        alarms = self._alarms.all
+        until = alarms["until"][slots]
+        alarms["state"][slots], alarms["until"][slots] = NUMBERS[UNACKNOWLEDGED], FOREVER
+        alarms["told_at"][slots] = until
+        self._transit(slots, "reminded", until, decided_at=until)
 
-    def _gaps(self, readings: Readings, contacts: "_Contacts") -> dict[int, list[_Gap]]:
-        """For entities that were silent: when each silence began, and what ended it."""
-        of_each = [NOT_SILENT if each is None else each.after for each in readings.silences]
-        versions = readings.silence[contacts.order]
-        after = np.array(of_each, np.int64)[versions]
-        before, silent_after = np.empty_like(contacts.received_at), np.empty_like(after)
-        before[1:], silent_after[1:] = contacts.received_at[:-1], after[:-1]
-        codes = contacts.codes[contacts.is_first]
-        before[contacts.is_first], silent_after[contacts.is_first] = contacts.known[codes], contacts.silent_after[codes]
-        is_gap = (before != NEVER) & (contacts.received_at - before >= silent_after)
-        if silent := self._entities_of.get(SILENCE):
-            is_silent = np.isin(readings.entity[contacts.order], np.fromiter(silent, np.int64, len(silent)))
-            is_gap |= contacts.is_first & is_silent
+    # ------------------------------------------------------------------ silence
+
+    def _gaps(self, readings: Readings, contacts: _Contacts, places: Int64s) -> _Gaps:
+        """When each silence began that readings end, and what ended it."""
+        entities, order, begins = self._entities.all, contacts.order, contacts.is_first
+        versions, received_at = readings.silence[order], readings.received_at[order]
+        before, after = np.empty_like(received_at), np.empty_like(received_at)
+        before[1:], after[1:] = received_at[:-1], readings.silent_after[versions[:-1]]
+        known = places[contacts.codes[begins]]
+        before[begins], after[begins] = entities["received_at"][known], entities["silent_after"][known]
+        is_gap = (before != NEVER) & (received_at - before >= after)
+        if silent := self._open.get(SILENCE):
+            is_gap[begins] |= np.isin(entities["entity"][known], [*silent])
         # What was folded before a crash is on record.
-        is_gap &= readings.is_new[contacts.order]
-        found: dict[int, list[_Gap]] = {}
-        for at in np.flatnonzero(is_gap).tolist():
-            which = int(contacts.order[at])
-            is_known = bool(contacts.is_first[at])
-            entity = self._entities[int(readings.entity[which])]
-            silence = entity.silence if is_known else readings.silences[int(versions[at - 1])]
-            is_told = is_known and entity.is_told
-            gap = _Gap(int(before[at]), int(contacts.received_at[at]), which, silence, is_told)
-            found.setdefault(int(contacts.codes[at]), []).append(gap)
-        return found
+        is_gap &= readings.is_new[order]
+        at = np.flatnonzero(is_gap)
+        code, was_known = contacts.codes[at], begins[at]
+        numbers = np.arange(len(at))
+        nth = 1 + numbers - np.maximum.accumulate(np.where(is_first(code), numbers, 0))
+        silence, is_told = entities["silence"][places[code]], entities["is_told"][places[code]] & was_known
+        for number in np.flatnonzero(~was_known).tolist():
+            silence[number] = self._entities.number(readings.silences[int(versions[at[number] - 1])])
+        return _Gaps(code, nth, before[at], received_at[at], order[at], silence, is_told)
 
-    def _see(self, readings: Readings, contacts: "_Contacts", ids: Sequence[int], entities: Sequence[_Entity]) -> None:
-        """Notes when each entity was heard of last."""
-        lasts = contacts.order[contacts.is_last]
-        received_at = readings.received_at[lasts].tolist()
-        codes = contacts.codes[contacts.is_last].tolist()
-        places, versions = readings.places(lasts), readings.silence[lasts].tolist()
-        for code, when, place, version in zip(codes, received_at, places, versions, strict=True):
-            entity = entities[code]
-            if when >= entity.received_at:
-                entity.received_at, entity.place = when, place
-                if entity.is_told:
-                    entity.is_told, entity.deadline = False, None
-                if (silence := readings.silences[version]) != entity.silence:
-                    entity.silence, entity.deadline = silence, None
-            if entity.deadline is None:
-                self._watch(ids[code], entity)
+    def _end_gaps(self, readings: Readings, gaps: _Gaps, places: Int64s) -> None:
+        """Entities were silent, and are heard of again."""
+        where = places[gaps.code]
+        self._fall_silent(where, gaps.silence, gaps.before, gaps.received_at, gaps.is_told)
+        silent = self._open.get(SILENCE, {})
+        entity_ids = self._entities.all["entity"][where].tolist()
+        slots = _slots(silent, entity_ids)
+        is_silent = slots != NO_ALARM
+        slots, which, received_at = slots[is_silent], gaps.which[is_silent], gaps.received_at[is_silent]
+        alarms = self._alarms.all
+        self._pass_own_deadlines(slots, received_at)
+        for name, numbers in places_of(readings, which).items():
+            alarms[name][slots] = numbers
+        alarms["measured_at"][slots] = readings.measured_at[which]
+        self._end(slots, CLEARED, received_at)
+        self._entities.all["is_told"][where] = False
+
+    def _fall_silent(self, places: Int64s, silence: Int64s, since: Int64s, until: Int64s, is_told: Bools) -> None:
+        """Entities were not heard of from one instant to another, which may be longer than they are watched."""
+        rules = [self._entities.silences[number] for number in silence.tolist()]
+        after = np.array([NOT_SILENT if each is None else each.after for each in rules], np.int64)
+        # Whoever closed it is not told of the same silence again.
+        falls = ~is_told & (after != NOT_SILENT) & (since + after <= until)
+        self._tell_silence(places[falls], silence[falls], since[falls], (since + after)[falls])
+        forgotten = since + microseconds(WATCHED_FOR)
+        is_over = forgotten <= until
+        slots, owners = self._alarms_of(places[is_over])
+        at = forgotten[is_over][owners]
+        self._pass_own_deadlines(slots, at)
+        self._end(slots, CLEARED, at, decided_at=at, told=Told(note=FORGOTTEN))
+
+    def _tell_silence(self, places: Int64s, silence: Int64s, since: Int64s, deadline: Int64s) -> None:
+        if not len(places):
+            return
+        entities = self._entities.all
+        entities["is_told"][places] = True
+        where = {name: entities[name][places] for name in Place._fields}
+        slots, owners = self._alarms_of(places)
+        alarms = self._alarms.all
+        is_of = (alarms["cause"][slots] != self._names.number(REFUSED)) & ~alarms["is_stale"][slots]
+        slots, at_each = slots[is_of], deadline[owners[is_of]]
+        self._escalate(slots, at_each)
+        alarms["is_stale"][slots], alarms["clear_since"][slots] = True, FOREVER
+        self._transit(slots, "stale", at_each, decided_at=at_each)
+        rules = [self._entities.silences[number] for number in silence.tolist()]
+        new = self._new(SILENCE, entities["entity"][places], deadline)
+        alarms = self._alarms.all
+        alarms["severity"][new] = [each.severity for each in rules if each]
+        alarms["rule"][new] = self._names.numbers([each.rule_id for each in rules if each])
+        alarms["rule_version"][new] = [each.rule_version for each in rules if each]
+        alarms["threshold"][new] = [each.minutes for each in rules if each]
+        alarms["measured_at"][new] = since
+        for name, numbers in where.items():
+            alarms[name][new] = numbers
+        self._transit(new, "raised", deadline, decided_at=deadline)
 
     # ------------------------------------------------------------------ refused readings
 
     def _refuse(self, readings: Readings | None, refusals: Sequence[Refusal]) -> None:
         """Readings that went to quarantine, and accepted ones in between."""
-        concerned = {each.entity for each in refusals}
-        concerned |= self._entities_of.get(REFUSED, set())
-        concerned |= self._refusing
+        concerned = {each.entity for each in refusals} | self._open.get(REFUSED, {}).keys() | self._refusals.keys()
         if not concerned:
             return
-        steps: list[tuple[int, int, Refusal | int]] = [(each.order, each.entity, each) for each in refusals]
+        steps: list[tuple[int, Refusal | int]] = [(each.order, each) for each in refusals]
         if readings is not None:
             is_of = readings.is_accepted & readings.is_new
-            is_of &= np.isin(readings.entity, np.fromiter(concerned, np.int64, len(concerned)))
-            steps += [(int(readings.order[at]), int(readings.entity[at]), at) for at in np.flatnonzero(is_of).tolist()]
-        for _, entity_id, what in sorted(steps, key=lambda each: each[0]):
-            entity = self._entities.setdefault(entity_id, _Entity())
+            is_of &= np.isin(readings.entities, [*concerned])[readings.code]
+            steps += [(int(readings.order[at]), at) for at in np.flatnonzero(is_of).tolist()]
+        before = {entity_id: self._refusals.get(entity_id) for entity_id in concerned}
+        last = dict[int, tuple[int, Place]]()
+        for _, what in sorted(steps, key=lambda each: each[0]):
             if isinstance(what, Refusal):
-                self._count_refusal(entity_id, entity, what)
+                self._count_refusal(what)
+                last[what.entity] = what.received_at, what.place
             elif readings is not None:
-                self._forget_refusals(entity_id, entity)
-                if alarm := self._open.get((entity_id, REFUSED)):
-                    alarm.place, alarm.measured_at = readings.place(what), int(readings.measured_at[what])
-                    self._end(alarm, CLEARED, int(readings.received_at[what]))
+                self._accept(readings, what)
+                place = Place(*(int(numbers[0]) for numbers in places_of(readings, np.array([what])).values()))
+                last[int(readings.entities[readings.code[what]])] = int(readings.received_at[what]), place
+        for entity_id, (received_at, place) in last.items():
+            if self._refusals.get(entity_id) != before[entity_id]:
+                self._note_refusals(entity_id, received_at, place)
 
-    def _forget_refusals(self, entity_id: int, entity: _Entity) -> None:
-        entity.refusals = []
-        self._refusing.discard(entity_id)
+    def _accept(self, readings: Readings, at: int) -> None:
+        """An accepted reading ends the row of refused ones."""
+        entity_id = int(readings.entities[readings.code[at]])
+        self._refusals.pop(entity_id, None)
+        if slot := self._open.get(REFUSED, {}).get(entity_id):
+            which, slots, alarms = np.array([at]), np.array([slot]), self._alarms.all
+            self._pass_own_deadlines(slots, readings.received_at[which])
+            for name, numbers in places_of(readings, which).items():
+                alarms[name][slots] = numbers
+            alarms["measured_at"][slots] = readings.measured_at[which]
+            self._end(slots, CLEARED, readings.received_at[which])
 
-    def _count_refusal(self, entity_id: int, entity: _Entity, refusal: Refusal) -> None:
-        if alarm := self._open.get((entity_id, REFUSED)):
-            alarm.reading_count += 1
-            alarm.place, alarm.measured_at = refusal.place, refusal.received_at
-            self._change(alarm)
+    def _count_refusal(self, refusal: Refusal) -> None:
+        entity_id, received_at = refusal.entity, refusal.received_at
+        if slot := self._open.get(REFUSED, {}).get(entity_id):
+            self._alarms.all["reading_count"][slot] += 1
+            self._alarms.all["is_changed"][slot] = True
+            self._say_refusal(slot, refusal)
             return
-        times = [*entity.refusals, refusal.received_at][-REFUSED_COUNT:]
+        times = [*self._refusals.get(entity_id, ()), received_at][-REFUSED_COUNT:]
         if len(times) == REFUSED_COUNT and times[-1] - times[0] <= microseconds(REFUSED_WITHIN):
-            self._forget_refusals(entity_id, entity)
-            self._raise_about(entity_id, REFUSED, refusal.received_at, refusal.place, count=REFUSED_COUNT)
+            self._refusals.pop(entity_id, None)
+            slots = self._new(REFUSED, np.array([entity_id]), np.array([received_at]))
+            alarms = self._alarms.all
+            alarms["severity"][slots], alarms["reading_count"][slots] = RANKS["warning"], REFUSED_COUNT
+            self._say_refusal(int(slots[0]), refusal)
+            self._transit(slots, "raised", np.array([received_at]))
             return
-        entity.refusals = times[1 - REFUSED_COUNT :]
-        self._refusing.add(entity_id)
-        self._note_refusals(entity_id, entity.refusals, refusal.place)
+        self._refusals[entity_id] = times[1 - REFUSED_COUNT :]
 
-    def _note_refusals(self, entity_id: int, times: Sequence[int], place: Place) -> None:
-        counted = _counted(self._stream, entity_id, times, place)
-        self._rows.append(_row(counted, UPDATED, times[-1], self._decided_at))
+    def _say_refusal(self, slot: int, refusal: Refusal) -> None:
+        alarms = self._alarms.all
+        alarms["measured_at"][slot] = refusal.received_at
+        for name, number in refusal.place._asdict().items():
+            alarms[name][slot] = number
 
-    def _raise_about(
-        self,
-        entity_id: int,
-        cause: str,
-        at: int,
-        place: Place,
-        measured_at: int | None = None,
-        count: int = 0,
-        silence: Silence | None = None,
-    ) -> None:
-        """An alarm that is about readings that do not come, or are refused."""
-        alarm = Alarm(
-            alarm_id=alarm_id_of(self._stream, entity_id, cause, at),
-            entity=entity_id,
-            cause=cause,
-            severity=_WARNING if silence is None else silence.severity,
-            rule_id=None if silence is None else silence.rule_id,
-            rule_version=None if silence is None else silence.rule_version,
-            threshold=None if silence is None else silence.minutes,
-            raised_at=at,
-            measured_at=at if measured_at is None else measured_at,
-            told_at=at,
-            place=place,
-            reading_count=count,
-        )
-        self._opened(alarm)
-        self._transit(alarm, "raised", at, decided_at=at if cause == SILENCE else None)
+    def _note_refusals(self, entity_id: int, received_at: int, place: Place) -> None:
+        """The row of how many readings of an entity were refused, not yet enough for an alarm; its index is -1.
+
+        Args:
+            entity_id: the entity.
+            received_at, place: of its last reading.
+        """
+        times, alarm = self._refusals.get(entity_id, []), no_alarm()
+        alarm["alarm_id"] = int(alarm_id_of(self._stream, entity_id, REFUSED, NEVER), 16)
+        alarm["entity"], alarm["cause"] = entity_id, self._names.number(REFUSED)
+        alarm["severity"], alarm["reading_count"] = RANKS["warning"], len(times)
+        alarm["raised_at"] = times[0] if times else received_at
+        alarm["told_at"] = alarm["measured_at"] = received_at
+        for name, number in place._asdict().items():
+            alarm[name] = number
+        self._rows.append(Rows.of(UPDATED, alarm, np.array([received_at]), np.array([self._decided_at])))
 
     # ------------------------------------------------------------------ actions
 
@@ -986,204 +716,143 @@ class Episodes:
         if action.action_id in self._applied:
             return
         self._applied.add(action.action_id)
-        alarm = self._by_id.get(action.alarm_id)
-        told: dict[str, Any] = {"action_id": action.action_id, "actor": action.by, "note": action.note}
-        if alarm is None:
-            told["note"] = "no alarm with this id is open"
-            self._rows.append(_row(_unknown(action.alarm_id), REFUSED, action.at, self._decided_at, **told))
+        slots, kind = self._named(action.alarm_id), ACTION_KINDS.get(action.action)
+        told = Told(action.action_id, action.by, action.note)
+        if not len(slots) or kind is None:
+            why = f"nobody knows the action {action.action}" if len(slots) else "no alarm with this id is open"
+            times = np.array([action.at]), np.array([self._decided_at])
+            rows = Rows.of(REFUSED, no_alarm(), *times, told._replace(note=why))._replace(now=self._decided_at)
+            self._of_unknown.append(of_unknown(action.alarm_id, rows, self._stream, self._names))
             return
-        kind = ACTION_KINDS.get(action.action)
-        if kind is None:
-            told["note"] = f"nobody knows the action {action.action}"
-            self._rows.append(_row(_unknown(action.alarm_id), REFUSED, action.at, self._decided_at, **told))
-            return
-        is_outdated = action.seen_index is not None and action.seen_index < alarm.worsened_index
+        alarms = self._alarms.all
+        is_outdated = action.seen_index is not None and action.seen_index < alarms["worsened_index"][slots[0]]
         if is_outdated and kind in ("acknowledged", "snoozed"):
             # Whoever it was has not seen how severe it is.
             said = f"{action.note}; " if action.note else ""
-            told["note"] = f"{said}{kind} before it became worse, so it counts as a comment"
+            told = told._replace(note=f"{said}{kind} before it became worse, so it counts as a comment")
             kind = "commented"
         if kind == "closed":
-            self._end(alarm, kind, action.at, **told)
+            self._end(slots, kind, np.array([action.at]), told=told)
             return
         if kind == "acknowledged":
-            alarm.state, alarm.until = ACKNOWLEDGED, None
+            alarms["state"][slots], alarms["until"][slots] = NUMBERS[ACKNOWLEDGED], FOREVER
         elif kind == "snoozed":
-            alarm.state, alarm.until = SNOOZED, action.until
-            self._await(alarm)
-        self._transit(alarm, kind, action.at, **told)
+            until = FOREVER if action.until is None else action.until
+            alarms["state"][slots], alarms["until"][slots] = NUMBERS[SNOOZED], until
+            self._await(slots)
+        self._transit(slots, kind, np.array([action.at]), told=told)
+
+    def _named(self, alarm_id: str) -> Int64s:
+        """The open alarm with an id, or none."""
+        alarms = self._alarms.all
+        is_id = len(alarm_id) == 16 and all(each in "0123456789abcdef" for each in alarm_id)
+        found: Int64s = np.flatnonzero(
+            alarms["is_open"] & (alarms["alarm_id"] == int(alarm_id, 16) if is_id else False)
+        )
+        return found
 
     # ------------------------------------------------------------------ bookkeeping
 
-    def _of_entity(self, entity_id: int) -> list[Alarm]:
-        keys = ((entity_id, cause) for cause in self._entities_of)
-        return [self._open[key] for key in keys if key in self._open]
+    def _alarms_of(self, places: Int64s) -> tuple[Int64s, Int64s]:
+        """The open alarms of entities, and for each the number of its entity among these."""
+        entity_ids = self._entities.all["entity"][places].tolist()
+        found = [
+            (owner, alarms[entity_id])
+            for alarms in self._open.values()
+            for owner, entity_id in enumerate(entity_ids)
+            if entity_id in alarms
+        ]
+        owners, slots = np.array(sorted(found), np.int64).reshape(-1, 2).T
+        return slots, owners
 
-    def _opened(self, alarm: Alarm) -> None:
-        key = alarm.entity, alarm.cause
-        if (ended := self._ended.get(key)) and ended[0] == alarm.alarm_id:
-            # Raised again by another reading of the same instant.
-            alarm.index = ended[1]
-        self._open[key] = self._by_id[alarm.alarm_id] = alarm
-        self._entities_of.setdefault(alarm.cause, set()).add(alarm.entity)
+    def _new(self, cause: str, entities: Int64s, raised_at: Int64s) -> Int64s:
+        """The places of new alarms."""
+        slots = self._alarms.add(len(entities))
+        of_cause, ids, indexes = self._open.setdefault(cause, {}), [], []
+        for entity_id, at, slot in zip(entities.tolist(), raised_at.tolist(), slots.tolist(), strict=True):
+            alarm_id = int(alarm_id_of(self._stream, entity_id, cause, at), 16)
+            ids.append(alarm_id)
+            indexes.append(self._index_before(entity_id, cause, alarm_id))
+            of_cause[entity_id] = slot
+        alarms = self._alarms.all
+        alarms["alarm_id"][slots], alarms["index"][slots] = np.array(ids, np.uint64), indexes
+        alarms["entity"][slots], alarms["cause"][slots] = entities, self._names.number(cause)
+        alarms["raised_at"][slots], alarms["told_at"][slots] = raised_at, raised_at
+        alarms["is_open"][slots] = True
+        return slots
 
-    def _end(self, alarm: Alarm, kind: str, at: int, **told: Any) -> None:
-        alarm.state, alarm.until, alarm.due_at = CLEARED, None, None
-        self._transit(alarm, kind, at, **told)
-        self._ended[alarm.entity, alarm.cause] = alarm.alarm_id, alarm.index, at
-        del self._open[alarm.entity, alarm.cause], self._by_id[alarm.alarm_id]
-        self._entities_of[alarm.cause].discard(alarm.entity)
+    def _index_before(self, entity_id: int, cause: str, alarm_id: int) -> int:
+        """The last index of an alarm that ended; it may be raised again by another reading of the same instant."""
+        ended = self._ended.get((entity_id, cause))
+        return ended[1] if ended and ended[0] == alarm_id else -1
 
-    def _transit(self, alarm: Alarm, kind: str, at: int, decided_at: int | None = None, **told: Any) -> None:
-        alarm.index += 1
+    def _end(
+        self,
+        slots: Int64s,
+        kind: str,
+        at: Int64s,
+        decided_at: Int64s | None = None,
+        told: Told = NOTHING,
+    ) -> None:
+        alarms = self._alarms.all
+        alarms["state"][slots], alarms["until"][slots], alarms["due_at"][slots] = NUMBERS[CLEARED], FOREVER, FOREVER
+        self._transit(slots, kind, at, decided_at, told)
+        ended = alarms.take(slots)
+        columns = (ended[name].tolist() for name in ("entity", "cause", "alarm_id", "index"))
+        for entity_id, cause_number, alarm_id, index, one in zip(*columns, at.tolist(), strict=True):
+            cause = self._names.texts[cause_number]
+            self._ended[entity_id, cause] = alarm_id, index, one
+            del self._open[cause][entity_id]
+        self._alarms.free(slots)
+
+    def _transit(
+        self,
+        slots: Int64s,
+        kind: str,
+        at: Int64s,
+        decided_at: Int64s | None = None,
+        told: Told = NOTHING,
+    ) -> None:
+        """Something happened to alarms."""
+        if not len(slots):
+            return
+        alarms = self._alarms.all
+        alarms["index"][slots] += 1
         if kind in ("raised", "worsened"):
-            alarm.worsened_index = alarm.index
-        self._note(alarm, kind, at, self._decided_at if decided_at is None else decided_at, **told)
-
-    def _note(self, alarm: Alarm, kind: str, at: int, decided_at: int, **told: Any) -> None:
-        alarm.settle()
-        alarm.is_changed = False
-        self._rows.append(_row(alarm, kind, at, decided_at, **told))
-
-    def _change(self, alarm: Alarm) -> None:
-        if not alarm.is_changed:
-            alarm.is_changed = True
-            self._changed.append(alarm)
+            alarms["worsened_index"][slots] = alarms["index"][slots]
+        alarms["is_changed"][slots] = False
+        decided = np.full(len(slots), self._decided_at) if decided_at is None else decided_at
+        self._rows.append(Rows.of(kind, alarms.take(slots), at, decided, told))
 
 
-_TIMING = ("clear_after_s", "remind_every_s", "escalate_after_s")
-_SAME = (
-    *("alarm_id", "entity", "cause", "rule_id", "rule_version", "value", "threshold", "worst_value", "raised_at"),
-    *(
-        "measured_at",
-        "told_at",
-        "state",
-        "index",
-        "reading_count",
-        "tier",
-        "until",
-        "is_stale",
-        "clear_since",
-        "due_at",
-    ),
-    "worsened_index",
-)
-_ROW = (
-    *("alarm_id", "index", "kind", "at", "decided_at", "entity", "cause", "severity", "state", "rule_id"),
-    *("rule_version", "value", "threshold", "worst_value", "reading_count", "tier", "raised_at", "measured_at"),
-    *("until", "action_id", "actor", "note", "is_stale", "clear_since", "told_at", "due_at"),
-    *("clear_after_s", "remind_every_s", "escalate_after_s", *Place._fields, "worsened_index"),
-)
-"""What `_row` gives, in its order."""
+def _due(
+    deadlines: Int64s, epochs: Int64s, partitions: Int64s, limit: Callable[[tuple[int, int]], int], latest: int
+) -> Int64s:
+    """Which deadlines pass, in their order."""
+    places = np.flatnonzero(deadlines <= latest)
+    limits = [limit(each) for each in zip(epochs[places].tolist(), partitions[places].tolist(), strict=True)]
+    places = places[deadlines[places] <= np.array(limits, np.int64)]
+    return places[np.argsort(deadlines[places], kind="stable")]
 
 
-def _row(
-    alarm: Alarm,
-    kind: str,
-    at: int,
-    decided_at: int,
-    action_id: str | None = None,
-    actor: str | None = None,
-    note: str | None = None,
-) -> tuple[Any, ...]:
-    is_alarm = kind != REFUSED
-    clear_after, remind_every, escalate_after = alarm.timing
-    epoch, partition, sequence_number, event_index = alarm.place
-    return (
-        alarm.alarm_id,
-        alarm.index,
-        kind,
-        at,
-        decided_at,
-        alarm.entity if is_alarm else None,
-        alarm.cause if is_alarm else None,
-        SEVERITIES[alarm.severity] if is_alarm else None,
-        alarm.state if is_alarm else None,
-        alarm.rule_id,
-        alarm.rule_version,
-        alarm.value,
-        alarm.threshold,
-        alarm.worst_value,
-        alarm.reading_count,
-        alarm.tier,
-        alarm.raised_at if is_alarm else None,
-        alarm.measured_at if is_alarm else None,
-        alarm.until,
-        action_id,
-        actor,
-        note,
-        alarm.is_stale,
-        alarm.clear_since,
-        alarm.told_at if is_alarm else None,
-        alarm.due_at,
-        clear_after // _SECOND,
-        None if remind_every is None else remind_every // _SECOND,
-        None if escalate_after is None else escalate_after // _SECOND,
-        epoch,
-        partition,
-        sequence_number,
-        event_index,
-        alarm.worsened_index,
-    )
+def _slots(alarms: Mapping[int, int], entity_ids: Sequence[int]) -> Int64s:
+    """The places of the alarms of entities; `NO_ALARM` where there is none."""
+    return np.fromiter(map(alarms.get, entity_ids, repeat(NO_ALARM)), np.int64, len(entity_ids))
 
 
-def _frame(rows: Sequence[tuple[Any, ...]], stream: str, fold: int, now: int) -> pl.DataFrame:
-    if not rows:
-        return pl.DataFrame(schema=_SCHEMA)
-    types = {name: pl.Int64() if name in _INSTANTS else _SCHEMA[name] for name in _ROW}
-    columns = dict(zip(_ROW, zip(*rows, strict=True), strict=True))
-    frame = pl.DataFrame({name: pl.Series(name, values, types[name]) for name, values in columns.items()})
-    instants = [pl.col(name).cast(_SCHEMA[name]) for name in _INSTANTS]
-    return frame.with_columns(
-        *instants,
-        stream=pl.lit(stream),
-        is_late=(pl.col("decided_at") - pl.col("at")) > microseconds(LATE_AFTER),
-        fold=pl.lit(fold, pl.Int64),
-        event_date=pl.col("at").cast(_SCHEMA["at"]).dt.date(),
-        ingest_date=pl.lit(now, pl.Int64).cast(_SCHEMA["at"]).dt.date(),
-        is_update=pl.col("kind") == UPDATED,
-    ).select(_SCHEMA.names())
+def _in_turns(turn: Int64s, count: int, items: Int64s | None = None) -> list[Int64s]:
+    """The items of each turn, in their order; without items their places."""
+    if count <= 1:
+        return [np.arange(len(turn)) if items is None else items][:count]
+    order = np.argsort(turn, kind="stable")
+    ends = np.cumsum(np.bincount(turn, minlength=count))[:-1]
+    return np.split(order if items is None else items[order], ends)
 
 
-def _unknown(alarm_id: str) -> Alarm:
-    return Alarm(alarm_id, 0, "", 0, NEVER, NEVER)
-
-
-def _counted(stream: str, entity_id: int, refusals: Sequence[int], place: Place) -> Alarm:
-    """The row of an entity of which some readings were refused, and not yet enough for an alarm; its index is -1."""
-    alarm_id = alarm_id_of(stream, entity_id, REFUSED, NEVER)
-    return Alarm(
-        alarm_id,
-        entity_id,
-        REFUSED,
-        _WARNING,
-        raised_at=refusals[0],
-        told_at=refusals[-1],
-        measured_at=refusals[-1],
-        place=place,
-        reading_count=len(refusals),
-    )
-
-
-def alarm_id_of(stream: str, entity: int, cause: str, raised_at: int) -> str:
-    """The same wherever and whenever an alarm is raised: 16 hexadecimal digits of BLAKE2b.
-
-    Args:
-        stream, entity, cause: what it is about.
-        raised_at: microseconds since 1970, UTC.
-    """
-    text = f"{stream}|{entity}|{cause}|{raised_at}"
-    return hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
-
-
-def microseconds(span: timedelta) -> int:
-    """A span as a whole number of microseconds."""
-    return span // timedelta(microseconds=1)
-
-
-def _microseconds(seconds: int | None) -> int | None:
-    return None if seconds is None else seconds * _SECOND
-
-
-def _or_none(limit: int) -> int | None:
-    return None if limit == NO_LIMIT else limit
+def _by(codes: NDArray[np.intp], times: Int64s) -> NDArray[np.intp]:
+    """The order by entity, then by time; where both are equal it stays."""
+    order = np.argsort(times, kind="stable")
+    # Numbers of 16 bits are sorted by counting.
+    small = codes[order].astype(np.min_scalar_type(int(codes.max(initial=0))))
+    ordered: NDArray[np.intp] = order[np.argsort(small, kind="stable")]
+    return ordered

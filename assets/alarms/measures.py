@@ -24,7 +24,7 @@ from datetime import UTC, date, datetime, timedelta
 import dataframely as dy
 import polars as pl
 
-from assets.alarms.episodes import alarm_id_of
+from assets.alarms.records import alarm_id_of
 from assets.alarms.tables import CLEARED, RANKS, REFUSED, SEVERITIES, SILENCE
 from assets.columns import utc
 from assets.stream.contract import POSITION, Contract, Rule

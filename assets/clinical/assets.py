@@ -13,20 +13,17 @@ import dagster as dg
 import polars as pl
 
 from assets.clinical.contract import GROUP, QUARANTINED_LOADS, Batch
-from assets.clinical.quality import Check, quality_page
-from assets.clinical.sources import GOLD, LOADS, SOURCES, Derived
+from assets.clinical.sources import GOLD, SOURCES, Derived
 from assets.clinical_layers import Gold, Refreshed, Silver
-from assets.clinical_loads import Loaded, Loader, LoadError, undeclared_columns
+from assets.clinical_loads import Loaded, Loader, LoadError
 from assets.gold_asset import EVENT_DATES, PENDING_ONLY_TAG
 from assets.stream.asset import INGEST_DATES, table_key
 from resources.batch_source import BatchSourceError
 from resources.batch_sources import batch_source
 from resources.dagster_resources import LakeResource
 from resources.lake import Lake
-from resources.landing import LandingError, write_page
-from resources.reports import report_analytics
+from resources.landing import LandingError
 from resources.settings import Settings
-from resources.table import Table
 from resources.task_metrics import noted
 
 LOAD_DATES = INGEST_DATES
@@ -46,12 +43,6 @@ def source_key(batch: Batch) -> dg.AssetKey:
     return dg.AssetKey(["source", batch.name])
 
 
-def clinical_tables() -> list[Table]:
-    """All tables of the clinical sources."""
-    of_sources = [table for each in SOURCES for table in (each.bronze, each.silver, each.quarantine, each.state)]
-    return [*of_sources, QUARANTINED_LOADS, *(each.table for each in GOLD)]
-
-
 def clinical_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """All assets of the clinical sources."""
     return [
@@ -59,7 +50,6 @@ def clinical_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
         *(_bronze(each) for each in SOURCES),
         *(_silver(each) for each in SOURCES),
         *(_gold(each) for each in GOLD),
-        _quality(),
         dg.AssetSpec(
             table_key(QUARANTINED_LOADS.name),
             deps=[landing_key(each) for each in SOURCES],
@@ -197,62 +187,6 @@ def repeated_keys(lake: Lake, batch: Batch) -> int:
         rows = rows.filter(pl.col("event_date").is_in(days))
     counted = rows.select(rows=pl.len(), keys=pl.struct(batch.key).n_unique()).collect(engine="streaming")
     return int(counted["rows"].item() - counted["keys"].item())
-
-
-QUALITY = dg.AssetKey(["page", "clinical_quality"])
-
-
-def _quality() -> dg.AssetsDefinition:
-    """A page for each load date."""
-
-    @dg.asset(
-        key=QUALITY,
-        deps=[table_key(table.name) for each in SOURCES for table in (each.silver, each.quarantine)],
-        description="How good the clinical data of a load date are: loads, checks, quarantine by reason. One row is a "
-        "page, pages/clinical_quality/DATE.html in the lake.",
-        group_name=GROUP,
-        kinds={"html"},
-        tags=_tags(True),
-        partitions_def=LOAD_DATES,
-        pool="clinical_quality",
-    )
-    def quality(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
-        opened, day = lake.open(), date.fromisoformat(context.partition_key)
-        loads = report_analytics(opened, clinical_tables(), [LOADS]).query(
-            f"FROM {LOADS.sql_name} WHERE load_date = DATE '{day}' ORDER BY loaded_at, source"
-        )
-        checks = [check for each in SOURCES if opened.table(each.bronze).exists() for check in checks_of(opened, each)]
-        path = f"pages/clinical_quality/{day}.html"
-        write_page(opened, path, quality_page(day, loads, reasons_of(opened, day), checks))
-        failed = sum(not check.passed for check in checks)
-        return dg.MaterializeResult(metadata={"page": path, "loads": loads.height, "failed_checks": failed})
-
-    return quality
-
-
-def checks_of(lake: Lake, batch: Batch) -> list[Check]:
-    """What there is to say of a source's tables as they stand."""
-    undeclared, repeated = sorted(undeclared_columns(lake, batch)), repeated_keys(lake, batch)
-    behind = Silver(lake, batch).is_due()
-    return [
-        Check(batch.bronze.name, "columns_as_declared", not undeclared, ", ".join(undeclared) or "as declared"),
-        Check(batch.silver.name, "keys_unique", repeated == 0, f"{repeated:,} rows with the key of another"),
-        Check(batch.silver.name, "up_to_date", not behind, "behind bronze" if behind else "as bronze"),
-    ]
-
-
-def reasons_of(lake: Lake, day: date) -> pl.DataFrame:
-    """How many rows of a load date are in quarantine for which reason."""
-    counted = [
-        lake.table(each.quarantine)
-        .scan()
-        .filter(pl.col("load_date") == day)
-        .group_by("reason")
-        .agg(rows=pl.len().cast(pl.Int64))
-        .with_columns(table=pl.lit(each.quarantine.name))
-        for each in SOURCES
-    ]
-    return pl.concat(counted).sort("rows", "table", "reason", descending=[True, False, False]).collect()
 
 
 def _gold(derived: Derived) -> dg.AssetsDefinition:

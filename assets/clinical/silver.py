@@ -159,6 +159,23 @@ def read_encounters(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def read_medications(rows: pl.DataFrame) -> pl.DataFrame:
+    """Drugs of patients. A date that cannot be read costs that value alone, but for the end of a drug."""
+    return rows.with_columns(
+        text("drug_name"), text("dose"), day("started_on"), day("ended_on").alias("ended")
+    ).with_columns(
+        pl.col("ended").alias("ended_on"),
+        pl.col("drug_name").str.to_uppercase().str.replace_all(r"\s+", " ").alias("substance"),
+        reasons(
+            missing("medication_id"),
+            missing("patient_id"),
+            missing("drug_name"),
+            *unfit(("medication_id", "patient_id", "drug_name")),
+            not_read("ended_on", "ended"),
+        ),
+    )
+
+
 def read_telemetry(rows: pl.DataFrame) -> pl.DataFrame:
     """What devices say of themselves."""
     battery = pl.col("battery_percent")
@@ -208,7 +225,7 @@ def read_trial_logs(rows: pl.DataFrame) -> pl.DataFrame:
             missing("log_id"),
             missing("trial_id"),
             missing("logged_at"),
-            *unfit(("log_id", "trial_id")),
+            *unfit(("log_id", "trial_id", "patient_id")),
             not_read("logged_at", "logged"),
             ahead("logged"),
         ),
@@ -266,8 +283,13 @@ def read_device_events(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def latest(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Of several rows with one key, the one that came last."""
-    return rows.sort("load_number", "row_number").unique(key, keep="last").sort(key)
+    """Of several rows with one key, the one that came last; of one row that a rebuild made again, the new one.
+
+    Args:
+        rows: those of silver first, and then those that are new.
+        key: what identifies a row.
+    """
+    return rows.sort("load_number", "row_number", maintain_order=True).unique(key, keep="last").sort(key)
 
 
 def enrich_ehr(rows: pl.DataFrame, telemetry: pl.DataFrame) -> pl.DataFrame:

@@ -68,6 +68,17 @@ EHR_ENCOUNTERS = Batch(
     ("encounter_id",),
     silver.read_encounters,
 )
+EHR_MEDICATIONS = Batch(
+    "ehr_medications",
+    "A drug that a patient takes or took.",
+    "ehr_url",
+    SqlTable("medications", "updated_at", "dbo"),
+    _columns(WHOLE, "medication_id patient_id") | _columns(TEXT, "drug_name dose started_on ended_on updated_at"),
+    ("medication_id", "patient_id", "drug_name"),
+    tables.EhrMedications,
+    ("medication_id",),
+    silver.read_medications,
+)
 TELEMETRY = Batch(
     "telemetry",
     "What a device said of itself.",
@@ -100,7 +111,7 @@ TRIAL_LOGS = Batch(
     "An entry of a trial's research log.",
     "trials_url",
     SqlTable("ResearchLogs", "logged_at", "dbo"),
-    _columns(WHOLE, "log_id") | _columns(TEXT, "trial_id logged_at site kind message"),
+    _columns(WHOLE, "log_id patient_id") | _columns(TEXT, "trial_id logged_at site kind message"),
     ("log_id", "trial_id", "logged_at"),
     tables.TrialLogs,
     ("log_id",),
@@ -137,7 +148,17 @@ DEVICE_EVENTS = Batch(
     silver.read_device_events,
 )
 
-SOURCES = (TELEMETRY, EHR, EHR_PATIENTS, EHR_ENCOUNTERS, TRIALS, TRIAL_LOGS, DOCUMENTS, DEVICE_EVENTS)
+SOURCES = (
+    TELEMETRY,
+    EHR,
+    EHR_PATIENTS,
+    EHR_ENCOUNTERS,
+    EHR_MEDICATIONS,
+    TRIALS,
+    TRIAL_LOGS,
+    DOCUMENTS,
+    DEVICE_EVENTS,
+)
 
 
 def source(name: str) -> Batch:
@@ -174,6 +195,12 @@ GOLD = (
     Derived(tables.DOCUMENT_INDEX, (DOCUMENTS,), gold.document_index),
     Derived(tables.DEVICE_PERFORMANCE, (DEVICE_EVENTS, TELEMETRY), gold.device_performance, phi=False),
 )
+
+
+def clinical_tables() -> list[Table]:
+    """All tables of the clinical sources."""
+    of_sources = [table for each in SOURCES for table in (each.bronze, each.silver, each.quarantine, each.state)]
+    return [*of_sources, QUARANTINED_LOADS, *(each.table for each in GOLD)]
 
 
 def _loads_of(batch: Batch) -> str:

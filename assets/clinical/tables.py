@@ -69,6 +69,21 @@ class EhrEncounters(SilverRows):
     discharged_at = utc(nullable=True)
 
 
+class EhrMedications(SilverRows):
+    """A drug that a patient takes or took, as the latest load has it. Key: medication_id.
+
+    `substance` is `drug_name` in upper case, as safety reports name substances. `ended_on` is null while it is taken.
+    """
+
+    medication_id = dy.Int64(primary_key=True)
+    patient_id = dy.Int64(nullable=False)
+    drug_name = dy.String(nullable=False)
+    substance = dy.String(nullable=False)
+    dose = dy.String(nullable=True)
+    started_on = dy.Date(nullable=True)
+    ended_on = dy.Date(nullable=True)
+
+
 class Telemetry(SilverRows):
     """What a device said of itself. Key: device_id, measured_at."""
 
@@ -96,10 +111,11 @@ class Trials(SilverRows):
 
 
 class TrialLogs(SilverRows):
-    """An entry of a trial's research log. Key: log_id."""
+    """An entry of a trial's research log. Key: log_id. `patient_id` is null where it is about no participant."""
 
     log_id = dy.Int64(primary_key=True)
     trial_id = dy.String(nullable=False)
+    patient_id = dy.Int64(nullable=True)
     logged_at = utc()
     event_date = dy.Date(nullable=False)
     site = dy.String(nullable=True)

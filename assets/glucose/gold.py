@@ -107,6 +107,7 @@ def _by_time(slots: pl.DataFrame) -> pl.LazyFrame:
         .group_by(_DAY, maintain_order=True)
         .agg(
             (total_us + last_us).sum(),
+            pl.col("standing_last_at", "standing_last_mg_dl").last(),
             (wide("standing_sum") + wide("last_sum")).sum().alias("standing_sum"),
             *(
                 (pl.col(f"standing_{name}_us").sum() + last_us.filter(each).sum()).alias(f"{name}_us")
@@ -118,6 +119,8 @@ def _by_time(slots: pl.DataFrame) -> pl.LazyFrame:
             *(_percent(pl.col(f"{name}_us"), total_us).alias(f"{name}_time_percent") for name in SHARES),
             _per_reading(pl.col("standing_sum"), total_us).alias("mean_time_mg_dl"),
             (total_us * PERCENT_PER_US).alias("active_percent"),
+            last_at="standing_last_at",
+            last_mg_dl="standing_last_mg_dl",
         )
     )
 

@@ -67,7 +67,7 @@ class GlucoseDaily(dy.Schema):
     """One patient's glucose control on one day, after the consensus on CGM metrics. Key: patient_id, event_date.
 
     Shares are of readings; those with `_time_` are of time, and `active_percent` is the share of the day that readings
-    cover.
+    cover. `last_mg_dl` is the day's last reading; of several at that instant the lowest.
     """
 
     patient_id = dy.Int64(primary_key=True)
@@ -92,6 +92,8 @@ class GlucoseDaily(dy.Schema):
     mean_time_mg_dl = dy.Float64(nullable=True)
     active_percent = _percent(nullable=True)
     near_duplicate_count = dy.Int64(nullable=True, min=0)
+    last_at = utc(nullable=True)
+    last_mg_dl = dy.Float64(nullable=True)
 
 
 class GlucoseMovingAverage(dy.Schema):

@@ -15,6 +15,7 @@ Cell = Callable[[str], Any]
 
 SEPARATOR = ";"
 """What stands between the entries of a list. Lists are texts, which CSV, SQL and Power BI all can take apart."""
+MAX_DURATION_S = 366 * 86_400
 MAX_CHARACTERS = 1_000
 _INT64 = range(-(2**63), 2**63)
 
@@ -57,6 +58,14 @@ def not_negative(text: str) -> int:
     number = whole_number(text)
     if number < 0:
         raise CellError("a number below 0", "write a whole number from 0")
+    return number
+
+
+def duration_s(text: str) -> int:
+    """A time in seconds, up to a year."""
+    number = not_negative(text)
+    if number > MAX_DURATION_S:
+        raise CellError("a time of more than a year", f"write seconds, at most {MAX_DURATION_S:,}")
     return number
 
 

@@ -67,6 +67,8 @@ CURRENT_RULES = View(
     "WHERE valid_from <= now()) WHERE nth = 1 AND NOT is_deleted",
 )
 
+BUILT_IN = "the contract"
+"""Who has set what nobody has changed."""
 MAX_ERRORS = 20
 MAX_ID_CHARACTERS = 60
 KINDS = ("level", "window", "rate", "sustained", "count", "forecast", "silence")
@@ -323,7 +325,7 @@ def _row_of(contract: Contract, rule: Rule) -> dict[str, Any]:
         "is_enabled": True,
         "version": rule.version,
         "is_deleted": False,
-        "changed_by": "the contract",
+        "changed_by": BUILT_IN,
     }
 
 

@@ -144,8 +144,8 @@ class Subscriptions(dy.Schema):
     """One version of what a subscriber is told of. Key: subscription_id, valid_from, known_at.
 
     `scope` is `patient:<id>` or `group:<name>`. Tier 0 is told first, 1 where nobody reacted, and so on. `transitions`
-    are those that are told, with semicolons between them; null means all. The last four columns are as in
-    `reference.patients`.
+    are those that are told, with semicolons between them; null means raised, worsened, reminded, escalated and cleared.
+    The last four columns are as in `reference.patients`.
     """
 
     subscription_id = dy.Int64(nullable=False)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import Action
+from assets.alarms.given import Action
 from assets.alarms.tables import ACTIONS_TABLE
 from assets.stream.contract import Contract
 from assets.stream.log import ACTIONS, HubPartition, Offsets, StreamLog, is_beyond

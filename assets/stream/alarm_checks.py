@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
-from assets.alarms.episodes import microseconds
+from assets.alarms.given import microseconds
 from assets.alarms.tables import REFUSED, SILENCE
 from assets.archived import archived, closed_event_dates
 from assets.stream.alarm_history import standing

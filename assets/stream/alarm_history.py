@@ -1,17 +1,18 @@
 """What is on record of one alarm: its transitions, the readings that decided them, and what they give again."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import Action, Episodes, microseconds
+from assets.alarms.episodes import Episodes
+from assets.alarms.given import Action, microseconds
 from assets.alarms.tables import ACTION_KINDS, SILENCE
 from assets.stream.alarming import Alarming
 from assets.stream.alerting import Alerting
-from assets.stream.contract import POSITION, Contract
+from assets.stream.contract import FUTURE_TOLERANCE, POSITION, Contract
 from assets.stream.enrichment import References
 from assets.stream.log import SNAPSHOT, hub_epoch
 from resources.lake import Lake
@@ -20,6 +21,10 @@ BEFORE = timedelta(hours=1)
 """How much earlier than the raising reading folding again begins."""
 MAX_READINGS = 50_000
 """Of an alarm that has lasted for longer the first readings are folded again."""
+ID_LENGTH = 16
+"""Characters of an alarm's id."""
+SPANS = (8, 32, 128)
+"""On how many dates an alarm is looked for at once. Most that somebody asks for were raised within a week."""
 COMPARED = ["index", "kind", "at", "severity", "state", "rule_id", "worst_value", "reading_count", "tier"]
 _PEOPLE = tuple(ACTION_KINDS.values())
 
@@ -48,24 +53,50 @@ class Explained(NamedTuple):
 def standing(contract: Contract, lake: Lake, since: datetime | None = None) -> pl.DataFrame:
     """The alarms of a stream as they stand: those that are open, and those that changed since an instant."""
     table = lake.table(contract.tables["alarms"])
-    snapshot = table.transactions([f"{contract.stream}/{SNAPSHOT}"]).get(f"{contract.stream}/{SNAPSHOT}", 0)
-    is_wanted = pl.col("fold") >= snapshot
+    stored = table.snapshot()
+    if stored is None:
+        return pl.DataFrame(schema=table.table.schema)
+    name, rows = f"{contract.stream}/{SNAPSHOT}", stored.scan().filter(pl.col("index") >= 0)
+    step = stored.transactions([name]).get(name, 0)
+    is_after = pl.col("fold") >= step
+    # Of a table of years only some dates are opened: those that have later steps, and those of after the instant.
+    parts = [rows.filter(is_after, pl.col("ingest_date") >= _first_date(stored.files, step))]
     if since is not None:
-        is_wanted |= pl.col("decided_at") >= since
-    rows = table.scan().filter(is_wanted, pl.col("index") >= 0).collect()
-    ordered = rows.sort("fold", "index", "is_update", maintain_order=True)
+        is_since = (pl.col("ingest_date") >= since.date()) & (pl.col("decided_at") >= since)
+        parts.append(rows.filter(~is_after, is_since))
+    ordered = pl.concat(pl.collect_all(parts)).sort("fold", "index", "is_update", maintain_order=True)
     last = ordered.unique("alarm_id", keep="last", maintain_order=True)
     is_over = pl.col("state") == "cleared"
     return last.filter(~is_over if since is None else ~is_over | (pl.col("decided_at") >= since))
 
 
-def found(contracts: Sequence[Contract], lake: Lake, alarm_id: str) -> tuple[Contract, pl.DataFrame]:
+def _first_date(files: pl.DataFrame, step: int) -> date:
+    """The first ingest date that may have rows of a step or of a later one, by the statistics of the files."""
+    newest = pl.col("max.fold") if "max.fold" in files.columns else pl.lit(None, pl.Int64)
+    first = files.filter((newest >= step).fill_null(True))["ingest_date"].min()
+    return date.max if first is None else date.fromisoformat(str(first))
+
+
+def found(
+    contracts: Sequence[Contract], lake: Lake, alarm_id: str, since: date | None = None
+) -> tuple[Contract, pl.DataFrame]:
     """The stream and the transitions of an alarm, by its id or the beginning of it.
+
+    An id is looked for on the newest ingest dates first, and no date from before the alarm was raised is read. The
+    beginning of one is looked for on all dates, since it may be that of several.
+
+    Args:
+        contracts: the streams that have alarms.
+        lake: where their tables are.
+        alarm_id: the id, or its beginning.
+        since: ingest dates before this one are not looked at.
 
     Raises:
         AlarmUnknownError: there is none, or the beginning is that of several.
     """
-    matches = [(contract, rows) for contract in contracts if (rows := _transitions(contract, lake, alarm_id)).height]
+    matches = [
+        (contract, rows) for contract in contracts if (rows := _transitions(contract, lake, alarm_id, since)).height
+    ]
     ids = sorted({each for _, rows in matches for each in rows["alarm_id"].unique()})
     if len(ids) == 1:
         [(contract, rows)] = matches
@@ -91,21 +122,42 @@ def explained(contract: Contract, lake: Lake, transitions: pl.DataFrame) -> Expl
     return Explained(transitions, readings, again, is_same)
 
 
-def _transitions(contract: Contract, lake: Lake, alarm_id: str) -> pl.DataFrame:
-    rows = lake.table(contract.tables["alarms"]).scan()
-    is_of = pl.col("alarm_id").str.starts_with(alarm_id) & ~pl.col("is_update") & (pl.col("index") >= 0)
-    return rows.filter(is_of).sort("fold", "index").collect()
+def _transitions(contract: Contract, lake: Lake, alarm_id: str, since: date | None) -> pl.DataFrame:
+    table = lake.table(contract.tables["alarms"])
+    rows = table.scan().filter(~pl.col("is_update"), pl.col("index") >= 0)
+    if since is not None:
+        rows = rows.filter(pl.col("ingest_date") >= since)
+    if len(alarm_id) < ID_LENGTH:
+        return rows.filter(pl.col("alarm_id").str.starts_with(alarm_id)).sort("fold", "index").collect()
+    of_alarm = rows.filter(pl.col("alarm_id") == alarm_id)
+    for first, last in _spans(table.dates("ingest_date"), since):
+        raised_at = of_alarm.filter(pl.col("ingest_date").is_between(first, last)).select("raised_at").head(1).collect()
+        if raised_at.height:
+            begin = (raised_at.item() - FUTURE_TOLERANCE).date()
+            return of_alarm.filter(pl.col("ingest_date") >= begin).sort("fold", "index").collect()
+    return rows.clear().collect()
+
+
+def _spans(dates: Sequence[date], since: date | None) -> Iterator[tuple[date, date]]:
+    """Spans of dates that have rows, the newest first: a week, a month, four months, the rest."""
+    left = [each for each in dates if since is None or each >= since]
+    for size in SPANS:
+        if left:
+            yield left[-size:][0], left[-1]
+            left = left[:-size]
+    if left:
+        yield left[0], left[-1]
 
 
 def _readings(contract: Contract, lake: Lake, entity: int, since: datetime, until: datetime) -> pl.DataFrame:
-    place = list(POSITION[:3])
-    is_of = (pl.col(contract.entity) == entity) & pl.col("measured_at").is_between(
-        since - BEFORE - contract.reach, until
-    )
+    place, begin = list(POSITION[:3]), since - BEFORE - contract.reach
+    # What was pulled after the last transition decided nothing.
+    is_pulled = pl.col("ingest_date").is_between((begin - FUTURE_TOLERANCE).date(), until.date())
+    is_of = (pl.col(contract.entity) == entity) & pl.col("measured_at").is_between(begin, until)
     silver = (
         lake.table(contract.tables.silver)
         .scan()
-        .filter(is_of)
+        .filter(is_pulled, is_of)
         .with_columns(hub_epoch)
         .sort("received_at")
         .head(MAX_READINGS)

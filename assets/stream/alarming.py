@@ -4,7 +4,7 @@ Whether a rule is true, held or clear at a reading is computed for all readings 
 it from there. docs/adr/0039 defines the words.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.alarms.episodes import ANY, Action, Episodes, Judged, Place, Readings, Refusal, Step, microseconds
+from assets.alarms.episodes import Episodes, Step, Update, updated
+from assets.alarms.given import ANY, Action, Judged, Place, Readings, Refusal, coded, microseconds
 from assets.alarms.tables import RANKS, SILENCE, AlarmRows
 from assets.stream.alerting import Judgement
 from assets.stream.contract import Contract, Rule
-from assets.stream.limits import Limits
 from assets.stream.log import HubPartition, Offsets, is_beyond
+from assets.stream.rulebook import Told
 
 _EVENT = 1 << 32
 
@@ -27,6 +28,7 @@ class Folded(NamedTuple):
 
     Attributes:
         rows: of the table, with their steps in `fold`.
+        updates: what open alarms have come to; `stored` makes rows of them, once for all that is committed together.
         fold: the number of the last step; what was decided before has lower ones.
         snapshot: the last step whose rows have all open alarms; None if none has.
         silent: for partitions the last deadline of a silence that passed, in microseconds.
@@ -34,6 +36,7 @@ class Folded(NamedTuple):
     """
 
     rows: pl.DataFrame
+    updates: Sequence[Update]
     fold: int
     snapshot: int | None = None
     silent: Mapping[HubPartition, int] = MappingProxyType({})
@@ -43,26 +46,42 @@ class Folded(NamedTuple):
     @classmethod
     def of(cls, steps: Sequence[Step], fold: int) -> "Folded":
         """The steps together."""
-        silent: dict[tuple[int, int], int] = {}
-        for step in steps:
-            silent |= step.silent
         rows = [step.rows for step in steps if step.rows.height]
         snapshots = [step.fold for step in steps if step.is_snapshot]
         return cls(
             pl.concat(rows) if rows else NO_ROWS,
+            [update for step in steps for update in step.updates],
             max([fold, *(step.fold for step in steps)]),
             snapshots[-1] if snapshots else None,
-            {HubPartition(*place): deadline for place, deadline in silent.items()},
+            furthest({HubPartition(*place): at for place, at in step.silent.items()} for step in steps),
         )
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was decided."""
-        return self.rows.is_empty() and self.snapshot is None and not self.actions
+        return self.rows.is_empty() and not self.updates and self.snapshot is None and not self.actions
 
     def after(self, fold: int) -> "Folded":
         """Without the steps up to one that is stored."""
-        return self if self.rows.is_empty() else self._replace(rows=self.rows.filter(pl.col("fold") > fold))
+        rows = self.rows if self.rows.is_empty() else self.rows.filter(pl.col("fold") > fold)
+        return self._replace(rows=rows, updates=[update for update in self.updates if update.fold > fold])
+
+
+def furthest(reached: Iterable[Mapping[HubPartition, int]]) -> dict[HubPartition, int]:
+    """How far each partition came: a later step may pass an earlier deadline of it."""
+    found: dict[HubPartition, int] = {}
+    for each in reached:
+        found |= {at: max(last, found.get(at, last)) for at, last in each.items()}
+    return found
+
+
+def stored(folded: Sequence[Folded], stream: str) -> pl.DataFrame:
+    """The rows of what is committed together. What an alarm has come to is said unless a later row says it."""
+    rows = pl.concat([each.rows for each in folded]) if folded else NO_ROWS
+    updates = updated([update for each in folded for update in each.updates], stream)
+    last = rows.group_by("alarm_id").agg(later=pl.col("fold").max())
+    is_last = pl.col("later").is_null() | (pl.col("later") <= pl.col("fold"))
+    return pl.concat([rows, updates.join(last, on="alarm_id", how="left").filter(is_last)[rows.columns]])
 
 
 NO_ROWS = pl.DataFrame(schema={name: column.dtype for name, column in AlarmRows.columns().items()})
@@ -109,17 +128,18 @@ class Alarming:
             revised: readings that contradict one that stands, and what of it is urgent.
             refused: readings that `clean` refused, with the entity, in the order of processing.
         """
-        pulls = events["pulled_at"].unique(maintain_order=True).to_list() if events.height else []
+        if not events.height:
+            return Folded.of([], self.episodes.fold)
+        if events["pulled_at"][0] == events["pulled_at"][-1]:
+            return Folded.of([self._step(events, refused, accepted, revised)], self.episodes.fold)
         steps = []
-        for pulled_at in pulls:
-            is_whole = len(pulls) == 1
+        for pulled_at in events["pulled_at"].unique(maintain_order=True):
             is_of = pl.col("pulled_at") == pulled_at
             parts = [
-                each if each is None or is_whole else each.filter(each.rows["pulled_at"] == pulled_at)
+                None if each is None else each.filter(each.rows["pulled_at"] == pulled_at)
                 for each in (accepted, revised)
             ]
-            of_pull = (events, refused) if is_whole else (events.filter(is_of), refused.filter(is_of))
-            steps.append(self._step(*of_pull, parts[0], parts[1]))
+            steps.append(self._step(events.filter(is_of), refused.filter(is_of), parts[0], parts[1]))
         return Folded.of(steps, self.episodes.fold)
 
     def tick(self, now: int, busy: Set[tuple[int, int]] = frozenset()) -> Folded:
@@ -145,7 +165,7 @@ class Alarming:
     def _step(
         self, events: pl.DataFrame, refused: pl.DataFrame, accepted: Judgement | None, revised: Judgement | None
     ) -> Step:
-        now = int(events["pulled_at"].to_physical()[0])
+        now = int(_numbers(events["pulled_at"])[0])
         if self.folded is not None:
             # What was folded before a crash has passed its deadlines.
             events = events.filter(is_beyond(self.folded))
@@ -153,44 +173,48 @@ class Alarming:
         return self.episodes.step(self._readings(accepted, revised), refusals, _newest(events), now)
 
     def _readings(self, accepted: Judgement | None, revised: Judgement | None) -> Readings | None:
-        parts = [
-            self._part(each, is_accepted=each is accepted)
-            for each in (accepted, revised)
-            if each is not None and each.rows.height
-        ]
+        parts: list[Readings] = []
+        raised: dict[str, NDArray[np.int64]] = {}
+        if revised is not None and revised.rows.height:
+            revisions = self._part(revised, {}, is_accepted=False)
+            parts.append(revisions)
+            # What is accepted after a revision counts for the alarm that the revision raises.
+            raised = {each.cause: revisions.entities[revisions.code[each.is_evaluated]] for each in revisions.causes}
+        if accepted is not None and accepted.rows.height:
+            parts.append(self._part(accepted, raised, is_accepted=True))
         return None if not parts else parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _part(self, judgement: Judgement, *, is_accepted: bool) -> Readings:
+    def _part(self, judgement: Judgement, raised: Mapping[str, NDArray[np.int64]], *, is_accepted: bool) -> Readings:
         rows, limits = judgement.rows, judgement.told.limits
-        measured_at, received_at = (rows[name].to_physical().to_numpy() for name in ("measured_at", "received_at"))
+        measured_at, received_at = (_numbers(rows[name]) for name in ("measured_at", "received_at"))
         ages = received_at - measured_at
         numbers = judgement.told.numbers
-        if judgement.broken.shape[1]:
-            max_ages = limits.max_ages
-            is_fresh = ages <= (max_ages[0] if (max_ages == max_ages[0]).all() else max_ages[numbers].max(axis=1))
-        else:
+        if not judgement.broken.shape[1]:
             is_fresh = ages <= microseconds(self._alarms.max_age)
-        epoch = rows["hub_epoch"].fill_null(0).to_numpy()
+        elif limits.max_age is not None:
+            is_fresh = ages <= limits.max_age
+        else:
+            is_fresh = ages <= limits.max_ages[numbers].max(axis=1)
+        entities, code = coded(_numbers(rows[self._contract.entity]))
         is_new = np.ones(rows.height, bool)
         if self.folded is not None:
             is_new = rows.select(is_beyond(self.folded)).to_series().to_numpy()
         return Readings(
-            entity=rows[self._contract.entity].to_numpy(),
+            entities=entities,
+            code=code,
             measured_at=measured_at,
             received_at=received_at,
             order=_order(rows),
-            hub_epoch=epoch,
-            partition=rows["partition"].to_numpy(),
-            sequence_number=rows["sequence_number"].to_numpy(),
-            event_index=rows["event_index"].to_numpy(),
+            **{name: _numbers(rows[name]) for name in Place._fields},
             is_fresh=is_fresh,
             is_accepted=np.full(rows.height, is_accepted),
             is_new=is_new,
             # A revision says nothing of its other measurements.
             has_value=self._has_value(rows, is_fresh & is_accepted),
-            causes=[*self._judged(judgement, ages, is_accepted=is_accepted)],
+            causes=[*self._judged(judgement, ages, entities, code, raised, is_accepted=is_accepted)],
             versions=limits.versions,
             silences=limits.silences,
+            silent_after=limits.silent_after,
             silence=limits.silence_of(numbers),
         )
 
@@ -202,24 +226,37 @@ class Alarming:
             found[name] = is_fresh & values.is_not_null().to_numpy() if values.has_nulls() else is_fresh
         return found
 
-    def _judged(self, judgement: Judgement, ages: NDArray[np.int64], *, is_accepted: bool) -> Iterator[Judged]:
-        concerned = self.episodes.causes
+    def _judged(
+        self,
+        judgement: Judgement,
+        ages: NDArray[np.int64],
+        entities: NDArray[np.int64],
+        code: NDArray[np.intp],
+        raised: Mapping[str, NDArray[np.int64]],
+        *,
+        is_accepted: bool,
+    ) -> Iterator[Judged]:
         for cause, members in _by_cause(judgement.told.rules).items():
             if cause == SILENCE:
                 continue
-            # Most causes are about nobody.
-            if cause in concerned or judgement.broken[:, members].any():
-                judged = _judged_of(self._contract, judgement, ages, cause, members, is_accepted=is_accepted)
+            # Most readings raise no alarm, and are of entities that have none.
+            is_concerned = self.episodes.is_open(cause, entities)
+            is_concerned[code[judgement.broken[:, members].any(axis=1)]] = True
+            if cause in raised:
+                is_concerned |= np.isin(entities, raised[cause])
+            which = np.flatnonzero(is_concerned[code])
+            if len(which):
                 looked_at = self._looked_at([judgement.told.rules[member] for member in members])
+                judged = _judged_of(self._contract, judgement, ages, cause, members, which, is_accepted=is_accepted)
                 yield judged._replace(looked_at=looked_at)
 
     def _refusals(self, refused: pl.DataFrame) -> Iterator[Refusal]:
+        if refused.is_empty():
+            return
         # Where code of the domain failed on a reading, nobody knows whose it is.
         refused = refused.drop_nulls(self._contract.entity)
         if self.folded is not None:
             refused = refused.filter(is_beyond(self.folded))
-        if refused.is_empty():
-            return
         names = [self._contract.entity, "received_at", "hub_epoch", "partition", "sequence_number", "event_index"]
         columns = refused[names].with_columns(
             pl.col("hub_epoch").fill_null(0), pl.col("received_at").to_physical(), order=pl.Series(_order(refused))
@@ -234,49 +271,64 @@ def _judged_of(
     ages: NDArray[np.int64],
     cause: str,
     members: Sequence[int],
+    which: NDArray[np.intp],
     *,
     is_accepted: bool,
 ) -> Judged:
-    rows, limits = judgement.rows, judgement.told.limits
-    count = rows.height
+    """What some readings say of a cause, and nothing of the others."""
+    rows, told, limits = judgement.rows, judgement.told, judgement.told.limits
+    count = len(which)
+    # Often there is no other.
+    some = slice(None) if count == rows.height else which
+    ages = ages[some]
     true, held = np.zeros(count, np.int8), np.zeros(count, np.int8)
     best = np.full(count, -1, np.int16)
     value, version = np.full(count, np.nan), np.zeros(count, np.int64)
     for member in members:
-        rule, numbers = judgement.told.rules[member], judgement.told.numbers[:, member]
-        values = rows[rule.column].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        is_evaluated = ~np.isnan(values) & (ages <= limits.max_ages[numbers])
-        is_true = judgement.broken[:, member] & is_evaluated
+        rule, numbers = told.rules[member], told.numbers[some, member]
+        # Where there is none it is NaN.
+        values = rows[rule.column].cast(pl.Float64).to_numpy()[some]
+        is_evaluated = ~np.isnan(values) & limits.is_young(ages, numbers)
+        is_true = judgement.broken[some, member] & is_evaluated
+        ranks = limits.ranks[numbers]
         if is_accepted:
             is_forecast = contract.present_of(rule.column) is not None
-            is_held = _is_held(judgement, limits, member, values, is_forecast=is_forecast) & is_evaluated & ~is_true
+            is_held = _is_held(told, rule, numbers, values, is_forecast=is_forecast) & is_evaluated & ~is_true
         else:
             # Of a revision only what is urgent counts; it clears nothing.
-            is_true &= limits.ranks[numbers] == RANKS["urgent"]
+            is_true &= ranks == RANKS["urgent"]
             is_evaluated, is_held = is_true, np.zeros(count, bool)
-        ranks = limits.ranks[numbers]
-        np.maximum(true, np.where(is_true, ranks, np.int8(0)), out=true)
-        np.maximum(held, np.where(is_true | is_held, ranks, np.int8(0)), out=held)
+        np.maximum(true, ranks * is_true, out=true)
+        np.maximum(held, ranks * (is_true | is_held), out=held)
         # Of equals the first rule leads.
-        weight = np.where(is_evaluated, 1 + ranks * (200 * is_true + 10 * is_held).astype(np.int16), np.int16(-1))
+        weight = np.where(is_evaluated, ranks * np.where(is_true, np.int16(20), is_held) + np.int16(1), np.int16(-1))
         leads = weight > best
-        best = np.where(leads, weight, best)
-        value, version = np.where(leads, values, value), np.where(leads, numbers, version)
-    is_downward = judgement.told.rules[members[0]].is_downward
-    return Judged(cause, is_downward, true, held, best >= 0, value, version, (ANY,))
+        for all_, each in ((best, weight), (value, values), (version, numbers)):
+            np.copyto(all_, each, where=leads)
+    is_downward = told.rules[members[0]].is_downward
+    found = Judged(cause, is_downward, true, held, best >= 0, value, version, (ANY,))
+    return found if count == rows.height else _spread(found, which, rows.height)
+
+
+def _spread(judged: Judged, which: NDArray[np.intp], count: int) -> Judged:
+    """What some readings say, among others that say nothing."""
+    found = _nothing(judged, count)
+    for all_, some in zip(found, judged, strict=True):
+        if isinstance(all_, np.ndarray):
+            all_[which] = some
+    return found
 
 
 def _is_held(
-    judgement: Judgement, limits: Limits, member: int, values: NDArray[np.float64], *, is_forecast: bool
+    told: Told, rule: Rule, numbers: NDArray[np.intp], values: NDArray[np.float64], *, is_forecast: bool
 ) -> NDArray[np.bool_]:
     """Whether a value that does not make a rule true is not beyond the threshold where it is clear either."""
-    rule, numbers = judgement.told.rules[member], judgement.told.numbers[:, member]
-    clear = limits.clear_thresholds[numbers]
+    clear = told.limits.clear_thresholds[numbers]
     is_held = (values < clear) if rule.is_downward else (values > clear)
     if rule.unless is not None or is_forecast:
         # It is beyond, and yet the rule is not broken.
-        is_held |= rule.compares(pl.Series(values), pl.Series(limits.thresholds[numbers])).to_numpy()
-    is_enabled: NDArray[np.bool_] = judgement.told.is_enabled[numbers]
+        is_held |= rule.compares(pl.Series(values), pl.Series(told.thresholds[numbers])).to_numpy()
+    is_enabled: NDArray[np.bool_] = told.is_enabled[numbers]
     return is_held & is_enabled
 
 
@@ -293,30 +345,47 @@ def _order(rows: pl.DataFrame) -> NDArray[np.int64]:
     return order
 
 
+def _numbers(values: pl.Series) -> NDArray[np.int64]:
+    """Whole numbers, or instants in microseconds; 0 where there is none."""
+    numbers: NDArray[np.int64] = (values.fill_null(0) if values.has_nulls() else values).cast(pl.Int64).to_numpy()
+    return numbers
+
+
 def _newest(events: pl.DataFrame) -> dict[tuple[int, int], int]:
-    by_partition = events.group_by(pl.col("hub_epoch").fill_null(0), "partition").agg(pl.col("received_at").max())
-    return {
-        (epoch, partition): received_at
-        for epoch, partition, received_at in by_partition.with_columns(pl.col("received_at").to_physical()).iter_rows()
-    }
+    """For each hub epoch and partition when the newest event was received."""
+    found: dict[tuple[int, int], int] = {}
+    if events.is_empty():
+        return found
+    # Those of a partition are side by side.
+    epoch, partition, received_at = (_numbers(events[name]) for name in ("hub_epoch", "partition", "received_at"))
+    begins = np.append(0, 1 + np.flatnonzero((np.diff(epoch) != 0) | (np.diff(partition) != 0)))
+    newest = np.maximum.reduceat(received_at, begins)
+    for *place, at in zip(epoch[begins].tolist(), partition[begins].tolist(), newest.tolist(), strict=True):
+        found[place[0], place[1]] = max(at, found.get((place[0], place[1]), at))
+    return found
 
 
 def _joined(parts: Sequence[Readings]) -> Readings:
     """Readings and revisions together; what one of them says nothing of is not evaluated there."""
-    names = [name for name in Readings._fields if name not in ("causes", "versions", "silences", "has_value")]
+    apart = ("entities", "code", "causes", "versions", "silences", "silent_after", "has_value")
+    names = [name for name in Readings._fields if name not in apart]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     order = np.argsort(arrays["order"], kind="stable")
     arrays = {name: values[order] for name, values in arrays.items()}
-    counts = [len(part.entity) for part in parts]
+    counts = [len(part.code) for part in parts]
+    entities, code = coded(np.concatenate([part.entities[part.code] for part in parts])[order])
     causes: dict[str, list[Judged | None]] = {}
     for at, part in enumerate(parts):
         for judged in part.causes:
             causes.setdefault(judged.cause, [None] * len(parts))[at] = judged
     return Readings(
         **arrays,
+        entities=entities,
+        code=code,
         causes=[_joined_cause(cause, found, counts, order) for cause, found in causes.items()],
         versions=parts[0].versions,
         silences=parts[0].silences,
+        silent_after=parts[0].silent_after,
         has_value={
             name: np.concatenate([part.has_value[name] for part in parts])[order] for name in parts[0].has_value
         },
@@ -340,12 +409,10 @@ def _joined_cause(cause: str, found: Sequence[Judged | None], counts: Sequence[i
 
 def _nothing(known: Judged, count: int) -> Judged:
     """Readings that say nothing of a cause."""
-    ranks = np.zeros(count, np.int8)
-    is_evaluated = np.zeros(count, bool)
     return known._replace(
-        true=ranks,
-        held=ranks,
-        is_evaluated=is_evaluated,
+        true=np.zeros(count, np.int8),
+        held=np.zeros(count, np.int8),
+        is_evaluated=np.zeros(count, bool),
         value=np.full(count, np.nan),
         version=np.zeros(count, np.int64),
     )

@@ -9,7 +9,7 @@ import polars as pl
 import polars_hash as plh
 from numpy.typing import NDArray
 
-from assets.alarms.episodes import Silence
+from assets.alarms.given import Silence
 from assets.stream.cleaning import PLACE
 from assets.stream.contract import SILENT_MINUTES, Contract, Last, Score, Window
 from assets.stream.enrichment import References

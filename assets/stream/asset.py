@@ -17,14 +17,13 @@ import dagster as dg
 
 from assets.alarms.tables import ACTIONS_TABLE
 from assets.stream.checks import descriptions, evaluate
-from assets.stream.contract import Contract
+from assets.stream.configured import limits_of, observer_of
+from assets.stream.contract import ALARMS_HUB, ALERTS_HUB, Contract
 from assets.stream.rebuild import Rebuilt, rebuild
-from assets.stream.session import Session, SessionLimits, Totals
+from assets.stream.session import Session, Totals
 from assets.stream.store import StreamStore
 from resources.dagster_resources import HubsResource, LakeResource
 from resources.logs import set_up
-from resources.metrics import SessionMetrics
-from resources.settings import Settings
 from resources.signals import DeferredSignals
 from resources.table import Table
 from resources.task_metrics import noted
@@ -38,7 +37,6 @@ LIVE_EVERY_S = 60.0
 MAX_UNKNOWN_FIELDS = MAX_SKIPPED_KINDS = 20
 _AFTERWARDS = 10
 """How much nicer a session is once its successor is at work."""
-ALERTS_HUB, ALARMS_HUB = "alerts", "alarms"
 
 _FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
@@ -125,22 +123,6 @@ def _references_of(contract: Contract, role: str) -> list[dg.AssetKey]:
     if role == "alerts" and contract.rule_table is not None:
         return [table_key(contract.rule_table.table.name)]
     return [table_key(each.table.name) for each in contract.enrich] if role == "silver" else []
-
-
-def limits_of(settings: Settings, contract: Contract) -> SessionLimits:
-    """When a session of the settings acts and ends."""
-    return SessionLimits(
-        commit_interval_s=contract.commit_every.total_seconds(),
-        idle_timeout_s=settings.idle_timeout_s or math.inf,
-        maintains_at_end=True,
-        late_after=timedelta(seconds=settings.late_alert_after_s),
-    )
-
-
-def observer_of(contract: Contract, settings: Settings) -> SessionMetrics:
-    """Keeps the figures of a session where the endpoint of the settings finds them."""
-    rules = [(rule.id, rule.severity) for rule in contract.rules]
-    return SessionMetrics(contract.stream, settings.metrics, rules)
 
 
 def _session(

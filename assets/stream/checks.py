@@ -19,9 +19,13 @@ SLICE_ROWS = 2_000_000
 """How many rows are compared at once, and those of a minute more."""
 
 PER_ROW = pl.len()
+COUNTED_AGAIN = 5
+"""How often it is tried to count between two commits, which are two seconds apart."""
 
 
-def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = False) -> list[Finding]:
+def evaluate(
+    store: StreamStore, day: date, now: datetime, *, recent: bool = False, at_work: bool = False
+) -> list[Finding]:
     """All checks of a stream for one ingest date, freshness only for today; `descriptions` says what each means.
 
     Args:
@@ -30,14 +34,20 @@ def evaluate(store: StreamStore, day: date, now: datetime, *, recent: bool = Fal
         now: the time.
         recent: look for repeats only where readings of the last half hour have a part in it. Sessions do so, one after
             the other; it costs much less than the whole day.
+        at_work: a session may commit meanwhile, so readings are counted as far as silver has come.
     """
     of_day = pl.col("ingest_date") == day
     silver = store.silver.scan().filter(of_day)
     since = now - RECENT if recent else None
     readings = _readings(store.bronze, day, pl.col("reading_count").sum())
     quarantined = _readings(store.quarantine, day)
+    reconciled = (
+        _reconciled_meanwhile(store, day)
+        if at_work
+        else _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day), store.skipped(day))
+    )
     findings = [
-        _reconcile(readings, _readings(store.silver, day), quarantined, store.duplicates(day), store.skipped(day)),
+        reconciled,
         _continuity(store, day, since),
         _unique_keys(store, day, since),
         _quarantine_share(readings, quarantined),
@@ -96,11 +106,31 @@ def _total(rows: pl.LazyFrame, what: pl.Expr) -> int:
     return int(rows.select(what).collect(engine="streaming").item())
 
 
-def _readings(table: LakeTable, day: date, what: pl.Expr = PER_ROW) -> int:
+def _readings(table: LakeTable, day: date, what: pl.Expr = PER_ROW, reached: Offsets | None = None) -> int:
     """The readings of a day in a table or, where retention removed them, as they were counted then."""
     if record := archived(table.lake, table).get(day):
         return record.rows if record.readings is None else record.readings
-    return _total(table.scan().filter(pl.col("ingest_date") == day), what)
+    of_day = table.scan().filter(pl.col("ingest_date") == day)
+    return _total(of_day if reached is None else of_day.filter(~is_beyond(reached)), what)
+
+
+def _reconciled_meanwhile(store: StreamStore, day: date) -> Finding:
+    """Counts up to where silver is. Its log has only sums of duplicates: if it goes on meanwhile, it counts again."""
+    readings = pl.col("reading_count").sum()
+    for _ in range(COUNTED_AGAIN):
+        store.look()
+        reached = store.offsets("silver")
+        found = _reconcile(
+            _readings(store.bronze, day, readings, reached),
+            _readings(store.silver, day, reached=reached),
+            _readings(store.quarantine, day, reached=reached),
+            store.duplicates(day),
+            store.skipped(day),
+        )
+        store.look()
+        if store.offsets("silver") == reached:
+            break
+    return found
 
 
 def _reconcile(readings: int, in_silver: int, in_quarantine: int, duplicates: int, skipped: int) -> Finding:

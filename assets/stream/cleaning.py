@@ -14,8 +14,8 @@ from assets.stream.contract import (
     Last,
     Utc,
 )
-from assets.stream.decode import Decoded
-from assets.stream.instants import instants
+from assets.stream.decode import INSTANT, Decoded
+from assets.stream.instants import instants, possible
 from assets.stream.isolation import isolated
 
 POSITIONS = pl.Schema(
@@ -53,7 +53,7 @@ class Cleaning:
         each_is_its_event = decoded.rejects.is_empty() and rows.height == events.height
         events = events if each_is_its_event else events[rows["event"]]
         if self._has_timestamp:
-            rows = rows.hstack([instants(rows, "timestamp").alias("measured_at")])
+            rows = rows.hstack([_measured_at(rows).alias("measured_at")])
         return rows.hstack(events)
 
     def cleaned(self, readings: pl.DataFrame) -> pl.DataFrame:
@@ -111,6 +111,14 @@ class Cleaning:
             .then(pl.lit(failed_by("OverflowError")))
         )
         return cleaned.with_columns(reason=pl.coalesce("reason", reason))
+
+
+def _measured_at(rows: pl.DataFrame) -> pl.Series:
+    """The instants of decoded readings: of those of other systems they are known, of others they are in a text."""
+    if INSTANT not in rows.columns or (found := rows[INSTANT]).null_count() == rows.height:
+        return instants(rows, "timestamp")
+    others = found.is_null().arg_true()
+    return possible(found.scatter(others, instants(rows[others], "timestamp")) if others.len() else found)
 
 
 def failed_by(failure: str) -> str:

@@ -6,7 +6,7 @@ Only declarations. How a body becomes rows is in `decode` and `process`, what is
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -32,6 +32,9 @@ utc = columns.utc
 
 MICROSECOND = timedelta(microseconds=1)
 """The resolution of instants."""
+
+ALERTS_HUB, ALARMS_HUB = "alerts", "alarms"
+"""What is published: alerts, and what happens to alarms."""
 
 FUTURE_TOLERANCE = timedelta(minutes=10)
 """How far a reading's own time may be ahead of its receipt."""
@@ -385,37 +388,55 @@ class Child:
         return readings[of_reading][owners].hstack([places]).hstack(elements)[schema.names()]
 
 
-class Foreign(NamedTuple):
-    """An event whose body may be in the words of another system.
+class ForeignEvents(NamedTuple):
+    """Events whose bodies may be in the words of other systems; each column has one entry for an event.
 
     Attributes:
-        body: as the hub had it; None where it has none.
-        properties, annotations: JSON texts of what the sender and transports said about it.
-        known_by: up to when versions of reference data count for it.
-        is_decoded: whether all of it is in the stream's own words.
+        numbers: their indexes in the micro-batch.
+        bodies: as the hub had them; None where there is none.
+        properties, annotations: JSON texts of what senders and transports said about them.
+        known_by: up to when versions of reference data count for them, UTC.
     """
 
-    body: bytes | None
-    properties: str | None
-    annotations: str | None
-    known_by: datetime
-    is_decoded: bool
+    numbers: Sequence[int]
+    bodies: Sequence[bytes | None]
+    properties: Sequence[str | None]
+    annotations: Sequence[str | None]
+    known_by: pl.Series
 
 
-class Skipped(NamedTuple):
-    """A foreign record that is no measurement of the stream; it is counted by its kind."""
+class AdaptedReadings(NamedTuple):
+    """Readings of other systems; each column has one entry for a reading.
 
-    kind: str
+    Attributes:
+        events, indexes: the indexes of their events in the micro-batch, and their positions among the event's records.
+        measured_at: their instants, UTC.
+        fields: the values of fields of the payload, without the timestamp; null where a reading has none, or the name
+            is left out. They are as declared, but for texts that are no Unicode.
+    """
+
+    events: Sequence[int]
+    indexes: Sequence[int]
+    measured_at: pl.Series
+    fields: Mapping[str, Sequence[Any] | pl.Series]
 
 
-class Refusal(NamedTuple):
-    """A foreign record that goes to quarantine."""
+class Adapted(NamedTuple):
+    """What the records of events become; of each event they are numbered from 0.
 
-    reason: str
+    Attributes:
+        counts: for each event how many records it has, at least 1; None where nothing in it is foreign.
+        readings: measurements of the stream.
+        objects: index of the event, position and object of what is in the stream's own words.
+        refusals: index of the event, position and reason of what goes to quarantine.
+        skipped: index of the event and kind of what is no measurement of the stream.
+    """
 
-
-Adapted = Mapping[str, Any] | Skipped | Refusal
-"""What a foreign record becomes; an object has the fields of the payload."""
+    counts: Sequence[int | None]
+    readings: AdaptedReadings
+    objects: Sequence[tuple[int, int, Mapping[str, Any]]]
+    refusals: Sequence[tuple[int, int, str]]
+    skipped: Sequence[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -429,15 +450,16 @@ class Adaptation:
         keys: its columns, Strings, that together name a thing.
         markers: an event whose properties or annotations contain one of these texts is adapted although the stream
             could decode its body. Others are adapted only where something in their body cannot be decoded.
-        adapt: for each event what its records become, at least one, in their order; None where nothing in it is
-            foreign. It is pure, and a record never depends on other events.
+        gives_way: reasons for which a record is not refused if all of its body is in the stream's own words.
+        adapt: says what the records of events become. It is pure, and a record never depends on other events.
     """
 
     payload: type[msgspec.Struct]
     table: Table
     keys: tuple[str, ...]
     markers: tuple[str, ...]
-    adapt: Callable[[Sequence[Foreign], AsOfTexts | None], list[list[Adapted] | None]]
+    gives_way: frozenset[str]
+    adapt: Callable[[ForeignEvents, AsOfTexts | None], Adapted]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from assets.stream.contract import ContractError, Int64
+from assets.stream.contract import AdaptedReadings, ContractError, Int64
 from assets.stream.regular import Member, RegularForm
 
 TEXT = "_text"
@@ -33,11 +34,15 @@ NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 BAD_GZIP = "bad_gzip"
 TOMBSTONE = "tombstone"
+NOT_EXPLAINED = "not_explained"
+"""In the place of a reason, where it was not looked for: the body may be of another system, and looking is slow."""
 IMPLAUSIBLE = "implausible"
 IMPLAUSIBLE_UNIT = "implausible_unit"
 POSITION = {"event": pl.Int64, "event_index": pl.Int64}
 SKIPPED = {"event": pl.Int64, "kind": pl.String}
 COUNT = "reading_count"
+INSTANT = "_instant"
+"""The column for when a reading of another system was measured; null where its timestamp has to be read."""
 MAX_UNPACKED_BYTES = 8 << 20
 """The largest body that gzip may hold: eight times the largest event of a hub."""
 MAX_UNPACKED_RATIO, LEAST_ROOM_BYTES = 100, 16 << 10
@@ -94,6 +99,11 @@ class _Field(NamedTuple):
     values: Callable[[list[Any]], list[Any]]
 
     @property
+    def columns(self) -> list[tuple[str, pl.DataType]]:
+        """Its columns: of a field that may be a number or a text, the second one is for texts."""
+        return [*zip((self.name, self.name + TEXT), self.dtypes, strict=False)]
+
+    @property
     def is_unread(self) -> bool:
         """Whether the field is known, and its values stay in bronze."""
         return not self.dtypes
@@ -108,11 +118,14 @@ class _Reject(NamedTuple):
     reason: str
 
 
+_NOT_EXPLAINED = [_Reject(NOT_EXPLAINED)]
+
 Body = bytes | None
 """None is an event without a body, which Kafka calls a tombstone."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OPENS, _CLOSES = (b"{", b"["), (b"}", b"]")
 _WHITE_SPACE = b" \t\n\r\v\f"
 _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a body that is not as declared."""
@@ -148,27 +161,38 @@ class Decoder:
         fields = msgspec.structs.fields(payload)
         _check(payload, fields)
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
-        self._payload = payload
+        self._payload, self._declared = payload, strict
+        self._all_declared = list[strict]  # type: ignore[valid-type]
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
-        self._lenient = msgspec.json.Decoder(payload).decode
-        self._members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+        self._lenient = msgspec.json.Decoder(payload | list[payload]).decode  # type: ignore[valid-type]
+        first = [(f.name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for f in fields if f.required][:1]
+        of_first = msgspec.defstruct("First", first, gc=False)
+        self._first_of, self._lacks = msgspec.json.Decoder(of_first).decode, of_first() if first else None
+        self._members = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[dict[str, msgspec.Raw]]).decode
         self._fields = tuple(_Field(f.name, f.type, f.required, _dtypes(f), _reader(f.name)) for f in fields)
         self._names = frozenset(f.name for f in self._fields)
+        self._unread = frozenset(f.name for f in self._fields if f.is_unread)
         self._regular = _regular_form(fields)
         self.schema = pl.Schema(POSITION | dict(_columns(fields)))
 
-    def decode(self, bodies: Sequence[Body]) -> Decoded:
-        """Decodes bodies of one JSON object, of an array of objects, or of JSON lines each."""
+    def decode(self, bodies: Sequence[Body], *, is_explained: bool = True) -> Decoded:
+        """Decodes bodies of one JSON object, of an array of objects, or of JSON lines each.
+
+        Args:
+            bodies: of events.
+            is_explained: whether a body in which a field is missing or of another type is taken apart. If not, it has
+                one reject, whose reason is `NOT_EXPLAINED`.
+        """
         unknown: Counter[str] = Counter()
         columns = _texts_and_bytes(bodies)
         if not bodies or self._regular is None or columns["body"].str.len_bytes().sum() < self.regular_from:
-            return Decoded(*self._any(bodies, unknown), unknown, columns)
+            return Decoded(*self._any(bodies, unknown, is_explained), unknown, columns)
         regular = self._regular.read(columns["body"])
         counts = pl.Series(COUNT, np.bincount(regular["event"], minlength=len(bodies)), dtype=pl.Int64)
         others = (counts == 0).arg_true().cast(pl.Int64)
         if others.is_empty():
-            return Decoded(regular, _rejects([]), counts, unknown, columns)
-        readings, rejects, other_counts = self._any([bodies[event] for event in others], unknown)
+            return Decoded(regular, rejected([]), counts, unknown, columns)
+        readings, rejects, other_counts = self._any([bodies[event] for event in others], unknown, is_explained)
         readings, rejects = (frame.with_columns(event=others[frame["event"]]) for frame in (readings, rejects))
         together = pl.concat([regular, readings]).sort("event", maintain_order=True)
         return Decoded(together, rejects, counts.scatter(others, other_counts), unknown, columns)
@@ -177,7 +201,7 @@ class Decoder:
         """Bodies as they are, for bronze, where decoding them failed; each counts as one reading."""
         nothing = pl.DataFrame(schema=self.schema)
         ones = _repeated(COUNT, 1, pl.Int64, len(bodies))
-        return Decoded(nothing, _rejects([]), ones, Counter(), _texts_and_bytes(bodies))
+        return Decoded(nothing, rejected([]), ones, Counter(), _texts_and_bytes(bodies))
 
     def members(
         self, members: Sequence[tuple[int, int, Any]], unknown: Counter[str]
@@ -188,8 +212,15 @@ class Decoder:
             members: for each the index of its event, its position in the event, and the object.
             unknown: to which undeclared fields are added.
         """
-        rows: list[Any] = []
-        places: list[tuple[int, int]] = []
+        with suppress(*_REFUSALS, UnicodeEncodeError, OverflowError):
+            # Most often nothing is wrong with any of them.
+            rows: list[Any] = msgspec.convert([member for _, _, member in members], self._all_declared)
+            _AS_JSON(rows)  # refuses texts that are no Unicode
+            places = ([event for event, _, _ in members], [index for _, index, _ in members])
+            return self._frame(rows, *places), rejected([])
+        rows = []
+        events: list[int] = []
+        indexes: list[int] = []
         rejects: list[tuple[int, int, str]] = []
         for event, index, member in members:
             row = self._member(member, unknown)
@@ -197,27 +228,59 @@ class Decoder:
                 rejects.append((event, index, row.reason))
             else:
                 rows.append(row)
-                places.append((event, index))
-        return self._frame(rows, [event for event, _ in places], [index for _, index in places]), _rejects(rejects)
+                events.append(event)
+                indexes.append(index)
+        return self._frame(rows, events, indexes), rejected(rejects)
 
-    def _any(self, bodies: Sequence[Body], unknown: Counter[str]) -> _Part:
+    def adapted(self, readings: AdaptedReadings) -> tuple[pl.DataFrame, list[tuple[int, int, str]]]:
+        """The readings of other systems, with `INSTANT`, and the rejects among them: event, position and reason."""
+        with suppress(UnicodeEncodeError):
+            return self._adapted(readings), []
+        wrong: dict[int, str] = {}
+        for declared in self._fields:
+            for place, value in enumerate(readings.fields.get(declared.name, ())):
+                if not _is_unicode(value):
+                    wrong.setdefault(place, bad_type(declared.name))
+        rejects = [(readings.events[place], readings.indexes[place], reason) for place, reason in wrong.items()]
+        kept = [place for place in range(len(readings.events)) if place not in wrong]
+        fields = {name: [values[place] for place in kept] for name, values in readings.fields.items()}
+        events, indexes = ([places[place] for place in kept] for places in readings[:2])
+        return self._adapted(AdaptedReadings(events, indexes, readings.measured_at[kept], fields)), rejects
+
+    def _adapted(self, readings: AdaptedReadings) -> pl.DataFrame:
+        count = len(readings.events)
+        columns = [
+            pl.Series("event", readings.events, dtype=pl.Int64),
+            pl.Series("event_index", readings.indexes, dtype=pl.Int64),
+        ]
+        for declared in self._fields:
+            if (values := readings.fields.get(declared.name)) is not None:
+                columns += _series(declared, values)
+            else:
+                columns += [_repeated(name, None, dtype, count) for name, dtype in declared.columns]
+        return pl.DataFrame([*columns, readings.measured_at.alias(INSTANT)])
+
+    def _any(self, bodies: Sequence[Body], unknown: Counter[str], is_explained: bool) -> _Part:
         """Decodes bodies of any form."""
         starts = range(0, max(1, len(bodies)), PART)
-        parts = [self._part(bodies[start : start + PART], start, unknown) for start in starts]
+        parts = [self._part(bodies[start : start + PART], start, unknown, is_explained) for start in starts]
         readings, rejects, counts = zip(*parts, strict=True)
         return pl.concat(readings, rechunk=True), pl.concat(rejects), pl.concat(counts, rechunk=True)
 
-    def _part(self, bodies: Sequence[Body], start: int, unknown: Counter[str]) -> _Part:
+    def _part(self, bodies: Sequence[Body], start: int, unknown: Counter[str], is_explained: bool) -> _Part:
         """Decodes bodies, the first of which is the event `start`."""
-        values = self._values(bodies, unknown)
+        values = self._values(bodies, unknown, is_explained)
         if list not in set(map(type, values)):
             ones = _repeated(COUNT, 1, pl.Int64, len(values))
-            return self._frame(values, range(start, start + len(values)), None), _rejects([]), ones
+            return self._frame(values, range(start, start + len(values)), None), rejected([]), ones
         rows: list[Any] = []
         events: list[int] = []
         indexes: list[int] = []
         rejects: list[tuple[int, int, str]] = []
         for event, value in enumerate(values, start):
+            if value is _NOT_EXPLAINED:
+                rejects.append((event, 0, NOT_EXPLAINED))
+                continue
             if type(value) is not list:
                 rows.append(value)
                 events.append(event)
@@ -231,9 +294,9 @@ class Decoder:
                     events.append(event)
                     indexes.append(index)
         counts = [max(1, len(value)) if type(value) is list else 1 for value in values]
-        return self._frame(rows, events, indexes), _rejects(rejects), pl.Series(COUNT, counts, dtype=pl.Int64)
+        return self._frame(rows, events, indexes), rejected(rejects), pl.Series(COUNT, counts, dtype=pl.Int64)
 
-    def _values(self, bodies: Sequence[Body], unknown: Counter[str]) -> list[Any]:
+    def _values(self, bodies: Sequence[Body], unknown: Counter[str], is_explained: bool) -> list[Any]:
         values: list[Any] = []
         remaining: Iterator[Any] = iter(bodies)
         while len(values) < len(bodies):
@@ -241,10 +304,24 @@ class Decoder:
                 # Several times faster than a loop in Python; what was decoded before an error stays in the list.
                 values.extend(map(self._strict, remaining))
             except (*_REFUSALS, TypeError):  # a TypeError where there is no body
-                values.append(self._explain(bodies[len(values)], unknown))
+                values.append(self._explain(bodies[len(values)], unknown, is_explained))
+                if not is_explained:
+                    # Bodies of other systems come together, and each error costs as much as reading ten of the stream.
+                    lacking = self._lacking(bodies, len(values))
+                    values += [_NOT_EXPLAINED] * lacking
+                    next(islice(remaining, lacking, lacking), None)
         return values
 
-    def _explain(self, body: Body, unknown: Counter[str]) -> Any:
+    def _lacking(self, bodies: Sequence[Body], start: int) -> int:
+        """How many bodies from one on are objects without the first field that is required."""
+        place = start
+        if self._lacks is not None:
+            with suppress(*_REFUSALS):
+                while place < len(bodies) and self._first_of(bodies[place] or b"") == self._lacks:
+                    place += 1
+        return place - start
+
+    def _explain(self, body: Body, unknown: Counter[str], is_explained: bool) -> Any:
         """What the strict decoder refused: a row where only undeclared fields were in the way, else its members."""
         if body is None:
             return [_Reject(TOMBSTONE)]
@@ -254,16 +331,23 @@ class Decoder:
         if document is not body:
             with suppress(*_REFUSALS):
                 return self._strict(document)
-        with suppress(*_REFUSALS):
+        try:
             return self._with_unknown(document, unknown)
+        except msgspec.ValidationError:
+            if not is_explained:
+                return [_Reject(NOT_EXPLAINED)]
+        except _REFUSALS:
+            pass
         return list(self._examine(document, unknown))
 
-    def _with_unknown(self, document: bytes, unknown: Counter[str]) -> msgspec.Struct:
-        """The row of an object in which nothing is wrong but undeclared fields."""
+    def _with_unknown(self, document: bytes, unknown: Counter[str]) -> Any:
+        """The row of an object, or the rows of an array, in which nothing is wrong but undeclared fields."""
+        rows = self._lenient(document)
         document.decode()  # msgspec looks at the encoding of declared fields only
-        row, names = self._lenient(document), self._members(document)
-        unknown.update(name for name in names if name not in self._names)
-        return row
+        members = self._members(document)
+        for names in members if isinstance(members, list) else [members]:
+            unknown.update(name for name in names if name not in self._names)
+        return rows
 
     def _examine(self, document: bytes, unknown: Counter[str]) -> Iterator[Any]:
         try:
@@ -296,6 +380,23 @@ class Decoder:
     def _member(self, member: Any, unknown: Counter[str]) -> Any:
         if not isinstance(member, dict):
             return _Reject(NOT_AN_OBJECT)
+        try:
+            # Most objects have nothing wrong, and are faster converted as a whole than value by value.
+            row = msgspec.convert(member, self._declared)
+            _AS_JSON(row)  # refuses texts that are no Unicode
+        except (*_REFUSALS, UnicodeEncodeError, OverflowError):
+            return self._examined(member, unknown)
+        return row
+
+    def _examined(self, member: dict[str, Any], unknown: Counter[str]) -> Any:
+        """The row of an object with other fields than those that are declared; or what is wrong with it."""
+        unknown_names = [name for name in member if name not in self._names]
+        with suppress(*_REFUSALS, UnicodeEncodeError, OverflowError):
+            given = {name: value for name, value in member.items() if value is not None and name not in self._unread}
+            row = msgspec.convert(given, self._payload)
+            _AS_JSON(row)  # refuses texts that are no Unicode
+            unknown.update(unknown_names)
+            return row
         values: dict[str, Any] = {}
         for declared in self._fields:
             value = member.get(declared.name)
@@ -311,7 +412,7 @@ class Decoder:
                     _AS_JSON(converted)  # refuses texts that are no Unicode
             except (msgspec.ValidationError, UnicodeEncodeError, OverflowError, RecursionError) as error:
                 return _Reject(bad_type(declared.name + _place_of(error)))
-        unknown.update(name for name in member if name not in self._names)
+        unknown.update(unknown_names)
         return self._payload(**values)
 
     def _frame(self, rows: list[Any], events: Sequence[int], indexes: list[int] | None) -> pl.DataFrame:
@@ -337,6 +438,8 @@ def document_of(body: bytes) -> bytes | None:
             return None
         if len(body) > room:
             return None
+    if body[:1] in _OPENS and body[-1:] in _CLOSES:
+        return body
     return _trimmed(body.removeprefix(_BYTE_ORDER_MARK))
 
 
@@ -347,11 +450,17 @@ def _trimmed(text: bytes) -> bytes:
 def parsed(document: bytes) -> Any:
     """What a JSON text in UTF-8 holds.
 
+    What msgspec reads means the same to Python, which is nine times as slow and reads more: numbers that no Float64
+    holds, and halves of surrogate pairs.
+
     Raises:
         ValueError: it is none.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(document.decode(), parse_constant=_refuse_constant, parse_int=_integer)
+    try:
+        return msgspec.json.decode(document)
+    except _REFUSALS:
+        return _PARSER.decode(document.decode())
 
 
 def _texts_and_bytes(bodies: Sequence[Body]) -> pl.DataFrame:
@@ -364,6 +473,14 @@ def _texts_and_bytes(bodies: Sequence[Body]) -> pl.DataFrame:
     return pl.DataFrame(
         [pl.Series("body", texts, dtype=pl.Binary).cast(pl.String), pl.Series("body_bytes", binary, dtype=pl.Binary)]
     )
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether a value is anything but a text with halves of surrogate pairs."""
+    try:
+        return not isinstance(value, str) or bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_utf_8(body: bytes) -> bool:
@@ -389,7 +506,8 @@ def _regular_form(fields: Sequence[msgspec.structs.FieldInfo]) -> RegularForm | 
     return RegularForm(members) if is_plain else None
 
 
-def _rejects(rows: list[tuple[int, int, str]]) -> pl.DataFrame:
+def rejected(rows: Sequence[tuple[int, int, str]]) -> pl.DataFrame:
+    """Rejects as a frame: index of the event, position in it and reason."""
     return pl.DataFrame(rows, schema=POSITION | {"reason": pl.String}, orient="row")
 
 
@@ -402,6 +520,9 @@ def _integer(digits: str) -> float:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_PARSER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
 def _reader(name: str) -> Callable[[list[Any]], list[Any]]:
@@ -489,7 +610,7 @@ def _place_of(error: Exception) -> str:
     return _NUMBER_IN_LIST.sub("[]", found["path"]) if found else ""
 
 
-def _series(declared: _Field, values: list[Any]) -> list[pl.Series]:
+def _series(declared: _Field, values: Sequence[Any] | pl.Series) -> list[pl.Series]:
     name, dtypes = declared.name, declared.dtypes
     if declared.is_nested:
         # Polars reads JSON several times faster than it walks through Python's objects.

@@ -62,8 +62,13 @@ def instants(frame: pl.DataFrame, name: str) -> pl.Series:
             break
         rest = found.is_null().arg_true()
         found = found.scatter(rest, frame[rest].select(parse(name)).to_series())
-    is_known = found.is_between(EARLIEST, LATEST)
-    return found if is_known.all() else found.set(~is_known.fill_null(True), None)
+    return possible(found)
+
+
+def possible(instants: pl.Series) -> pl.Series:
+    """The instants from `EARLIEST` to `LATEST`; null for others."""
+    is_known = instants.is_between(EARLIEST, LATEST)
+    return instants if is_known.all() else instants.set(~is_known.fill_null(True), None)
 
 
 def _from_plain(texts: pl.Series) -> pl.Series:

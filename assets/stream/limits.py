@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.alarms.episodes import NO_LIMIT, Silence, Versions, microseconds
+from assets.alarms.given import NO_LIMIT, NOT_SILENT, Silence, Versions, microseconds
 from assets.alarms.tables import RANKS
 from assets.stream.contract import SILENT_MINUTES, Alarms, Contract, Rule, Severity
 
@@ -23,22 +23,29 @@ class Limits(NamedTuple):
 
     Attributes:
         versions: what alarms say of them; durations in microseconds.
-        thresholds: of each.
         clear_thresholds: beyond which a rule is clear; NaN where only the threshold counts.
         max_ages: how old a reading may be, in microseconds.
+        max_age: the same, where all have the same one.
         ranks: of the severity.
         silences: for each version of the rule about silence what it says; None of a version that is not enabled, and
             of other rules. The last item is None.
+        silent_after: the time of each of these, in microseconds; `NOT_SILENT` for None.
         silence_rule: which of the rules that one is; None if there is none.
     """
 
     versions: Versions
-    thresholds: NDArray[np.float64]
     clear_thresholds: NDArray[np.float64]
     max_ages: NDArray[np.int64]
+    max_age: int | None
     ranks: NDArray[np.int8]
     silences: Sequence[Silence | None]
+    silent_after: NDArray[np.int64]
     silence_rule: int | None
+
+    def is_young(self, ages: NDArray[np.int64], numbers: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether readings of some ages are young enough for versions of rules."""
+        young: NDArray[np.bool_] = ages <= (self.max_ages[numbers] if self.max_age is None else self.max_age)
+        return young
 
     def silence_of(self, numbers: NDArray[np.intp]) -> NDArray[np.int64]:
         """For readings, whose versions of each rule are given, which of `silences` holds."""
@@ -66,22 +73,28 @@ def limits_of(contract: Contract, rules: Sequence[Rule], rows: pl.DataFrame | No
         return np.array([NO_LIMIT if one is None else microseconds(one) for one in found], np.int64)
 
     of_all = dict.fromkeys(severities, alarms.clear_after)
+    rule_ids = [rule.id for rule in rules]
+    number_of = {rule_id: number for number, rule_id in enumerate(rule_ids)}
     versions = Versions(
-        rule_ids=[each["rule_id"] for each in given],
-        numbers=[each["version"] for each in given],
-        thresholds=[float(each["threshold"]) for each in given],
+        rule_ids=rule_ids,
+        rule=np.array([number_of[each["rule_id"]] for each in given], np.int64),
+        number=np.array([each["version"] for each in given], np.int64),
+        threshold=np.array([each["threshold"] for each in given], np.float64),
         clear_after=numbers("clear_after_s", of_all),
         remind_every=numbers("remind_every_s", alarms.remind_every),
         escalate_after=numbers("escalate_after_s", alarms.escalate_after),
     )
     clear = [each["clear_threshold"] for each in given]
+    silences = [*map(_silence, given, severities), None]
+    max_ages = numbers("max_age_s", dict.fromkeys(severities, alarms.max_age))
     return Limits(
         versions,
-        np.array(versions.thresholds, np.float64),
         np.array([np.nan if one is None else one for one in clear], np.float64),
-        numbers("max_age_s", dict.fromkeys(severities, alarms.max_age)),
+        max_ages,
+        int(max_ages[0]) if len(max_ages) and (max_ages == max_ages[0]).all() else None,
         np.array([RANKS[severity] for severity in severities], np.int8),
-        [*map(_silence, given, severities), None],
+        silences,
+        np.array([NOT_SILENT if each is None else each.after for each in silences], np.int64),
         next((number for number, rule in enumerate(rules) if rule.column == SILENT_MINUTES), None),
     )
 

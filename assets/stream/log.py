@@ -15,7 +15,7 @@
 This module names, reads and sets these numbers. `store` and `waiting` decide when they are set and what follows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -103,14 +103,21 @@ class StreamLog:
         """Whether `read` was called."""
         return bool(self._known)
 
-    def read(self, partitions: Iterable[int]) -> None:
-        """Reads the logs anew, in every epoch for these partitions of a hub."""
+    def read(self, partitions: Iterable[int], roles: Collection[str] | None = None) -> None:
+        """Reads the logs anew, in every epoch for these partitions of a hub.
+
+        Args:
+            partitions: their numbers.
+            roles: the tables whose logs are read; by default all of them. Of others nothing is known afterwards.
+        """
         self._known = {}
         found = self.tables["bronze"].transactions([self.id(EPOCH)])
         epochs = range(found.get(self.id(EPOCH), 0) + 1)
         pairs = [HubPartition(epoch, number) for number in partitions for epoch in epochs]
         known = {}
         for role, table in self.tables.items():
+            if roles is not None and role not in roles:
+                continue
             # Each id is a look into the log of its own, so only those are asked for that may be there.
             ids = [self.id(what) for what in OF_STREAM.get(role, (COMMITS,))]
             if role == "bronze":

@@ -118,7 +118,8 @@ class Processor:
         self._decoder = Decoder(contract.payload)
         self._schemas = {output.role: output.table.schema for output in contract.outputs}
         self._cleaning, self._alerting = Cleaning(contract), Alerting(contract, references)
-        self._enriching, self._adapting = Enriching(contract, references), Adapting(contract, references)
+        self._enriching = Enriching(contract, references)
+        self._adapting = Adapting(contract, self._decoder, references)
 
     def decode(self, positions: pl.DataFrame, bodies: Sequence[Body]) -> Decoded:
         """The first step of `process`, which needs nothing that is known of earlier events.
@@ -129,7 +130,7 @@ class Processor:
         Raises:
             ProcessingError: as for `process`.
         """
-        return self._without_text(lambda: self._adapting.adapted(self._decoder.decode(bodies), bodies, positions))
+        return self._without_text(lambda: self._adapting.decoded(bodies, positions))
 
     def not_decoded(self, bodies: Sequence[Body]) -> Decoded:
         """What bronze needs of bodies that could not be decoded."""

@@ -5,8 +5,8 @@ the days whose quarantine a fix would change.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -21,6 +21,7 @@ from assets.stream.log import hub_epoch
 from assets.stream.process import Outcome, Processor
 from assets.stream.slices import slices
 from assets.stream.store import CHUNK_BYTES, StreamStore, between, events_of, read_events
+from resources.audit import audited
 from resources.lake import Lake
 from resources.leases import Lease
 
@@ -156,8 +157,21 @@ def rebuild(
         ArchivedError: the day's rows of bronze were archived; nothing was replaced.
     """
     lease = lease or Lease()
-    with lease.rebuilding(should_stop=should_stop):
-        return _rebuild(contract, lake, day, on_new_alerts, lease, should_stop)
+    with lease.rebuilding(should_stop=should_stop), _audited("rebuild", contract, lake, day) as note:
+        return note(_rebuild(contract, lake, day, on_new_alerts, lease, should_stop))
+
+
+@contextmanager
+def _audited(kind: str, contract: Contract, lake: Lake, day: date) -> Iterator[Callable[[Rebuilt], Rebuilt]]:
+    """Notes the rebuild of a day in the audit."""
+    tables = contract.tables
+    with audited(lake, kind, tables.silver.name, source=f"{tables.bronze.name} of {day}") as entry:
+
+        def note(done: Rebuilt) -> Rebuilt:
+            entry.rows_out, entry.rows_rejected = done.after["silver"], done.after["quarantine"]
+            return done
+
+        yield note
 
 
 def _rebuild(
@@ -282,7 +296,8 @@ def replay(
     with lease.rebuilding():
         for day in (days := days_to_replay(contract, lake)):
             store.mark_replay(day)
-            done.append(_rebuild(contract, lake, day, on_new_alerts, lease))
+            with _audited("replay", contract, lake, day) as note:
+                done.append(note(_rebuild(contract, lake, day, on_new_alerts, lease)))
             on_progress(done[-1])
         if days:
             store.mark_replay(None)

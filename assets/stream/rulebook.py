@@ -11,6 +11,7 @@ enrichment. Versions are laid out once for each state of knowledge, so that a re
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -35,6 +36,8 @@ from assets.stream.limits import LIMIT_COLUMNS, Limits, limits_of
 ALL, GROUP = "all", "group"
 MINUTES_OF_DAY = 24 * 60
 _MINUTE = 60_000_000
+_MOST_DAYS = 8
+"""Of how many days the local time of each minute is kept; readings of more days are looked at one by one."""
 
 _Int32s = NDArray[np.int32]
 
@@ -176,9 +179,11 @@ class Rulebook:
         readings = self._readings(rows, known_by)
         for state, places in versions.known.groups(known_by):
             held[places] = state.held(readings.at(places))
-        numbers = np.broadcast_to(np.arange(len(versions.rules)), (count, len(versions.rules))).copy()
+        numbers = np.empty((count, len(versions.rules)), np.intp)
+        numbers[:] = np.arange(len(versions.rules))
         for column, rule in enumerate(versions.touched):
-            numbers[:, rule] = np.where(held[:, column] < 0, rule, held[:, column])
+            # Rows of the table come after those of rules.
+            numbers[:, rule] = np.maximum(held[:, column], rule)
         return Told(
             versions.rules,
             versions.rows,
@@ -275,7 +280,9 @@ class _State:
                 of_each = np.maximum.reduceat(of_groups.held(groups, owners, readings), begins, axis=0)
                 held[members] = np.maximum(held[members], of_each)
         if (of_one := self._layouts.get(2)) is not None:
-            named = everyone if not readings.has_none.any() else np.flatnonzero(~readings.has_none)
+            if not readings.has_none.any():
+                return np.maximum(held, of_one.held(readings.keys, everyone, readings))
+            named = np.flatnonzero(~readings.has_none)
             held[named] = np.maximum(held[named], of_one.held(readings.keys[named], named, readings))
         return held
 
@@ -342,7 +349,10 @@ class _Layout:
         divided = np.flatnonzero(self._part_counts[places] > 1)
         if len(divided):
             cells[divided] += self._nth_part(places[divided], readings.minutes(owners[found[divided]]))
-        held[found] = self._cells[cells]
+        if len(found) == len(subjects):
+            held = self._cells[cells]
+        else:
+            held[found] = self._cells[cells]
         return held
 
     def _nth_part(self, places: NDArray[np.intp], minutes: Int64s) -> Int64s:
@@ -469,12 +479,19 @@ def _coded(texts: pl.Series) -> tuple[list[str], Int64s]:
 def _minutes_in(zone: str, times: Int64s) -> Int64s:
     """The minute of the local day at each instant."""
     minutes = times // _MINUTE
-    span = np.arange(minutes.min(), minutes.max() + 1) if len(minutes) else minutes
-    if len(span) <= len(minutes):
-        # Of many readings each minute comes often.
-        taken: Int64s = _local(zone, span)[minutes - span[0]] if len(span) else minutes
-        return taken
-    return _local(zone, minutes)
+    if not len(minutes):
+        return minutes
+    first, last = (int(each) // MINUTES_OF_DAY for each in (minutes.min(), minutes.max()))
+    if last - first >= _MOST_DAYS:
+        return _local(zone, minutes)
+    days = np.concatenate([_local_day(zone, day) for day in range(first, last + 1)])
+    return days[minutes - first * MINUTES_OF_DAY].astype(np.int64)
+
+
+@lru_cache(maxsize=_MOST_DAYS * 64)
+def _local_day(zone: str, day: int) -> NDArray[np.int16]:
+    """The minute of the local day at each minute of a day, UTC. Most readings are of the same few days."""
+    return _local(zone, day * MINUTES_OF_DAY + np.arange(MINUTES_OF_DAY)).astype(np.int16)
 
 
 def _local(zone: str, minutes: Int64s) -> Int64s:

@@ -6,17 +6,19 @@ processes the events in between from bronze. Quarantine and alerts make no commi
 silver's offsets count for them too.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import ANY, NEVER, Episodes, Place, Seen
+from assets.alarms.episodes import Episodes
+from assets.alarms.given import ANY, NEVER, Place, Seen
 from assets.alarms.tables import WATCHED_FOR
 from assets.day import slot
-from assets.stream.alarming import NO_ROWS, Alarming, Folded, measurements
+from assets.stream.alarming import Alarming, Folded, furthest, measurements
+from assets.stream.alarming import stored as stored_rows
 from assets.stream.alerting import Alerting
 from assets.stream.cleaning import POSITIONS
 from assets.stream.contract import Alarms, Contract, Output
@@ -107,12 +109,12 @@ class StreamStore:
             table.ensure()
         self.look(partitions)
 
-    def look(self, partitions: Iterable[int] | None = None) -> None:
-        """Reads how far each table has come. It creates no table."""
+    def look(self, partitions: Iterable[int] | None = None, roles: Collection[str] | None = None) -> None:
+        """Reads how far each table has come, or those of some roles. It creates no table."""
         # Rows of bronze may be gone that silver still has.
         highest = [table.newest("partition") for table in (self.bronze, self.silver)]
         known = range(max((each + 1 for each in highest if each is not None), default=0))
-        self.log.read(known if partitions is None else {*known, *partitions})
+        self.log.read(known if partitions is None else {*known, *partitions}, roles)
 
     def offsets(self, role: str) -> Offsets:
         """How far a table has come by its own log and, for those committed before it, by silver's."""
@@ -199,10 +201,10 @@ class StreamStore:
         """Writes what happened to alarms; steps that the table has are left out, since a commit may be tried again."""
         log, stored = self.log, self.log.step(FOLDS)
         new = [each.after(stored) for each in folded if each.fold > stored or each.actions]
-        rows = pl.concat([each.rows for each in new]) if new else NO_ROWS
+        rows = stored_rows(new, self.contract.stream)
         snapshots = [each.snapshot for each in new if each.snapshot is not None]
         actions = {at: last for each in new for at, last in each.actions.items()}
-        silent = {at: last for each in new for at, last in each.silent.items()}
+        silent = furthest(each.silent for each in new)
         for each in new:
             # What the reader of actions knows of this log; whoever reads it anew does not ask for it.
             known = log.numbered(ACTIONS, dict(each.actions_before))
@@ -215,7 +217,7 @@ class StreamStore:
         marks = {log.id(name): step for name, step in steps.items()} | log.numbered(ACTIONS, actions)
         marks |= log.reaching("alarms", silent, SILENT)
         marks |= log.reaching("alarms", reached) | log.next_commit("alarms")
-        self.alarms.append(_newest_updates(rows), transactions=marks, expected=log.of("alarms"))
+        self.alarms.append(rows, transactions=marks, expected=log.of("alarms"))
         log.note("alarms", marks)
 
     @property
@@ -456,12 +458,6 @@ class StreamStore:
 
     def _count(self, role: str, app_id: str) -> int:
         return self.tables[role].transactions([app_id]).get(app_id, 0)
-
-
-def _newest_updates(rows: pl.DataFrame) -> pl.DataFrame:
-    """Without rows that say of an alarm what a later row of the same commit says."""
-    is_last = pl.int_range(pl.len()).over("alarm_id") == pl.len().over("alarm_id") - 1
-    return rows.filter(~pl.col("is_update") | is_last)
 
 
 def read_events(bronze: pl.LazyFrame) -> Iterator[Events]:

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterRun
+from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.launcher.base import CheckRunHealthResult
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
@@ -21,6 +22,9 @@ from orchestration.warm.files import FOLDER, SOCKET, RunFiles
 from orchestration.warm.sockets import short_path
 
 ANSWER_S = 5.0
+BEGINS_WITHIN_S, LOOK_EVERY_S = 3.0, 0.05
+"""How long a run that is cancelled before it has begun is watched."""
+_NOT_YET = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING)
 NICE_TAG, THREADS_TAG = "pulselake/nice", "pulselake/threads"
 BACKFILL_TAG = "dagster/backfill"
 BACKGROUND_NICE = 10
@@ -71,11 +75,25 @@ class WarmRunLauncher(DefaultRunLauncher):
         if (pid := self.files.process(run_id)) is None:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
+        if run.status in _NOT_YET:
+            self._cancel_what_begins(run_id)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
         with suppress(OSError):
             ask(self.files.folder, {"run_id": run_id, "is_interrupted": True})
         return True
+
+    def _cancel_what_begins(self, run_id: str) -> None:
+        # A run that begins at this moment overwrites that it is to be cancelled, and its end would count as a failure.
+        deadline = time.monotonic() + BEGINS_WITHIN_S
+        while time.monotonic() < deadline:
+            run = self._instance.get_run_by_id(run_id)
+            if run is None or run.is_finished:
+                return
+            if run.status is DagsterRunStatus.STARTED:
+                self._instance.report_run_canceling(run)
+                return
+            time.sleep(LOOK_EVERY_S)
 
     @property
     def supports_check_run_worker_health(self) -> bool:

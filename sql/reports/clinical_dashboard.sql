@@ -1,5 +1,5 @@
 -- How is the hospital's day: how many patients and readings of each kind, and how many readings are outliers?
--- Grain: event_date, kind. Reads gold.patient_monitoring_by_kind.
+-- Grain: event_date, kind. Reads gold.patient_monitoring_by_kind. Published daily.
 -- Built by event_date.
 SELECT
     event_date,

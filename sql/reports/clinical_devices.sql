@@ -1,5 +1,5 @@
 -- How well did each device of the hospital work lately?
--- Grain: device_id. Reads gold.device_performance; a device that said nothing is absent.
+-- Grain: device_id. Reads gold.device_performance; a device that said nothing is absent. Published daily.
 -- Reads the newest 30 dates.
 SELECT
     device_id,

@@ -1,5 +1,5 @@
 -- Which load brought what, and how many of its rows were rejected, for whom must account for it?
--- Grain: source, load_id. Reads audit.clinical_loads: one row a load, also of loads that were rejected as a whole.
+-- Grain: source, load_id. Reads audit.clinical_loads: one row a load, also of loads that were rejected as a whole. Published daily.
 SELECT
     source,
     load_id,

@@ -22,6 +22,7 @@ BINDINGS = {
     "libreview_ambiguous.csv": "lv-upload-3",
     "carelink_780g.csv": "cl-upload-1",
     "carelink_legacy.csv": "cl-upload-2",
+    "carelink_connect.json": "cl-upload-1",
     "tidepool_data.json": "tp-user-1",
     "apple_export.xml": "hk-upload-1",
     "health_auto_export.json": "hae-automation-1",

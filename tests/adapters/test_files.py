@@ -5,13 +5,23 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from assets.adapters.bodies import outcomes_of
-from assets.adapters.files import MOST_RECORDS, RECORDS, Part, format_of, parts_of_json, parts_of_text, parts_of_xml
-from assets.adapters.formats import looks_like
-from assets.adapters.outcomes import Outcome, Reading, Skip
+from assets.adapters.files import (
+    MOST_RECORDS,
+    RECORDS,
+    WHOLE_BYTES,
+    Part,
+    format_of,
+    parts_of_json,
+    parts_of_text,
+    parts_of_xml,
+)
+from assets.adapters.formats import FORMATS, looks_like
+from assets.adapters.outcomes import VITALS, Outcome, Reading, Refused, Reject, Skip
 from tests.adapters.samples_as_events import SAMPLES, events_of
 
 SAID = {"binding": "b", "zone": "Europe/Berlin"}
@@ -89,7 +99,7 @@ def test_parts_have_no_names_of_people():
 
 def record(number: int, kind: str, value: float) -> str:
     at = (datetime(2026, 6, 1) + timedelta(minutes=number)).strftime("%Y-%m-%d %H:%M:%S +0200")
-    unit = {"HeartRate": "count/min", "StepCount": "count"}.get(kind, "mmHg")
+    unit = {"HeartRate": "count/min", "OxygenSaturation": "%", "StepCount": "count"}.get(kind, "mmHg")
     return (
         f'<Record type="HKQuantityTypeIdentifier{kind}" sourceName="Watch" unit="{unit}" startDate="{at}" '
         f'endDate="{at}" value="{value}"/>\n'
@@ -129,7 +139,39 @@ def test_blood_pressures_of_an_export_come_once_although_their_halves_come_first
     assert {part.data.count('<Record type="HKQuantityTypeIdentifierHeartRate"') for part in parts} >= {RECORDS}
     found = outcomes(iter(parts))
     fields = Counter(tuple(sorted(each.values)) for each in found if isinstance(each, Reading))
-    assert fields == {("heart_rate",): 250, ("diastolic_bp", "systolic_bp"): 150, ("systolic_bp",): 1}
+    pressed = ("diastolic_bp", "heart_rate", "systolic_bp")
+    assert fields == {("heart_rate",): 100, pressed: 150, ("systolic_bp",): 1}
+
+
+def test_what_was_measured_at_one_instant_is_one_reading_however_far_apart_an_export_has_it():
+    signs = {"HeartRate": 60, "OxygenSaturation": 0.97, "BloodPressureSystolic": 120, "BloodPressureDiastolic": 80}
+    records = [record(number, name, value) for name, value in signs.items() for number in range(3 * RECORDS)]
+    of = format_of(b"<HealthData>")
+    assert of is not None
+    whole = "<HealthData>" + "".join(records)
+    found = outcomes(parts_of_xml(of, [whole.encode(), b"</HealthData>"], Counter()))
+    assert Counter(tuple(sorted(each.values)) for each in found if isinstance(each, Reading)) == {
+        ("diastolic_bp", "heart_rate", "spo2", "systolic_bp"): 3 * RECORDS
+    }
+    parts: list[Part] = []
+    with pytest.raises(Refused):
+        parts.extend(parts_of_xml(of, [whole.encode()], Counter()))
+    assert outcomes(iter(parts)) == found
+
+
+def test_halves_of_pressures_that_are_far_apart_become_one_reading():
+    signs = {"BloodPressureSystolic": 120, "BloodPressureDiastolic": 80}
+    # An export is ordered by type, and here no correlation has both.
+    records = (record(number, name, value) for name, value in signs.items() for number in range(3 * RECORDS))
+    content = f"<HealthData>{''.join(records)}</HealthData>".encode()
+    of = format_of(content)
+    assert of is not None
+    parts = list(parts_of_xml(of, [content], Counter()))
+    assert {part.data.count("<Record") for part in parts} == {RECORDS}
+    found = outcomes(iter(parts))
+    assert Counter(tuple(each.values) for each in found if isinstance(each, Reading)) == {
+        ("systolic_bp", "diastolic_bp"): 3 * RECORDS
+    }
 
 
 @pytest.mark.slow
@@ -191,9 +233,216 @@ def test_what_observations_refer_to_comes_with_each_part_of_a_bundle():
     assert found.count(Skip("Patient")) == 4
 
 
+def events(content: bytes) -> list[bytes]:
+    return [part.event(SAID, "file") for part in parts_of_json(content, lambda each: looks_like(each, is_text=False))]
+
+
+def found_in(bodies: list[bytes]) -> list[Outcome]:
+    """What the events become, none of which is near the limit of a hub."""
+    assert max(map(len, bodies)) < 1.5 * WHOLE_BYTES
+    return [each for body in bodies for each in outcomes_of(body, None, None, lambda *_: None) or []]
+
+
+def readings_in(bodies: list[bytes]) -> list[Reading]:
+    return [each for each in found_in(bodies) if isinstance(each, Reading)]
+
+
+def observation(number: int, subject: str, **more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+        "subject": {"reference": subject},
+        "valueInteger": 61,
+        "effectiveInstant": f"2026-06-01T{number // 60 % 24:02}:{number % 60:02}:00Z",
+        **more,
+    }
+
+
+def test_a_bundle_brings_each_part_what_it_refers_to_and_no_more():
+    # Of 2,000 patients with a picture each one event could hold no more than some.
+    patients = [
+        {
+            "fullUrl": f"https://x/Patient/{number}",
+            "resource": {"resourceType": "Patient", "id": str(number), "photo": "x" * 2_000},
+        }
+        for number in range(2_000)
+    ]
+    metric = {
+        "fullUrl": "urn:uuid:m",
+        "resource": {"resourceType": "DeviceMetric", "source": {"reference": "urn:uuid:d"}},
+    }
+    device = {
+        "fullUrl": "urn:uuid:d",
+        "resource": {"resourceType": "Device", "identifier": [{"system": "s", "value": "sensor"}]},
+    }
+    readings = [
+        {
+            "fullUrl": f"https://x/Observation/{number}",
+            "resource": observation(
+                number,
+                f"Patient/{number}",
+                device={"reference": "urn:uuid:m"},
+                code={"coding": [{"system": "http://loinc.org", "code": "99504-3"}]},
+                valueQuantity={"value": 100, "unit": "mg/dL"},
+            )
+            | {"valueInteger": None},
+        }
+        for number in range(1_000)
+    ]
+    document = {"resourceType": "Bundle", "entry": [*patients, metric, device, *readings]}
+    found = found_in(events(json.dumps(document).encode()))
+    taken = [each for each in found if isinstance(each, Reading)]
+    assert sorted(each.patient.value for each in taken if each.patient) == sorted(
+        f"https://x/Patient/{number}" for number in range(1_000)
+    )
+    assert {each.device.value for each in taken if each.device} == {"s|sensor"}
+    # Those whom nothing refers to are counted too.
+    assert found.count(Skip("Patient")) == 2_000
+
+
+def test_bundles_in_a_large_bundle_are_taken_apart_too():
+    inner = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": observation(number, "Patient/1", note="x" * 1_000)} for number in range(500)],
+    }
+    empty = {"resourceType": "Bundle", "entry": []}
+    document = {"resourceType": "Bundle", "entry": [{"resource": inner}, {"resource": empty}, {"resource": inner}]}
+    found = found_in(events(json.dumps(document).encode()))
+    assert sum(isinstance(each, Reading) for each in found) == 1_000
+    assert found.count(Skip("empty_bundle")) == 1
+
+
+def test_signs_of_one_instant_stay_together_in_the_parts_of_a_bundle():
+    entries = [
+        {
+            "resource": observation(
+                number,
+                "Patient/1",
+                note="x" * 1_000,
+                code={"coding": [{"system": "http://loinc.org", "code": code}]},
+                valueQuantity={"value": 97, "unit": unit},
+            )
+            | {"valueInteger": None}
+        }
+        for code, unit in (("8867-4", "/min"), ("59408-5", "%"))
+        for number in range(300)
+    ]
+    taken = readings_in(events(json.dumps({"resourceType": "Bundle", "entry": entries}).encode()))
+    assert [sorted(each.values) for each in taken] == [["heart_rate", "spo2"]] * 300
+
+
+def test_lines_make_parts_that_an_event_can_hold_however_long_they_are():
+    lines = [json.dumps(observation(number, "Patient/1", note="x" * 40_000)) for number in range(50)]
+    bundle = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": observation(number, "Patient/2", note="x" * 2_000)} for number in range(300)],
+    }
+    lines.insert(20, json.dumps(bundle) + json.dumps(bundle))
+    taken = readings_in(events("\n".join(lines).encode()))
+    assert Counter(each.patient.value for each in taken if each.patient) == {"Patient/1": 50, "Patient/2": 600}
+
+
+def test_a_year_of_an_app_is_taken_apart_with_what_has_no_date_and_with_its_workouts():
+    def metric(name: str, unit: str, every: int) -> dict[str, Any]:
+        start = datetime(2025, 6, 1)
+        points = [
+            {"date": (start + timedelta(minutes=number)).strftime("%Y-%m-%d %H:%M:00 +0200"), "qty": 70, "source": "W"}
+            for number in range(0, 30_000, every)
+        ]
+        return {"name": name, "units": unit, "data": points}
+
+    undated = {"name": "heart_rate", "units": "count/min", "data": [{"qty": 70, "source": "W" * 100}] * 5_000}
+    steps = metric("step_count", "count", 10)
+    metrics = [metric("heart_rate", "count/min", 5), metric("blood_oxygen_saturation", "%", 10), undated, steps]
+    workouts = [{"name": "Walk", "route": ["x" * 1_000] * 30}] * 40
+    found = found_in(events(json.dumps({"data": {"metrics": metrics, "workouts": workouts}}).encode()))
+    assert Counter(tuple(sorted(each.values)) for each in found if isinstance(each, Reading)) == {
+        ("heart_rate", "spo2"): 3_000,
+        ("heart_rate",): 3_000,
+    }
+    assert found.count(Reject("missing_field:date", stream=VITALS)) == 5_000
+    assert Counter(each.kind for each in found if isinstance(each, Skip)) == {"step_count": 3_000, "workout": 40}
+
+
+def test_a_day_of_huawei_is_taken_apart_by_its_points():
+    def points(name: str, field: str, every: int) -> dict[str, Any]:
+        return {
+            "dataCollectorId": "band",
+            "samplePoints": [
+                {
+                    "dataTypeName": f"com.huawei.instantaneous.{name}",
+                    "startTime": 1780300800000 + 1000 * second,
+                    "value": [{"fieldName": field, "integerValue": 97}],
+                }
+                for second in range(0, 20_000, every)
+            ],
+        }
+
+    sets = [points("heart_rate", "bpm", 5), points("spo2", "saturation", 50)]
+    document = {"group": [{"sampleSet": [each]} for each in sets]}
+    taken = readings_in(events(json.dumps(document).encode()))
+    assert Counter(tuple(sorted(each.values)) for each in taken) == {
+        ("heart_rate", "spo2"): 400,
+        ("heart_rate",): 3_600,
+    }
+    assert {each.device.value for each in taken if each.device} == {"band"}
+
+
+def test_lines_of_one_patient_and_instant_come_together():
+    def observation(number: int, code: str) -> dict[str, Any]:
+        return {
+            "resourceType": "Observation",
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+            "subject": {"reference": "Patient/1"},
+            "effectiveDateTime": (datetime(2026, 6, 1) + timedelta(minutes=number)).isoformat() + "Z",
+            "valueQuantity": {"value": 20, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"},
+        }
+
+    large = observation(0, "8867-4") | {"note": "n" * WHOLE_BYTES}
+    lines = [large, *(observation(each, code) for code in ("8867-4", "9279-1") for each in range(1, 2 * RECORDS))]
+    content = "\n".join(map(json.dumps, [*lines, observation(0, "9279-1")])).encode()
+    found = outcomes(parts_of_json(content, lambda each: looks_like(each, is_text=False)))
+    fields = Counter(tuple(sorted(each.values)) for each in found if isinstance(each, Reading))
+    assert fields == {("heart_rate", "respiratory_rate"): 2 * RECORDS - 1, ("heart_rate",): 1, ("respiratory_rate",): 1}
+
+
+def test_a_part_of_the_file_of_huawei_may_begin_with_records_without_points():
+    def listed(number: int) -> dict[str, Any]:
+        point = {"key": "DATA_POINT_DYNAMIC_HEARTRATE", "value": 60, "startTime": 1780300800000 + 1000 * number}
+        is_empty = RECORDS <= number < RECORDS + 20
+        return {"recordId": "r" * 2_000, "samplePoints": [] if is_empty else [point]}
+
+    content = json.dumps([listed(number) for number in range(3 * RECORDS)]).encode()
+    assert len(content) > WHOLE_BYTES
+    found = outcomes(parts_of_json(content, lambda each: looks_like(each, is_text=False)))
+    assert Counter(type(each) for each in found) == {Reading: 3 * RECORDS - 20, Skip: 20}
+
+
+def test_long_rows_of_a_table_make_smaller_parts():
+    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,,,,Source Device ID,Glucose Value (mg/dL)\r\n"
+    rows = [f"{number},2026-06-01T01:{number % 60:02}:00,EGV,{'x' * 9_000},,,8ZZ,101\r\n" for number in range(200)]
+    [of] = [each for each in FORMATS if each.name == "clarity"]
+    bodies = [part.event(SAID, "file") for part in parts_of_text(of, header + "".join(rows))]
+    assert len(readings_in(bodies)) == 200
+
+
 def test_lines_of_json_stay_lines():
     content = (SAMPLES / "fhir_observations.ndjson").read_bytes()
     [part] = parts_of_json(content, lambda each: looks_like(each, is_text=False))
     [sent] = events_of("fhir_observations.ndjson")
     whole = outcomes_of(sent.body, '{"base":"https://x/"}', None, lambda *_: None)
     assert outcomes(iter([part]), {"base": "https://x/"}) == whole
+
+
+def test_what_only_looks_like_the_end_of_a_line_ends_none():
+    entries = [{"sgv": 100 + number, "date": 1780300800000 + number, "device": "a\u2028b\x85"} for number in range(2)]
+    content = "\n".join(json.dumps(each, ensure_ascii=False) for each in entries).encode()
+    [part] = parts_of_json(content, lambda each: looks_like(each, is_text=False))
+    found = outcomes(iter([part]), {"binding": "x"})
+    assert [type(each) for each in found] == [Reading, Reading]
+    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,,,,Source Device ID,Glucose Value (mg/dL)\r\n"
+    text = header + "1,2026-06-01T10:00:00Z,EGV,a\u2028b,,,8ZZ,101\r\n"
+    [of] = [each for each in FORMATS if each.name == "clarity"]
+    assert [type(each) for each in outcomes(parts_of_text(of, text), {"binding": "x"})] == [Reading]

@@ -1,9 +1,13 @@
 """`pulselake import` as its users meet it: what a dry run says, what is published, and what a second import adds."""
 
+import json
 import shutil
+import sqlite3
 import zipfile
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +17,7 @@ from assets.stream.contract import Contract
 from assets.stream.session import SessionLimits
 from assets.stream.store import StreamStore
 from assets.vitals.assets import CONTRACT as VITALS
+from orchestration.importing import Found, ImportRefusedError, _parts
 from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
 from resources.settings import Settings
@@ -45,17 +50,46 @@ def test_a_dry_run_says_what_would_become_of_each_record_and_publishes_nothing(c
     ]
 
 
+def test_a_patient_whom_nobody_knows_is_told_of(command: CommandLine):
+    done = command.invoke("import", SAMPLES / "libreview_us.csv", "--patient", "a-slip", "--dry-run")
+    assert "'a-slip' is no patient of 'abbott' in reference/identity" in " ".join(done.err.split())
+    done = command.invoke("import", SAMPLES / "libreview_us.csv", "--patient", "lv-upload-1", "--dry-run")
+    assert "is no patient" not in done.err
+    # FHIR names its patients itself.
+    done = command.invoke("import", SAMPLES / "fhir_bundle.json", "--patient", "a-slip", "--dry-run")
+    assert "is no patient" not in done.err
+
+
 def test_a_dry_run_of_a_phones_zip_tells_of_all_streams(command: CommandLine, tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
         archive.write(SAMPLES / "apple_export.xml", "apple_health_export/export.xml")
         archive.writestr("apple_health_export/export_cda.xml", "<ClinicalDocument/>")
         archive.writestr("apple_health_export/routes/route.gpx", "<gpx/>")
+        archive.writestr("apple_health_export/electrocardiograms/ecg_2026-06-01.csv", "Name,Anna\nUnit,µV\n\n-12.5\n")
     done = command.invoke("import", tmp_path / "export.zip", "--patient", "hk-upload-1", "--dry-run")
     assert "would publish 1 events to glucose_readings, 1 events to vitals" in done.out
     assert "glucose_readings 3" in done.out
     assert "vitals 5" in done.out
     assert "in_correlation 2" in done.out
     assert "StepCount 1" in done.out
+    assert "Electrocardiogram 1" in done.out
+    assert "ExportDate" not in done.out
+
+
+def test_messages_that_an_iot_hub_routed_to_storage_are_a_file_too(command: CommandLine):
+    done = command.invoke("import", SAMPLES / "iothub_storage.ndjson", "--dry-run")
+    assert "iothub_storage.ndjson (iot-hub-routing): would publish 1 events to glucose_readings" in done.out
+    assert "  readings: glucose_readings 5" in done.out
+    assert "  for quarantine: bad_base64 1" in done.out
+
+
+def test_an_object_in_own_words_in_a_file_goes_to_the_stream_whose_words_it_has(command: CommandLine, tmp_path: Path):
+    body = {"patient_id": 7, "device_id": 9, "heart_rate": 71, "timestamp": "2026-06-01T08:00:00Z"}
+    file = tmp_path / "routed.ndjson"
+    file.write_text(json.dumps({"SystemProperties": {"connectionDeviceId": "new"}, "Body": body}) + "\n")
+    done = command.invoke("import", file, "--dry-run")
+    assert "would publish 1 events to vitals" in done.out
+    assert "  readings: vitals 1" in done.out
 
 
 def test_a_file_that_does_not_say_whose_it_is_is_not_published_without_a_patient(command: CommandLine):
@@ -89,6 +123,22 @@ def test_a_file_that_cannot_be_imported_is_told_of(
     (tmp_path / name).write_bytes(content)
     done = command.invoke("import", tmp_path / name, "--patient", "lv-upload-1", "--dry-run", code=1)
     assert told in " ".join(done.err.split())
+
+
+def test_a_temporary_folder_that_is_full_is_told_of(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection.execute("PRAGMA max_page_count = 20")
+        return connection
+
+    monkeypatch.setattr("assets.adapters.files.sqlite3", SimpleNamespace(connect=full, Connection=sqlite3.Connection))
+    record = (
+        '<Record type="HKQuantityTypeIdentifierHeartRate" unit="count/min" startDate="2026-06-01 10:00:00 +0200" '
+        'endDate="2026-06-01 10:00:00 +0200" sourceName="Watch" value="60"/>'
+    )
+    export = f"<HealthData>{record * 1_000}</HealthData>".encode()
+    with pytest.raises(ImportRefusedError, match=r"in order in the temporary folder \(database or disk is full\)"):
+        list(_parts("export.xml", BytesIO(export), [], Found()))
 
 
 def test_an_unknown_source_and_an_empty_folder_are_told_of(command: CommandLine, tmp_path: Path):

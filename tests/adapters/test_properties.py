@@ -1,6 +1,7 @@
 """Whatever bytes come in, adapters raise nothing, and each body comes to at least one outcome."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assets.adapters.bodies import outcomes_of
-from assets.adapters.formats import FORMATS, Format
-from assets.adapters.outcomes import Context, Plain, Reading, Reject, Skip
+from assets.adapters.formats import FORMATS, Format, looks_like
+from assets.adapters.outcomes import Context, Plain, Reading, Refused, Reject, Skip
+from assets.adapters.values import LocalTimes, instant
+from assets.stream.decode import parsed
 from tests.adapters.samples_as_events import SAMPLES
 
 pytestmark = pytest.mark.slow
@@ -31,6 +34,10 @@ DOCUMENTS = {
     "health-auto-export": "health_auto_export.json",
     "huawei": "huawei_samples.json",
     "telemetry": "iot_central.json",
+    "pulselake": "nightscout_entries.json",
+    "carelink-connect": "carelink_connect.json",
+    "iot-hub-routing": "iot_central.json",
+    "event-hubs-capture": "iot_central.json",
 }
 
 scalars = st.one_of(
@@ -82,8 +89,10 @@ def _all_known(found: list[Any]) -> bool:
 def test_a_document_with_other_values_in_some_places(
     of: Format, changes: list[tuple[list[int], Any]], context: Context
 ):
-    document = json.loads((SAMPLES / DOCUMENTS[of.name]).read_text())
-    assert _all_known([*of.adapt(_changed(document, changes), context)])
+    document = _changed(json.loads((SAMPLES / DOCUMENTS[of.name]).read_text()), changes)
+    assert _all_known([*of.adapt(document, context)])
+    of_json = (each for each in FORMATS if not each.is_text)
+    assert looks_like(document, is_text=False) is next((each for each in of_json if each.looks_so(document)), None)
 
 
 @pytest.mark.parametrize("of", [each for each in FORMATS if not each.is_text], ids=lambda of: of.name)
@@ -110,6 +119,46 @@ def test_a_text_with_other_characters_in_some_places(of: Format, cuts: list[tupl
 @given(text=st.text())
 def test_any_text(of: Format, text: str):
     assert _all_known([*of.adapt(text, CONTEXT)])
+
+
+@examples(200)
+@given(
+    text=st.from_regex(
+        r"[02][0-9]{3}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{3}|\.[0-9]{6}|\.[0-9])?"
+        r" ?(Z|[+-][0-2][0-9]:?[0-9]{2})?",
+        fullmatch=True,
+    ),
+    zone=st.sampled_from([None, "UTC", "Europe/Berlin"]),
+)
+def test_the_usual_form_of_an_instant_means_what_all_others_mean(text: str, zone: str | None):
+    # Blanks around it are allowed, and make it another form than the usual one.
+    assert _instant(text, zone) == _instant(f" {text} ", zone)
+
+
+def _instant(text: str, zone: str | None) -> Any:
+    try:
+        return instant(text, LocalTimes(zone))
+    except Refused as refused:
+        return refused.reason
+
+
+@examples(200)
+@given(value=values, number=st.sampled_from(["", "1e400", "-0", "18446744073709551616", "9" * 400, '"\\ud800"', "NaN"]))
+def test_json_means_the_same_to_both_parsers(value: Any, number: str):
+    text = json.dumps([value, 0]).replace(", 0]", f", {number or 0}]")
+    found = _parsed(lambda: parsed(text.encode()))
+    assert found == _parsed(lambda: json.loads(text, parse_constant=_refused))
+
+
+def _refused(name: str) -> float:
+    raise ValueError(name)
+
+
+def _parsed(parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except ValueError:
+        return None
 
 
 @examples(100)

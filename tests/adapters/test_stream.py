@@ -16,12 +16,14 @@ from assets.glucose.assets import CONTRACT
 from assets.reference.tables import IDENTITY
 from assets.reference_store import put
 from assets.stream.checks import evaluate
-from assets.stream.contract import Contract, Skipped
+from assets.stream.contract import Adapted, AdaptedReadings, Contract, Utc
 from assets.stream.rebuild import rebuild, replay
 from assets.stream.rederive import derive, swap
 from assets.stream.store import StreamStore
 from assets.vitals.assets import CONTRACT as VITALS
+from orchestration.asking import analytics
 from resources.lake import Lake
+from resources.settings import Settings
 from tests.adapters.samples_as_events import BINDINGS, SAMPLES
 from tests.adapters.world import identity_rows, load_identity
 from tests.stream.hubs import MemoryHub
@@ -179,8 +181,9 @@ def test_a_device_belongs_to_whom_it_was_assigned_when_it_measured(tmp_path: Pat
 
 def test_a_failing_adapter_costs_its_own_event_only(tmp_path: Path):
     def fails_on_dexcom(events, identities):
-        assert all(b"recordType" not in (event.body or b"") for event in events)
-        return [[Skipped("seen")] for _ in events]
+        assert all(b"recordType" not in (body or b"") for body in events.bodies)
+        nothing = AdaptedReadings([], [], pl.Series([], dtype=Utc), {})
+        return Adapted([1] * len(events.numbers), nothing, [], [], [(event, "seen") for event in events.numbers])
 
     adaptation = CONTRACT.adaptation
     assert adaptation is not None
@@ -190,3 +193,15 @@ def test_a_failing_adapter_costs_its_own_event_only(tmp_path: Path):
     totals = run_session(lake, hub, contract=contract)
     assert rows(lake, "quarantine")["reason"].to_list() == ["failed:AssertionError"]
     assert (totals.silver, totals.skipped_kinds) == (1, {"seen": 2})
+
+
+def test_which_devices_are_not_known_can_be_asked_as_the_docs_say(tmp_path: Path):
+    text = (Path(__file__).parents[2] / "docs/reasons.md").read_text().split("### Which ids are not known")[1]
+    query = text.split('pulselake sql "')[1].split('"\n```')[0]
+    lake = known(tmp_path)
+    entries = [{"sgv": 100, "date": 1780301700000 + n, "device": name} for n, name in enumerate(["new", "meter-x1"])]
+    attributes = {"specversion": "1.0", "type": "pulselake.record", "source": "x", "id": "1", "binding": "ns-site-a"}
+    hub = MemoryHub()
+    hub.send([json.dumps(attributes | {"format": "nightscout", "data": entries}).encode()], NOON)
+    run_session(lake, hub)
+    assert analytics(lake, Settings()).query(query).rows() == [("new",)]

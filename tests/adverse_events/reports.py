@@ -196,6 +196,15 @@ def by_drug(reports: Iterable[Report]) -> dict[Any, tuple[int, ...]]:
     )
 
 
+def by_substance(reports: Iterable[Report]) -> dict[Any, tuple[int, ...]]:
+    return added(
+        ((name,), (*marks(each), *(mark * suspect for mark in marks(each))))
+        for each in current(reports)
+        for name in {substance(one) for one in drugs_of(each)} - {None}
+        for suspect in [any(is_suspect(one) for one in drugs_of(each) if substance(one) == name)]
+    )
+
+
 def by_age_group(reports: Iterable[Report]) -> dict[Any, tuple[int, ...]]:
     return added(((term, age_group(each)), marks(each)) for each in current(reports) for term in terms_of(each))
 

@@ -11,7 +11,7 @@ from assets.stream.checks import evaluate
 from assets.stream.rebuild import rebuild
 from assets.stream.rederive import derive, swap
 from assets.stream.store import StreamStore
-from orchestration.system import analytics
+from orchestration.asking import analytics
 from resources.lake import Lake, LakeTable
 from resources.settings import Settings
 from tests.adverse_events.reports import Report, bodies, current, report, some_reports

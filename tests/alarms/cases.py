@@ -538,6 +538,11 @@ ORDER = [
         [RAISED_URGENT._replace(at=5)],
     ),
     Case(
+        "what a device whose clock is ahead said first is clear since then",
+        each(g(0, 65), g(17, 80, received=12), g(13, 80, device=11), g(24, 80, device=11), g(27, 80, device=11)),
+        [RAISED, cleared(27)],
+    ),
+    Case(
         "a reading of the same instant from another device is not overtaken",
         each(g(10, 100), g(10, 50, device=11)),
         [RAISED_URGENT._replace(at=10)],
@@ -552,6 +557,11 @@ ORDER = [
         "a revision that is urgent is folded",
         each(g(0, 100), g(0, 50, received=1)),
         [RAISED_URGENT],
+    ),
+    Case(
+        "what comes after a revision in the same micro-batch counts for its alarm",
+        [[g(0, 100)], [g(0, 50, received=1), g(5, 80)], [g(15, 80)]],
+        [RAISED_URGENT, cleared(15, severity="urgent", worst=50)],
     ),
     Case("a revision that is not urgent is not", each(g(0, 100), g(0, 65, received=1)), []),
     Case("a revision that was overtaken is not", each(g(0, 100), g(5, 100), g(0, 50, received=6)), []),

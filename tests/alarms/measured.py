@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from assets.alarms.episodes import alarm_id_of
 from assets.alarms.measures import ALARMS
+from assets.alarms.records import alarm_id_of
 from assets.stream.contract import Contract
 from resources.lake import Lake
 

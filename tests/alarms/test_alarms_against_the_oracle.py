@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.alarms import decisions
 from assets.glucose.assets import CONTRACT
 from assets.reference.rules import Wanted
 from assets.reference_store import put_rules
@@ -183,6 +184,33 @@ def test_whatever_comes_however_it_is_cut_is_what_the_oracle_says(data: st.DataO
         assert world.differences() == []
 
 
+def test_refused_readings_of_one_instant_are_known_after_a_restart(tmp_path: Path) -> None:
+    world = World(tmp_path, GLUCOSE)
+    world.hub.take = 1
+    # At minute 31 what was measured at 10.5 is accepted, and what says 41.5 is ahead and refused.
+    measured = [(0, 10.5), (0, 10.5), *((31, each) for each in (10.5, 10.5, 10.5, 41.5, 10.5, 41.5, 10.5, 41.5))]
+    sent = [g(at_minute, 100, received) for received, at_minute in measured]
+    for count in (1, 1, 6, 1, 1):
+        part, sent = sent[:count], sent[count:]
+        for one in part:
+            world.hub.send([bodies(one)], at(one.received), one.partition)
+        world.session(at(part[-1].received) + CLOCK_IS_BEHIND)
+    assert world.differences() == []
+
+
+def test_a_silence_is_told_of_where_a_later_one_of_its_partition_ended_before(tmp_path: Path) -> None:
+    world = World(tmp_path, GLUCOSE)
+    for one in (g(0, 100, 0, 2, 10, 1), g(5, 100, 5, 1, 10, 1)):
+        world.hub.send([bodies(one)], at(one.received), one.partition)
+    world.session(at(6))
+    # Patient 1 comes back by another partition, before the session's clock has come to the end of patient 2's time.
+    world.hub.send([bodies(g(36, 100, 36, 1, 10, 0))], at(36), 0)
+    world.session(at(29))
+    world.session(at(50))
+    assert [(row["entity"], row["kind"]) for row in world.found()] == [(1, "raised"), (1, "cleared"), (2, "raised")]
+    assert world.differences() == []
+
+
 def _received(event: Generated, number: int) -> datetime:
     assert event.due is not None
     return datetime.fromtimestamp(event.due, UTC) + timedelta(milliseconds=number % 900)
@@ -279,6 +307,38 @@ def test_a_storm_in_which_people_act_is_what_the_oracle_says(tmp_path: Path, see
             world.act(now + MINUTE / 1000, _deeds(world, random, now, 40))
     found = world.found()
     assert {row["kind"] for row in found} >= {*TOLD, "eased", "stale", "acknowledged", "snoozed", "commented", "closed"}
+    assert differences(found, world.right()) == []
+
+
+def _flapping(random: Random, count: int) -> list[Sent]:
+    """Readings of one patient, around thresholds, seconds or minutes apart; sometimes not heard of for a while."""
+    sent: list[Sent] = []
+    now = 0.0
+    while len(sent) < count:
+        values = random.choice([[68, 90], [50, 65], [45, 57, 72, 80], [99, 111, 117, 255], VALUES])
+        gaps: list[float] = random.choice([[0, 0.02], [0.5, 1], [5], [11], GAPS])
+        for _ in range(random.randrange(5, 60)):
+            now = round(now + random.choice(gaps), 3)
+            sent.append(g(round(now - random.choice([0, 0, 0, 1, 4]), 3), random.choice(values), now, 1, 10, 1))
+    return sent
+
+
+@pytest.mark.parametrize("few", [0, decisions.FEW], ids=["in rounds", "one after another"])
+def test_a_patient_who_flaps_however_it_is_cut_is_what_the_oracle_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(decisions, "FEW", few)
+    random, world = Random(11), World(tmp_path, GLUCOSE)
+    sent = _flapping(random, 1000)
+    cuts = [0, *sorted(random.sample(range(1, len(sent)), 5)), len(sent)]
+    for first, last in pairwise(cuts):
+        world.hub.take = random.choice([40, 1000])
+        for one in sent[first:last]:
+            world.hub.send([bodies(one)], at(one.received), one.partition)
+        world.session(at(sent[last - 1].received) + CLOCK_IS_BEHIND)
+    found = world.found()
+    assert {row["kind"] for row in found} >= {*TOLD, "eased", "stale"}
+    assert len(found) > 300
     assert differences(found, world.right()) == []
 
 

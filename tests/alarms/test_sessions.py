@@ -121,6 +121,28 @@ def test_sessions_that_die_at_any_commit_leave_the_alarms_of_one_that_lives(tmp_
         assert published == {*right.select("alarm_id", "index").rows()}, place
 
 
+def test_a_silence_that_was_raised_before_a_crash_is_not_raised_again(tmp_path: Path) -> None:
+    def scene() -> MemoryHub:
+        hub = MemoryHub(partitions=1, take=100)
+        send(hub, (0, 60), patient=1)
+        send(hub, (45, 100), patient=2)
+        return hub
+
+    def found(lake: Lake) -> pl.DataFrame:
+        run_session(lake, hub, clock=until(50))
+        return transitions(lake).drop("fold", "decided_at", "ingest_date")
+
+    hub, life = scene(), Life(10**9)
+    run_session(MortalLake(lake_in(tmp_path / "whole").root, life=life), hub, clock=until(50))
+    right = found(lake_in(tmp_path / "whole"))
+    assert sorted(right["kind"]) == ["raised", "raised", "stale"]
+    for place in range(life.done + 1):
+        hub, lake = scene(), lake_in(tmp_path / str(place))
+        with pytest.raises(Killed):
+            run_session(MortalLake(lake.root, life=Life(place)), hub, clock=until(50))
+        assert found(lake).equals(right), place
+
+
 def test_while_their_hub_is_away_data_go_on_and_transitions_leave_later_in_their_order(tmp_path: Path) -> None:
     lake, hub = lake_in(tmp_path), MemoryHub(partitions=1, take=1)
     send(hub, *LOW[:4])
@@ -295,6 +317,36 @@ def test_after_seven_days_nobody_is_waited_for_and_all_alarms_end(tmp_path: Path
     ended = transitions(lake).filter(pl.col("kind") == "cleared")
     assert {*ended["at"]} == {BEGIN + 7 * 1440 * MINUTE + 5 * SECOND}
     assert kinds(lake, cause="silence") == ["raised", "cleared"]
+
+
+def test_a_snooze_ends_before_the_alarm_does_however_late_somebody_looks(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 100))
+    run_session(lake, hub, clock=until(31))
+    snooze_until = BEGIN + 60 * MINUTE
+    snooze = action(1, only_id(lake), "snooze", BEGIN + 32 * MINUTE, until=snooze_until.isoformat())
+    do(lake, snooze, at=BEGIN + 32 * MINUTE)
+    for minute in (33, 34):
+        run_session(lake, hub, clock=until(minute))
+    assert kinds(lake, cause="silence") == ["raised", "snoozed"]
+    run_session(lake, hub, clock=until(8 * 1440))
+    assert kinds(lake, cause="silence") == ["raised", "snoozed", "reminded", "cleared"]
+    ends = transitions(lake)["at"].to_list()[-2:]
+    assert ends == [snooze_until, BEGIN + 7 * 1440 * MINUTE + 5 * SECOND]
+
+
+def test_a_snooze_of_refused_readings_ends_before_the_reading_that_clears_it(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    send(hub, (0, 4711), (1, 4711), (2, 4711))
+    run_session(lake, hub, clock=until(3))
+    snooze_until = BEGIN + 10 * MINUTE
+    snooze = action(1, only_id(lake), "snooze", BEGIN + 4 * MINUTE, until=snooze_until.isoformat())
+    do(lake, snooze, at=BEGIN + 4 * MINUTE)
+    for minute in (5, 6):
+        run_session(lake, hub, clock=until(minute))
+    send(hub, (15, 100))
+    run_session(lake, hub, clock=until(16))
+    assert kinds(lake, cause="refused") == ["raised", "snoozed", "reminded", "cleared"]
 
 
 def test_who_acknowledges_what_became_worse_meanwhile_has_not_seen_it(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from assets.clinical.sources import TELEMETRY
 from resources.batch_rest import ATTEMPTS, RestSource
 from resources.batch_source import UNREADABLE, BatchSourceError, RestPath
-from tests.clinical.api import Api, breaks_off, drips, hangs, says
+from tests.clinical.api import Api
+from tests.services.loopback import breaks_off, drips, hangs, says
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SECRET = "a-secret-token"
@@ -56,11 +57,11 @@ def test_all_pages_are_read_and_then_what_is_new():
         asked = Asked(api)
         numbers, cursor = asked.pull()
         assert numbers == list(range(8))
-        assert [query.get("start") for query in api.asked] == [None, "3", "6"]
+        assert [query.get("start") for query in api.queries] == [None, "3", "6"]
         api.rows += [row(8), row(6, battery_percent=49.0)]
         numbers, cursor = asked.pull(cursor)
         assert numbers == [6, 8]
-        assert api.asked[3]["since"] == row(5)["received_at"]
+        assert api.queries[3]["since"] == row(5)["received_at"]
         assert asked.pull(cursor)[0] == []
 
 
@@ -151,7 +152,7 @@ def test_the_token_goes_to_the_server_and_into_no_message():
         api.link = "http://localhost:1/telemetry"
         with pytest.raises(BatchSourceError, match="another server, localhost") as failed:
             asked.pull()
-        assert api.headers[0]["Authorization"] == f"Bearer {SECRET}"
+        assert api.asked[0].headers["authorization"] == f"Bearer {SECRET}"
         assert SECRET not in str(failed.value)
 
 

@@ -1,6 +1,8 @@
 """From bronze to silver and gold: what changed is made anew, and a second time nothing is."""
 
-from datetime import date
+import shutil
+from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,10 @@ import msgspec
 import polars as pl
 import pytest
 
-from assets.clinical.sources import EHR, GOLD, TELEMETRY
+from assets.clinical.sources import EHR, GOLD, TELEMETRY, Derived
 from assets.clinical.sources import source as of
 from assets.clinical_layers import Gold
-from resources.batch_source import SqlTable
+from resources.batch_source import Pulled, SqlTable, frame_of
 from resources.batch_sql import SqlSource
 from resources.lake import Lake
 from tests.clinical.hospital import NOON, Database, loader, reading, silver
@@ -149,6 +151,81 @@ def test_a_late_reading_changes_what_is_an_outlier_on_later_dates(lake, database
     found = rows(lake)
     assert found["is_outlier"].to_list() == [False, False, False, False, True]
     assert found["robust_z"].drop_nulls().to_list() == [pytest.approx(67.45)]
+
+
+class Given:
+    """A source that gives some rows."""
+
+    def __init__(self, *given: dict[str, Any]) -> None:
+        self._rows = frame_of(given)
+
+    def pull(self, since: bytes | None) -> Iterator[Pulled]:
+        yield Pulled(self._rows, b"")
+
+
+def trial_entry(number: int, day: int, **more: Any) -> dict[str, Any]:
+    entry = {"log_id": number, "trial_id": "T", "patient_id": 1, "logged_at": f"2026-11-{day} 08:00:00"}
+    return entry | {"kind": "visit"} | more
+
+
+def encounter(number: int, **more: Any) -> dict[str, Any]:
+    return {"encounter_id": number, "patient_id": 1, "admitted_at": "2026-11-10", "department": "A"} | more
+
+
+SPOILED = {
+    "ehr": ([reading(0), reading(1)], [reading(0, reading=150.0), reading(2), reading(60)], "reading"),
+    "trial_logs": (
+        [trial_entry(0, 10), trial_entry(1, 11)],
+        [trial_entry(0, 12), trial_entry(2, 11), trial_entry(3, 13)],
+        "trial_id",
+    ),
+    "ehr_encounters": (
+        [encounter(0), encounter(1)],
+        [encounter(0, department="B"), encounter(2), encounter(3)],
+        "patient_id",
+    ),
+}
+"""By source: the rows of a load, those of the next one, and the column by which a row of that is spoiled."""
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_rebuild_takes_out_of_silver_what_bronze_does_not_give_any_more(lake, tmp_path, name):
+    first, second, column = SPOILED[name]
+    batch = of(name)
+    for back, given in ((1, first), (0, second)):
+        loader(lake, batch, NOON - timedelta(days=back)).load(Given(*given))
+        silver(lake, batch).refresh()
+    gold = [each for each in GOLD if batch in each.sources]
+    for each in gold:
+        Gold(lake, each).refresh()
+    assert sorted(rows(lake, name)["load_number"]) == [1, 2, 2, 2]
+    # The second load is landed anew: the row that corrects another one is bad, and the last one is not there.
+    [file] = Path(lake.root).glob(f"landing/{name}/load_date={NOON.date()}/*.parquet")
+    landed = pl.read_parquet(file)
+    bad = landed.head(1).with_columns(pl.lit(None, landed.schema[column]).alias(column))
+    bad.vstack(landed.slice(1, 1)).write_parquet(file)
+    versions = set[int | None]()
+    for _ in range(2):
+        loader(lake, batch).rebuild(NOON.date())
+        silver(lake, batch).refresh()
+        for each in gold:
+            Gold(lake, each).refresh()
+        versions.add(lake.table(batch.bronze).version())
+    found = rows(lake, name)
+    assert sorted(found["load_number"]) == [1, 1, 2]
+    assert (lake.table(batch.quarantine).count(), len(versions)) == (1, 1)
+    # Silver and gold are what they are when they are made anew.
+    shutil.copytree(lake.root, tmp_path / "anew", ignore=shutil.ignore_patterns("silver", "quarantine", "gold"))
+    anew = Lake(str(tmp_path / "anew"))
+    silver(anew, batch).refresh()
+    assert found.drop("revision").equals(rows(anew, name).drop("revision"))
+    for each in gold:
+        Gold(anew, each).refresh()
+        assert stored(lake, each).equals(stored(anew, each)), each.table.name
+
+
+def stored(lake: Lake, derived: Derived) -> pl.DataFrame:
+    return lake.table(derived.table).scan().collect().sort(pl.all())
 
 
 def everything(lake: Lake) -> dict[str, pl.DataFrame]:

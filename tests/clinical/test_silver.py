@@ -179,3 +179,11 @@ def test_the_latest_load_stands_in_whatever_order_rows_come(order):
         {"key": [1, 1, 1, 2, 2, 3], "load_number": [1, 2, 2, 5, 3, 4], "row_number": [0, 0, 1, 0, 9, 0]}
     ).with_row_index("number")
     assert latest(rows[list(order)], ("key",))["number"].to_list() == [2, 3, 5]
+
+
+def test_a_row_that_a_rebuild_made_again_takes_the_place_of_the_old_one():
+    # So many that a sort which keeps no order would mix them.
+    places = pl.int_range(50_000, dtype=pl.Int64, eager=True)
+    old = pl.DataFrame({"key": places, "load_number": 1, "row_number": places % 100, "made": "before"})
+    new = old.with_columns(made=pl.lit("again"))
+    assert latest(pl.concat([old, new]), ("key",))["made"].unique().to_list() == ["again"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.asset import ALERTS_HUB
+from assets.stream.contract import ALERTS_HUB
 from assets.stream.session import Session, SessionLimits
 from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake

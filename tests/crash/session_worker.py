@@ -4,7 +4,7 @@ import os
 import sys
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.asset import ALERTS_HUB
+from assets.stream.contract import ALERTS_HUB
 from assets.stream.session import Session, SessionLimits
 from resources.event_hubs import EventHubsNamespace
 from resources.event_source import HubUnavailableError

@@ -11,7 +11,7 @@ from resources.lake import Lake
 from tests.crash.hand_over_worker import lease_of
 from tests.crash.scene import Sender, Worker, drain_and_verify
 from tests.emulator.hub import RunningHub
-from tests.stream.tables import rows
+from tests.stream.tables import row_count
 
 pytestmark = [
     pytest.mark.crash,
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-WITHIN_S = 60.0
+WITHIN_S = 150.0
 OF_THE_SUCCESSOR = ("take successor", "take active", "release successor")
 OF_THE_ONE_AT_WORK = ("commit", "release active")
 
@@ -37,7 +37,7 @@ def has_ended(worker: Worker) -> bool:
     return not worker.is_running
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_whoever_dies_at_a_hand_over_every_table_is_exact_and_no_two_write(tmp_path: Path) -> None:
     lake, log = Lake(str(tmp_path / "lake")), tmp_path / "worker.log"
     with RunningHub(("glucose_readings:3", "alerts:2")) as hub:
@@ -57,8 +57,8 @@ def test_whoever_dies_at_a_hand_over_every_table_is_exact_and_no_two_write(tmp_p
 
         def gets_on(worker: Worker) -> None:
             wait_until(lambda: is_at_work(worker), "its turn")
-            before = rows(lake, "silver").height
-            wait_until(lambda: rows(lake, "silver").height > before, "its commit")
+            before = row_count(lake, "silver")
+            wait_until(lambda: row_count(lake, "silver") > before, "its commit")
 
         with Sender(hub.connection_string) as sender:
             gets_on(at_work := start())

@@ -14,7 +14,6 @@ from orchestration.system import STREAMS
 from resources.lake import Lake
 from tests.crash.scene import (
     DEVICES,
-    KILLS,
     ROOT,
     Sender,
     Worker,
@@ -36,10 +35,12 @@ pytestmark = [
 ]
 
 COMMAND = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
-FIRST_SESSION_WITHIN_S = 60
+FIRST_SESSION_WITHIN_S = 150
+KILLS = 3
+"""Each is followed by a whole start, with the loading of all definitions."""
 FROZEN_S = 20.0
 """A hub that is stopped for so long answers nothing, and its connections stay open."""
-RECOVERED_WITHIN_S = 90
+RECOVERED_WITHIN_S = 180
 
 
 def impatient(settings: Path) -> str:
@@ -57,7 +58,7 @@ def wait_until(what: str, is_true, seconds: float, log: Path) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
     home, log, moments = tmp_path / "dagster", tmp_path / "daemon.log", Random(20261125)
     home.mkdir()

@@ -6,7 +6,7 @@ from typing import Any
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def producer(connection_string: str, hub: str = "hub", **options) -> EventHubProducerClient:

@@ -81,8 +81,8 @@ async def _until(is_reached) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _balance(connection_string: str) -> tuple[Consumer, Consumer, int]:
-    """The two consumers after all that was sent arrived, and how many events each partition has."""
+async def _balance(connection_string: str) -> tuple[dict[str, list[int]], dict[str, list[int]], int]:
+    """What each of two consumers was given until all that was sent arrived, and how many events a partition has."""
     store, sent = MemoryStore(), 200
     producer = EventHubProducerClient.from_connection_string(connection_string, eventhub_name="balanced")
     async with producer, Consumer(connection_string, store) as first:
@@ -97,11 +97,13 @@ async def _balance(connection_string: str) -> tuple[Consumer, Consumer, int]:
             await _until(
                 lambda: all(len(set(first.sequences[name] + second.sequences[name])) == sent for name in PARTITIONS)
             )
-    return first, second, sent
+    return first.sequences, second.sequences, sent
 
 
+# A client that is closed while it loses a partition leaves that connection to the collector of garbage.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_async_consumers_share_the_partitions_and_lose_nothing(emulator):
     first, second, sent = asyncio.run(_balance(emulator.connection_string))
-    assert any(second.sequences.values())
+    assert any(second.values())
     for name in PARTITIONS:
-        assert set(first.sequences[name] + second.sequences[name]) == set(range(sent))
+        assert set(first[name] + second[name]) == set(range(sent))

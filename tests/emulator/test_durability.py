@@ -1,6 +1,5 @@
 """Restarts, kill -9, full disks: what was acknowledged is there, once, and numbered without gaps."""
 
-import gc
 import resource
 import shutil
 import threading
@@ -17,13 +16,6 @@ pytestmark = [
     pytest.mark.service,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _collect_what_the_sdk_leaves():
-    """The SDK forgets the sockets of broken connections without closing them."""
-    yield
-    gc.collect()
 
 
 class Sending(threading.Thread):

@@ -18,6 +18,12 @@ def test_a_day_depends_on_the_seed_and_the_day_alone():
     assert patient_rows(9, 0, DAY)[:5] == patient_rows(5, 0, DAY)
 
 
+def test_the_smallest_hospital_has_something_of_every_kind_on_every_day():
+    for number in range(20):
+        assert all(hospital_day(DAY + timedelta(days=number), 1)[:4]), number
+        assert hospital_day(DAY + timedelta(days=number), 1).documents, number
+
+
 def test_keys_of_rows_are_unique_over_days():
     days = [hospital_day(DAY + timedelta(days=number), 30) for number in range(5)]
     for name, key in (("ehr", "id"), ("telemetry", "id"), ("encounters", "encounter_id"), ("logs", "log_id")):

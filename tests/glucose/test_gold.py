@@ -101,6 +101,8 @@ def test_a_day_computed_by_hand():
         "mean_time_mg_dl": pytest.approx(135.0),
         "active_percent": pytest.approx(100 * 30 / 1440),
         "near_duplicate_count": 0,
+        "last_at": datetime.combine(MONDAY, time(0, 25), UTC),
+        "last_mg_dl": 260.0,
     }
 
 
@@ -165,7 +167,14 @@ def test_every_metric_is_the_oracle_s(rows: Rows):
             "tar_above_250_percent": share(values, lambda value: value > 250),
             **by_time(of_day),
             "near_duplicate_count": near_duplicates(of_day),
+            **last(of_day),
         }
+
+
+def last(rows: Rows) -> dict[str, Any]:
+    """The last reading, of several at that instant the lowest."""
+    _, day, value, after, _ = min(rows, key=lambda row: (-row[3], row[2]))
+    return {"last_at": datetime.combine(day, time(), UTC) + after, "last_mg_dl": value}
 
 
 def by_time(rows: Rows) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.orchestration.site import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PULSELAKE = [sys.executable, "-m", "orchestration.cli"]
-TIMEOUT_S = 240.0
+TIMEOUT_S = 480.0
 _PORTS = iter(range(10_000 + os.getpid() % 200 * 100, 32_000))
 
 
@@ -55,6 +55,7 @@ class CommandLine:
             "PULSELAKE_HUB_PORT": str(self.port),
             "PULSELAKE_IDLE_TIMEOUT_S": "1",
             "COLUMNS": "120",
+            "PULSELAKE_PAGE_PORT": str(port_for_a_command()),
         }
         return inherited | own | settings
 
@@ -89,7 +90,7 @@ class CommandLine:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment(**settings),
+            env=self.environment(PULSELAKE_HOSPITAL_PORT=str(port_for_a_command()), **settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

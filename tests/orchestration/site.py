@@ -20,13 +20,15 @@ from orchestration.definitions import defs
 from resources.event_source import EventSource
 from resources.lake import Lake
 from resources.settings import Settings
+from resources.sources import namespace_of
+from resources.storage import lake_of
 from tests.emulator.clients import send
 from tests.emulator.hub import RunningHub
 from tests.system_hubs import system_hubs
 
 HUBS = system_hubs(glucose_readings=2)
 SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 _ORIGIN = RemoteRepositoryOrigin(
     InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="orchestration.definitions")), "__repository__"
@@ -58,7 +60,7 @@ class Site:
 
     @property
     def lake(self) -> Lake:
-        return Settings().open_lake()
+        return lake_of(Settings())
 
     @property
     def store(self) -> StreamStore:
@@ -66,7 +68,7 @@ class Site:
 
     @property
     def source(self) -> EventSource:
-        return Settings().event_hubs_namespace().source(CONTRACT.stream)
+        return namespace_of(Settings()).source(CONTRACT.stream)
 
     def send(self, bodies: Iterable[bytes], partition: int = 0) -> None:
         send(self.hub.connection_string, bodies, str(partition), CONTRACT.stream)

@@ -1,5 +1,6 @@
 """Whether the demo notices what does not add up."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +12,13 @@ from assets.stream.findings import Finding
 from generator.publisher import Published
 from orchestration.account import Latency, Summary, latency, published_alerts, silent_alerts
 from orchestration.demo import demo_settings
+from orchestration.demo_page import OnThePage
+from orchestration.hospital_loads import LoadedSource
+from orchestration.live import environment
 from orchestration.status import StreamStatus
 from orchestration.system import STREAMS
 from resources.settings import Settings
+from resources.storage import lake_of
 from tests.emulator.clients import send
 from tests.orchestration.site import readings
 from tests.stream.hubs import MemoryHub
@@ -44,6 +49,7 @@ def summary(*, bronze: int = 10, sent: int = 10, resent: int = 0, silent: int = 
         summary(bronze=10, resent=2),
         summary(passed=True),
         summary(passed=False, is_error=False),
+        replace(summary(), page=OnThePage(3, 3)),
     ],
 )
 def test_what_adds_up_is_no_problem(reconciled):
@@ -53,6 +59,15 @@ def test_what_adds_up_is_no_problem(reconciled):
 @pytest.mark.parametrize(
     ("unreconciled", "problem"),
     [
+        (
+            replace(summary(), page=OnThePage(3, 2)),
+            "the live page shows 2 of 3 open alarms; logs/page.log may say why",
+        ),
+        (
+            replace(summary(), hospital=[LoadedSource("ehr", 10, 10, 8, 1, 0)]),
+            "ehr: its rows do not add up: LoadedSource(name='ehr', landed=10, bronze=10, silver=8, quarantined=1, "
+            "duplicates=0)",
+        ),
         (summary(bronze=9), "glucose_readings: 10 events were sent, 9 are in bronze"),
         (summary(bronze=11), "glucose_readings: 10 events were sent, 11 are in bronze"),
         (summary(bronze=13, resent=2), "glucose_readings: 10 events were sent and 2 of them again, 13 are in bronze"),
@@ -106,7 +121,23 @@ def test_the_demo_uses_nothing_that_is_configured_but_the_home(tmp_path, monkeyp
     monkeypatch.setenv("EVENTHUB_NAMESPACE", "name.servicebus.windows.net")
     monkeypatch.setenv("PULSELAKE_LAKE", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PULSELAKE_HUBS", "glucose_readings=other")
+    monkeypatch.setenv("PULSELAKE_WATCH", str(tmp_path / "files of real patients"))
+    monkeypatch.setenv("PULSELAKE_OPENFDA", "on")
+    monkeypatch.setenv("PULSELAKE_PAGE_CONSUMER_GROUP", "own")
+    monkeypatch.setenv("PULSELAKE_PAGE_ORIGIN", "https://ward.example.org")
+    monkeypatch.setenv("PULSELAKE_PAGE_IDLE_MINUTES", "0.1")
+    monkeypatch.setenv("PULSELAKE_PAGE_PASSWORDS", "false")
+    monkeypatch.setenv("PULSELAKE_OIDC_ISSUER", "https://login.example.org")
+    monkeypatch.setenv("PULSELAKE_OIDC_CLIENT_ID", "page")
     own = demo_settings(Settings(home=tmp_path))
+    # What sends events of its own would come into the demo's account. Its processes see what is passed on to them.
+    told = environment(own)
+    assert (own.watch, told["PULSELAKE_WATCH"]) == (None, "")
+    assert (own.openfda, told["PULSELAKE_OPENFDA"]) == (False, "False")
+    assert (told["PULSELAKE_PAGE_CONSUMER_GROUP"], told["PULSELAKE_PAGE_ORIGIN"]) == ("pulselake-page", "")
+    # The demo signs in by the password of an account that it made.
+    assert (told["PULSELAKE_PAGE_PASSWORDS"], told["PULSELAKE_OIDC_ISSUER"]) == ("True", "")
+    assert told["PULSELAKE_PAGE_IDLE_MINUTES"] == "30.0"
     assert own.uses_local_hub
     assert (own.consumer_group, own.hubs) == ("$Default", {})
-    assert own.open_lake().root == str(tmp_path / "demo" / "lake")
+    assert lake_of(own).root == str(tmp_path / "demo" / "lake")

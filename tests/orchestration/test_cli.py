@@ -48,9 +48,9 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
     (command.folder / "recorded.ndjson").write_bytes(b"\n".join(LINES) + b"\n")
     hub = command.start_hub()
     try:
-        published = command.run("publish", "glucose", "recorded.ndjson")
+        published = command.invoke("publish", "glucose", command.folder / "recorded.ndjson")
         assert "Sent 9 events" in published.out
-        behind = command.run("status").out
+        behind = command.invoke("status").out
         assert not (command.home / "lake").exists()
         assert "glucose_readings" in behind
         assert "never" in behind
@@ -59,7 +59,7 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
         assert "4 silver, 4 quarantined, 1 duplicates" in done.out
         assert "device_readings: 0 events" in done.out
         # Counts of today are asked for at once: it may be another day when a test runs.
-        (command.folder / "status.txt").write_text(command.run("status").out)
+        (command.folder / "status.txt").write_text(command.invoke("status").out)
         yield command
     finally:
         end(hub)
@@ -67,8 +67,9 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
 
 def test_every_command_is_known():
     known = (
-        "ack alarms archive close comment demo dev drain explain export generate hospital hub hubs import metrics oltp"
-        " poll publish rederive reference replay retention rules snooze sql status"
+        "ack alarms archive audit bridge close comment copy demo dev drain explain export generate hospital hub hubs"
+        " import metrics notify oltp pages poll publish receive rederive reference replay retention rules snooze sql"
+        " status tokens web"
     )
     assert known.split() == COMMANDS
 
@@ -117,7 +118,7 @@ def test_two_hubs_cannot_share_a_port(drained, tmp_path):
 
 @pytest.mark.service
 def test_a_second_drain_has_nothing_to_do(drained):
-    done = drained.run("drain", "glucose_readings")
+    done = drained.invoke("drain", "glucose_readings")
     assert "glucose_readings: 0 events" in done.out
     assert "device_readings" not in done.out
 
@@ -136,10 +137,10 @@ def test_status_shows_lag_rows_reasons_and_rules(drained):
 def test_sql_prints_a_table_csv_or_json(drained):
     statement = "SELECT patient_id, glucose_mg_dl FROM silver.glucose_readings ORDER BY measured_at LIMIT 2"
     assert "(2 rows)" in drained.run("sql", statement).out
-    rows = list(csv.DictReader(io.StringIO(drained.run("sql", statement, "--format", "csv").out)))
+    rows = list(csv.DictReader(io.StringIO(drained.invoke("sql", statement, "--format", "csv").out)))
     assert rows == [{"patient_id": "1", "glucose_mg_dl": "120.0"}] * 2
     assert (
-        json.loads(drained.run("sql", statement, "--format", "json").out)
+        json.loads(drained.invoke("sql", statement, "--format", "json").out)
         == [{"patient_id": 1, "glucose_mg_dl": 120.0}] * 2
     )
 
@@ -173,7 +174,7 @@ def test_a_statement_that_fails_is_explained(drained, statement):
 
 @pytest.mark.service
 def test_a_replay_without_a_fix_changes_nothing(drained):
-    shown = drained.run("replay", "glucose")
+    shown = drained.invoke("replay", "glucose")
     assert shown.out.strip() == (
         "glucose_readings: every quarantined reading would be quarantined again; nothing changed."
     )
@@ -184,8 +185,8 @@ def test_a_replay_after_a_fix_rebuilds_the_day(command):
     (command.folder / "recorded.ndjson").write_bytes(b"\n".join(readings(3, value=120.0)) + b"\n")
     hub = command.start_hub()
     try:
-        command.run("publish", "glucose", "recorded.ndjson")
-        command.run("drain", "glucose")
+        command.invoke("publish", "glucose", "recorded.ndjson")
+        command.invoke("drain", "glucose")
         store = StreamStore(CONTRACT, Lake(str(command.home / "lake")))
         silver, alerts = store.silver.scan().collect(), store.alerts.scan().collect()
         refuse_all(store)
@@ -194,7 +195,7 @@ def test_a_replay_after_a_fix_rebuilds_the_day(command):
         order = ["partition", "sequence_number"]
         assert store.silver.scan().collect().sort(order).equals(silver.sort(order))
         assert store.quarantine.scan().collect().is_empty()
-        assert "nothing changed" in command.run("replay", "glucose").out
+        assert "nothing changed" in command.invoke("replay", "glucose").out
     finally:
         end(hub)
 
@@ -218,7 +219,7 @@ def test_generate_sends_at_its_rate_until_it_is_stopped(drained):
     assert finished.code == 0
     assert finished.out.startswith("Sent ")
     sent = int(finished.out.split()[1].replace(",", ""))
-    assert f"device_readings: {sent:,} events" in drained.run("drain", "devices").out
+    assert f"device_readings: {sent:,} events" in drained.invoke("drain", "devices").out
 
 
 @pytest.mark.service
@@ -237,7 +238,7 @@ def test_generate_sends_a_backlog_at_once(drained):
 )
 def test_without_a_hub_it_says_how_to_start_one(command, arguments):
     (command.folder / "recorded.ndjson").write_bytes(b"\n".join(LINES))
-    refused = command.run(*arguments, code=1)
+    refused = command.invoke(*arguments, code=1)
     assert "`pulselake hub`" in refused.out + refused.err
 
 
@@ -269,7 +270,7 @@ def test_what_the_generator_cannot_do_is_refused(command, arguments):
 
 @pytest.mark.service
 def test_all_that_may_be_malformed_is_possible(command):
-    assert "`pulselake hub`" in command.run("generate", "--faults", "0.95", "--seconds", "1", code=1).err
+    assert "`pulselake hub`" in command.invoke("generate", "--faults", "0.95", "--seconds", "1", code=1).err
 
 
 @pytest.mark.service
@@ -278,7 +279,7 @@ def test_the_hub_keeps_no_more_than_it_is_told(command):
     hub = command.start("hub", "--retention-bytes-per-partition", "1", "--retention-hours", "0.00001")
     wait_until(lambda: is_open(command.port) or hub.poll() is not None, "the hub's start")
     try:
-        command.run("publish", "glucose", "recorded.ndjson")
+        command.invoke("publish", "glucose", "recorded.ndjson")
         source = EventHubsNamespace(Settings(hub_port=command.port).local_connection_string).source("glucose_readings")
         wait_until(lambda: not any(tail.last >= tail.first for tail in source.state().tails.values()), "the expiry")
     finally:
@@ -322,5 +323,5 @@ def test_a_bad_setting_is_named_without_its_value(command, setting, value):
 def test_settings_may_stand_in_a_file(drained, tmp_path):
     (tmp_path / ".env").write_text(f"PULSELAKE_LAKE={drained.home / 'lake'}\n")
     elsewhere = CommandLine(tmp_path, drained.port)
-    counted = elsewhere.run("sql", "SELECT count(*) AS n FROM bronze.glucose_readings", "--format", "json")
+    counted = elsewhere.invoke("sql", "SELECT count(*) AS n FROM bronze.glucose_readings", "--format", "json")
     assert json.loads(counted.out) == [{"n": 9}]

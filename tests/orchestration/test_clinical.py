@@ -3,15 +3,17 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
-from assets.clinical.sources import GOLD, SOURCES
+from assets.clinical.sources import EHR, GOLD, SOURCES
+from orchestration.cli import app
 from orchestration.clinical import due, keys_of, shown
 from orchestration.definitions import defs
 from orchestration.hospital import make_hospital, served_telemetry
@@ -63,6 +65,10 @@ def rows(site: Site, name: str) -> pl.DataFrame:
 
 
 def test_a_hospital_goes_through_all_layers(offline, hospital):
+    with closing(sqlite3.connect(hospital / EHR_FILE)) as connection:
+        # So few patients have a bad reading in most stretches of three days, not in all.
+        connection.execute("UPDATE EHR SET reading = 'n/a' WHERE id = (SELECT min(id) FROM EHR)")
+        connection.commit()
     results = load(offline)
     assert {name: result.success for name, result in results.items()} == dict.fromkeys(results, True)
     follow(offline)
@@ -84,10 +90,18 @@ def test_a_hospital_goes_through_all_layers(offline, hospital):
     assert all(rows(offline, name).height for name in reports)
     loads = rows(offline, "gold/report_clinical_loads")
     assert loads.filter(source="ehr")["row_count"].sum() == in_ehr
-    assert offline.run("clinical_quality", partition_key=today().isoformat()).success
-    page = (Path(offline.lake.root) / "pages" / "clinical_quality" / f"{today()}.html").read_text()
-    for said in ("quarantine/ehr", "keys_unique", "bad_value:reading", "0 loads rejected as a whole; 0 of 24 checks"):
+    assert offline.run("data_quality", partition_key=today().isoformat()).success
+    page = (Path(offline.lake.root) / "pages" / "data_quality" / f"{today()}.html").read_text()
+    for said in ("silver/ehr_patients", "keys unique", "bad value: reading", "All is well: 27 checks passed"):
         assert said in page
+    assert offline.run("report_pages").success
+    listed = CliRunner().invoke(app, ["pages"])
+    assert f"{offline.lake.root}/pages/data_quality/{today()}.html  (1 days)" in listed.output
+    assert listed.output.count(".html") == 4
+    for name in ("clinical_dashboard", "clinical_devices", "clinical_loads"):
+        pages = Path(offline.lake.root) / "pages" / name
+        assert pl.read_parquet(pages / f"{today()}.parquet").height
+        assert "<table>" in (pages / f"{today()}.html").read_text()
     # What one run says to Dagster is counts and names of columns.
     events = "".join(map(str, results["ehr_patients"].all_events))
     names = rows(offline, "silver/ehr_patients")["full_name"].drop_nulls()
@@ -97,7 +111,12 @@ def test_a_hospital_goes_through_all_layers(offline, hospital):
 def test_a_source_that_is_down_fails_alone_and_the_next_run_catches_up(offline, hospital):
     (hospital / EHR_FILE).rename(hospital / "away")
     results = load(offline)
-    assert {name for name, result in results.items() if not result.success} == {"ehr", "ehr_patients", "ehr_encounters"}
+    assert {name for name, result in results.items() if not result.success} == {
+        "ehr",
+        "ehr_patients",
+        "ehr_encounters",
+        "ehr_medications",
+    }
     [failed] = [event for event in results["ehr"].all_events if event.is_step_failure]
     for said in ("ehr: reading the table EHR", "unable to open database file", "PULSELAKE_EHR_URL"):
         assert said in str(failed.step_failure_data.user_failure_data)
@@ -132,7 +151,7 @@ def test_a_second_run_and_a_backfill_change_nothing(offline, hospital):
 
 
 def test_a_new_column_is_reported_by_a_check_and_kept(offline, hospital):
-    make_hospital(hospital, patients=12, days=3, until=datetime.now(UTC) - timedelta(hours=6))
+    make_hospital(hospital, patients=12, days=3, until=datetime.now(UTC) - timedelta(days=1))
     load(offline, "ehr")
     make_hospital(hospital, patients=12, days=3, until=datetime.now(UTC), has_wards=True)
     result = load(offline, "ehr")["ehr"]
@@ -144,19 +163,30 @@ def test_a_new_column_is_reported_by_a_check_and_kept(offline, hospital):
     assert rows(offline, "bronze/ehr")["ward"].drop_nulls().len()
 
 
-def test_the_schedule_starts_a_run_for_each_source_that_is_set_up(offline):
+def evaluated(offline: Site, name: str, tick: datetime) -> Any:
     repository = defs.get_repository_def()
+    with dg.build_schedule_context(
+        instance=offline.instance, scheduled_execution_time=tick, repository_def=repository, resources=defs.resources
+    ) as context:
+        return repository.get_schedule_def(name).evaluate_tick(context)
 
-    def evaluate(name: str = "clinical_schedule") -> Any:
-        schedule = repository.get_schedule_def(name)
-        now = datetime.now(UTC)
-        with dg.build_schedule_context(
-            instance=offline.instance, scheduled_execution_time=now, repository_def=repository, resources=defs.resources
-        ) as context:
-            return schedule.evaluate_tick(context)
+
+def test_a_page_of_data_quality_is_of_the_day_of_its_tick_however_late_that_is_evaluated(offline):
+    tick = datetime(2026, 11, 20, 0, 40, tzinfo=UTC)
+    assert "Nothing came yet" in evaluated(offline, "data_quality_schedule", tick).skip_message
+    offline.lake.table(EHR.bronze).create()
+    keys = [
+        [each.partition_key for each in evaluated(offline, "data_quality_schedule", at).run_requests]
+        for at in (tick, tick.replace(hour=23), tick.astimezone(timezone(timedelta(hours=-5))))
+    ]
+    assert keys == [["2026-11-19", "2026-11-20"], ["2026-11-20"], ["2026-11-19", "2026-11-20"]]
+
+
+def test_the_schedule_starts_a_run_for_each_source_that_is_set_up(offline):
+    def evaluate() -> Any:
+        return evaluated(offline, "clinical_schedule", datetime.now(UTC))
 
     assert "pulselake hospital" in evaluate().skip_message
-    assert "No clinical source was loaded yet" in evaluate("clinical_quality_schedule").skip_message
     offline.set(PULSELAKE_TRIALS_URL="sqlite:///trials.sqlite")
     requests = evaluate().run_requests
     assert [request.tags["pulselake/source"] for request in requests] == ["trials", "trial_logs"]

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from assets.stream.observer import Committed
+from orchestration.sending import Metrics
 from orchestration.system import ROOT
-from resources.metrics import SessionMetrics
+from resources.metrics import SessionMetrics, write
 from resources.metrics_endpoint import served
 from resources.task_metrics import SensorMetrics, noted
 from tests.scraped import Scraped, scrape
@@ -39,6 +40,7 @@ def served_once(tmp_path_factory: pytest.TempPathFactory) -> Scraped:
         pass
     with pytest.raises(LookupError), noted(folder, "gold", stream=STREAM, part="daily"):
         raise LookupError
+    write(folder, "notify", Metrics().registry)
     with served(folder, 0) as address:
         return scrape(address)
 

@@ -13,6 +13,7 @@ from resources.store_tables import EDITABLE
 
 GRAPH = defs.resolve_asset_graph()
 EXECUTABLE = sorted(GRAPH.executable_asset_keys)
+FILLED = (*(feed.table for feed in FEEDS), "Alerts", "AlertLifecycle")
 LAYERS = ("landing", "bronze", "silver", "quarantine")
 CLINICAL_POOLS = {"landing": "load", "bronze": "load", "silver": "clean", "quarantine": "clean"}
 ADDED_UP = {gold.table.name for stream in STREAMS for gold in stream.daily_gold}
@@ -55,11 +56,13 @@ def test_assets():
         "alerts/vitals",
         "bronze/adverse_events",
         "bronze/alarm_actions",
+        "bronze/copied_tables",
         "bronze/device_events",
         "bronze/device_readings",
         "bronze/documents",
         "bronze/ehr",
         "bronze/ehr_encounters",
+        "bronze/ehr_medications",
         "bronze/ehr_patients",
         "bronze/glucose_readings",
         "bronze/telemetry",
@@ -74,6 +77,7 @@ def test_assets():
         "gold/glucose_moving_average",
         "gold/news2",
         "gold/overdose_trend",
+        "gold/patient_360",
         "gold/patient_adverse_event_report",
         "gold/patient_comparison",
         "gold/patient_monitoring",
@@ -98,9 +102,12 @@ def test_assets():
         "gold/report_data_quality",
         "gold/report_device_attention",
         "gold/report_glucose_control_ranking",
+        "gold/report_ingest_lag",
+        "gold/report_load_compliance",
         "gold/report_patient_day_overview",
         "gold/report_quarantine_by_reason",
         "gold/report_vitals_day_overview",
+        "gold/reports_by_substance",
         "gold/safety_signals",
         "gold/signal_counts",
         "gold/trial_summary",
@@ -117,11 +124,16 @@ def test_assets():
         "landing/documents",
         "landing/ehr",
         "landing/ehr_encounters",
+        "landing/ehr_medications",
         "landing/ehr_patients",
         "landing/telemetry",
         "landing/trial_logs",
         "landing/trials",
-        "page/clinical_quality",
+        "notifications/outbox",
+        "page/clinical_dashboard",
+        "page/clinical_devices",
+        "page/clinical_loads",
+        "page/data_quality",
         "quarantine/adverse_events",
         "quarantine/alarm_actions",
         "quarantine/clinical_loads",
@@ -130,6 +142,7 @@ def test_assets():
         "quarantine/documents",
         "quarantine/ehr",
         "quarantine/ehr_encounters",
+        "quarantine/ehr_medications",
         "quarantine/ehr_patients",
         "quarantine/glucose_readings",
         "quarantine/telemetry",
@@ -149,6 +162,7 @@ def test_assets():
         "silver/documents",
         "silver/ehr",
         "silver/ehr_encounters",
+        "silver/ehr_medications",
         "silver/ehr_patients",
         "silver/glucose_readings",
         "silver/report_drugs",
@@ -158,14 +172,18 @@ def test_assets():
         "silver/trial_logs",
         "silver/trials",
         "silver/vitals",
+        "source/copied_tables",
         "source/device_events",
         "source/documents",
         "source/ehr",
         "source/ehr_encounters",
+        "source/ehr_medications",
         "source/ehr_patients",
         "source/telemetry",
         "source/trial_logs",
         "source/trials",
+        "store/AlertLifecycle",
+        "store/Alerts",
         "store/DeviceOperationalData",
         "store/DeviceStaticInfo",
         "store/GlucoseReadings",
@@ -195,10 +213,12 @@ def test_only_hubs_clinical_sources_and_reference_data_are_outside():
         "reference/rules",
         "reference/subscribers",
         "reference/subscriptions",
+        "source/copied_tables",
         "source/device_events",
         "source/documents",
         "source/ehr",
         "source/ehr_encounters",
+        "source/ehr_medications",
         "source/ehr_patients",
         "source/telemetry",
         "source/trial_logs",
@@ -226,11 +246,13 @@ def test_checks():
         *(f"alarms/{stream.name}:{name}" for name in of_alarms for stream in STREAMS if stream.contract.alarms),
         *(f"{stream.contract.tables.silver.name}:{name}" for name in of_silver for stream in STREAMS),
         *(f"{stream.contract.tables.silver.name}:freshness" for stream in STREAMS if stream.contract.max_silence),
-        *(f"store/{feed.table}:{name}" for name in ("rows_equal", "sync_lag") for feed in FEEDS),
+        *(f"notifications/outbox:{name}" for name in ("oldest_urgent", "failed_share", "none_given_up")),
+        *(f"store/{table}:{name}" for name in ("rows_equal", "sync_lag") for table in FILLED),
         *(f"silver/{table}:{name}" for name in of_children for table in ("report_drugs", "report_reactions")),
         *(f"bronze/{source.name}:columns_as_declared" for source in SOURCES),
         *(f"silver/{source.name}:keys_unique" for source in SOURCES),
         *(f"quarantine/{source.name}:quarantine_share" for source in SOURCES),
+        *(f"gold/patient_360:{name}" for name in ("no_patient_lost", "one_row_a_patient")),
     ]
     assert names(GRAPH.asset_check_keys) == sorted(expected)
 
@@ -246,7 +268,8 @@ def test_jobs():
         "alarm_actions_session",
         "clinical_gold",
         "clinical_load",
-        "clinical_quality",
+        "copy_database",
+        "data_quality",
         "device_readings_gold",
         "device_readings_rederive",
         "device_readings_replay",
@@ -256,7 +279,10 @@ def test_jobs():
         "glucose_readings_replay",
         "glucose_readings_session",
         "housekeeping",
+        "notifications",
         "openfda_poll",
+        "patient_360",
+        "report_pages",
         "reports",
         "retention",
         "store",
@@ -264,6 +290,7 @@ def test_jobs():
         "vitals_rederive",
         "vitals_replay",
         "vitals_session",
+        "watched_import",
     ]
 
 
@@ -271,9 +298,11 @@ def test_what_may_wait_leaves_the_processors_to_sessions():
     niced = {job.name for job in defs.resolve_all_job_defs() if job.tags.get("pulselake/nice") == "10"}
     of_each_stream = {f"{stream.name}_rederive" for stream in STREAMS}
     of_gold = {f"{stream.name}_gold" for stream in STREAMS if stream.gold}
-    clinical = {"clinical_gold", "clinical_load", "clinical_quality"}
-    others = {"housekeeping", "openfda_poll", "reports", "retention", "store"}
-    assert niced == {*others, *clinical, *of_each_stream, *of_gold}
+    clinical = {"clinical_gold", "clinical_load", "copy_database"}
+    others = {"housekeeping", "notifications", "openfda_poll", "patient_360", "reports", "retention", "store"}
+    others.add("watched_import")
+    pages = {"data_quality", "report_pages"}
+    assert niced == {*others, *clinical, *pages, *of_each_stream, *of_gold}
 
 
 def test_sensors():
@@ -282,28 +311,33 @@ def test_sensors():
         "adverse_events_gold_sensor": 30,
         "adverse_events_sensor": 5,
         "alarm_actions_sensor": 5,
+        "clinical_first_load_sensor": 30,
         "clinical_sensor": 60,
         "device_readings_gold_sensor": 30,
         "device_readings_sensor": 5,
         "glucose_readings_gold_sensor": 30,
         "glucose_readings_sensor": 5,
         "openfda_sensor": 30,
+        "patients_sensor": 120,
         "vitals_gold_sensor": 30,
         "vitals_sensor": 5,
+        "watch_sensor": 30,
     }
     stopped = {
         sensor.name for sensor in repository.sensor_defs if sensor.default_status is dg.DefaultSensorStatus.STOPPED
     }
     # A local system asks nothing of the internet unless somebody wants it.
-    assert stopped == {"openfda_sensor"}
+    assert stopped == {"openfda_sensor", "watch_sensor"}
 
 
 def test_schedules():
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.name: schedule.cron_schedule for schedule in schedules} == {
-        "clinical_quality_schedule": "40 * * * *",
         "clinical_schedule": "10 3 * * *",
+        "data_quality_schedule": "40 * * * *",
         "housekeeping_schedule": "17 * * * *",
+        "notifications_schedule": "7-59/15 * * * *",
+        "report_pages_schedule": "30 5 * * *",
         "reports_schedule": "*/15 * * * *",
         "retention_schedule": "43 2 * * *",
         "store_schedule": "23 1 * * *",
@@ -316,7 +350,8 @@ def test_every_asset_says_what_it_is_whose_and_how_private(key):
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:data-engineering"]
-    assert asset.group_name in {*(stream.name for stream in STREAMS), "alarms", "clinical", "reports", "store"}
+    others = {"alarms", "clinical", "copied", "notifications", "pages", "patients", "reports", "store"}
+    assert asset.group_name in {*(stream.name for stream in STREAMS), *others}
     assert asset.kinds
     assert asset.kinds <= KINDS
     # Reports are made of several streams, so of patients too.
@@ -379,14 +414,16 @@ def test_two_writers_of_a_derived_table_share_a_pool():
     assert pools == {
         name: {
             "reports"
-            if "report_" in name
+            if name.startswith("gold/report_")
             else f"gold__{GRAPH.get(dg.AssetKey(name.split('/'))).group_name}"
             if name in ADDED_UP
             else name.replace("/", "__")
         }
-        if name.startswith(("gold/", "store/")) or name == "alerts/safety_signals"
-        else {"clinical_quality"}
-        if name == "page/clinical_quality"
+        if name.startswith(("gold/", "notifications/", "store/")) or name == "alerts/safety_signals"
+        else {"copied_tables"}
+        if name == "bronze/copied_tables"
+        else {name.replace("/", "__")}
+        if name.startswith("page/")
         else {f"{CLINICAL_POOLS[name.partition('/')[0]]}__{name.partition('/')[2]}"}
         if name.partition("/")[2] in {source.name for source in SOURCES}
         else set()

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -14,22 +16,29 @@ import psutil
 import pytest
 
 from assets.glucose.assets import CONTRACT
+from orchestration.home import locked
+from orchestration.hospital import make_hospital, served_telemetry
 from orchestration.live import (
     Generators,
     Load,
     WarmRuns,
-    cancel_runs,
     environment,
     is_loaded,
     prepare_dagster_home,
+    running,
     start_dagster,
+    start_hospital,
     start_hub,
 )
 from orchestration.processes import ChildError, Children, StoppedError, free_port, is_open, python
-from orchestration.sensors import IN_FLIGHT
+from orchestration.started_runs import IN_FLIGHT, cancel_runs
 from orchestration.warm.files import FOLDER, RunFiles
 from resources.event_source import HubUnavailableError
 from resources.settings import Settings
+from resources.sources import namespace_of
+from resources.storage import lake_of
+from tests.children import children_with
+from tests.clinical.api import Api
 from tests.emulator.hub import RunningHub
 from tests.orchestration.commands import (
     PULSELAKE,
@@ -41,6 +50,7 @@ from tests.orchestration.commands import (
 )
 from tests.orchestration.site import wait_until
 from tests.scraped import scrape
+from tests.services.loopback import says
 
 SLEEP = python("-c", "import time; time.sleep(600)")
 STUBBORN = python(
@@ -104,8 +114,21 @@ def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path, monkeypatch):
     with Children(tmp_path) as children:
         children.start("stubborn", STUBBORN)
         wait_until(lambda: children.log("stubborn").read_text(), "the child's start")
-        (child,) = [each for each in psutil.Process().children() if "SIG_IGN" in " ".join(each.cmdline())]
+        (child,) = children_with(" ".join(STUBBORN))
     wait_until(lambda: not started(child.pid), "the child's end")
+
+
+def test_a_hospital_that_is_served_is_taken_and_another_program_on_its_port_is_named(tmp_path):
+    folder = tmp_path / "hospital"
+    make_hospital(folder, patients=1, days=1, until=datetime(2026, 11, 20, 12, tzinfo=UTC))
+    with served_telemetry(folder, 0) as address, Children(tmp_path) as children:
+        start_hospital(children, Settings(home=tmp_path, hospital_port=int(address.rpartition(":")[2])), 1)
+        assert not children.log("hospital").exists()
+    with Api() as other, Children(tmp_path) as children:
+        other.fail(says(404))
+        settings = Settings(home=tmp_path, hospital_port=int(other.url.rpartition(":")[2]))
+        with pytest.raises(ChildError, match=r"is no hospital.*PULSELAKE_HOSPITAL_PORT"):
+            start_hospital(children, settings, 1)
 
 
 def test_settings_reach_children_unchanged(tmp_path, monkeypatch):
@@ -119,7 +142,7 @@ def test_settings_reach_children_unchanged(tmp_path, monkeypatch):
     for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
     seen = Settings()
-    assert seen.open_lake() == given.open_lake()
+    assert lake_of(seen) == lake_of(given)
     assert seen.model_dump(exclude={"home", "lake", "event_hubs", "namespace"}) == given.model_dump(
         exclude={"home", "lake", "event_hubs", "namespace"}
     )
@@ -166,8 +189,7 @@ def test_a_child_that_may_be_restarted_is(tmp_path, monkeypatch):
         psutil.Process(first).kill()
         psutil.wait_procs([psutil.Process(first)], 10)
         children.wait(0)
-        # Other tests of this process may have left a server running.
-        (second,) = (each for each in psutil.Process().children() if each.cmdline() == SLEEP)
+        (second,) = children_with(" ".join(SLEEP))
         assert second.pid != first
     assert not started(second.pid)
 
@@ -250,7 +272,7 @@ def test_a_generator_without_an_end_outlives_an_outage_of_its_hub(tmp_path, monk
     stop = threading.Event()
     with RunningHub(("glucose_readings:1",)) as hub:
         settings = Settings(home=tmp_path, EVENTHUB_CONNECTION_STRING=hub.connection_string)
-        source = settings.event_hubs_namespace().source("glucose_readings")
+        source = namespace_of(settings).source("glucose_readings")
         generators = Generators(stop)
         generators.start(settings, Load("glucose", 5, rate=50.0, faults=0.0), None)
         wait_until(lambda: source.state().tails[0].last > 0, "the first events")
@@ -278,6 +300,16 @@ def test_a_hub_port_that_something_else_has_is_told(tmp_path, taken, monkeypatch
 def test_a_web_port_that_something_else_has_is_told(tmp_path, taken):
     with Children(tmp_path) as children, pytest.raises(ChildError, match=rf"Port {taken} .*PULSELAKE_WEB_PORT"):
         start_dagster(children, Settings(home=tmp_path, web_port=taken))
+
+
+@pytest.mark.service
+def test_what_shall_not_wait_for_dagster_starts_when_the_hub_is_there(tmp_path, taken):
+    settings = Settings(home=tmp_path, hub_port=port_for_a_command(), web_port=taken)
+    seen = []
+    with pytest.raises(ChildError, match="web page cannot use it"), locked(tmp_path) as lock:
+        with running(settings, lock, threading.Event(), first=lambda _: seen.append(is_open(settings.hub_port))):
+            pass
+    assert seen == [True]
 
 
 @pytest.mark.service
@@ -313,15 +345,23 @@ def test_a_signal_while_it_starts_ends_it(command, name, number):
 
 @pytest.mark.slow
 @pytest.mark.service
-def test_the_system_runs_until_it_is_interrupted(command):
-    web_port, metrics_port = port_for_a_command(), port_for_a_command()
-    ports = {"PULSELAKE_WEB_PORT": str(web_port), "PULSELAKE_METRICS_PORT": str(metrics_port)}
+@pytest.mark.timeout(600)
+def test_the_system_runs_until_it_is_interrupted_and_outlives_the_process_that_runs_are_forked_from(command):
+    web_port, metrics_port, page_port = (port_for_a_command() for _ in range(3))
+    ports = {
+        "PULSELAKE_WEB_PORT": str(web_port),
+        "PULSELAKE_METRICS_PORT": str(metrics_port),
+        "PULSELAKE_PAGE_PORT": str(page_port),
+    }
     dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_LOG="json", **ports)
+    files = RunFiles(settings_of(command).dagster_home / FOLDER)
     try:
+        read_until(dev.stderr, f"Live page: http://127.0.0.1:{page_port}")
         read_until(dev.stderr, f"Metrics: http://127.0.0.1:{metrics_port}/metrics")
+        wait_until(lambda: is_open(page_port), "the live page")
         assert is_open(web_port)
         assert is_open(command.port)
-        silver = settings_of(command).open_lake().table(CONTRACT.tables.silver)
+        silver = lake_of(settings_of(command)).table(CONTRACT.tables.silver)
         wait_until(lambda: (silver.version() or 0) > 0, "the first commit")
         assert f"{command.home} is in use" in command.run("dev", code=1).err
         shown = command.run("status").out
@@ -331,35 +371,8 @@ def test_the_system_runs_until_it_is_interrupted(command):
         address = f"http://127.0.0.1:{metrics_port}/metrics"
         wait_until(lambda: silver_rows(address) > 0, "the first figures of a session")
         assert scrape(address).samples("pulselake_lag_events", stream=CONTRACT.stream)
-        finished = end(dev, signal.SIGINT)
-    finally:
-        dev.kill()
-    assert finished.code == 0
-    assert not is_open(web_port)
-    assert not is_open(command.port)
-    assert runs_at_work(command) == []
-    log = "\n".join((command.home / "logs" / f"{name}.log").read_text() for name in ("dagster", "warm"))
-    events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith('{"time"')]
-    assert {"session started", "session ended"} <= set(events)
-
-
-def silver_rows(address: str) -> float:
-    found = scrape(address).samples("pulselake_rows_total", stream=CONTRACT.stream, layer="silver")
-    return found[0].value if found else 0.0
-
-
-@pytest.mark.slow
-@pytest.mark.service
-def test_runs_are_forked_and_go_on_when_the_process_they_come_from_dies(command):
-    web_port = port_for_a_command()
-    dev = command.start("dev", "--rate", "20", "--patients", "10", PULSELAKE_WEB_PORT=str(web_port))
-    files = RunFiles(settings_of(command).dagster_home / FOLDER)
-    try:
-        read_until(dev.stderr, "Ctrl-C ends")
-        wait_until(files.processes, "the first run")
-        (server,) = [each for each in processes_of(command) if is_warm_server(each, dev.pid)]
-        run = psutil.Process(files.processes()[0])
-        assert run.ppid() == server.pid
+        [server] = [each for each in processes_of(command) if is_warm_server(each, dev.pid)]
+        assert psutil.Process(files.processes()[0]).ppid() == server.pid
         server.kill()
         wait_until(
             lambda: any(is_warm_server(each, dev.pid) and each != server for each in processes_of(command)),
@@ -369,8 +382,19 @@ def test_runs_are_forked_and_go_on_when_the_process_they_come_from_dies(command)
     finally:
         dev.kill()
     assert finished.code == 0
+    assert not is_open(web_port)
+    assert not is_open(page_port)
+    assert not is_open(command.port)
     assert files.runs() == []
     assert runs_at_work(command) == []
+    log = "\n".join((command.home / "logs" / f"{name}.log").read_text() for name in ("dagster", "warm"))
+    events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith('{"time"')]
+    assert {"session started", "session ended"} <= set(events)
+
+
+def silver_rows(address: str) -> float:
+    found = scrape(address).samples("pulselake_rows_total", stream=CONTRACT.stream, layer="silver")
+    return found[0].value if found else 0.0
 
 
 def is_warm_server(process: psutil.Process, parent: int) -> bool:
@@ -384,7 +408,8 @@ def is_warm_server(process: psutil.Process, parent: int) -> bool:
 @pytest.mark.service
 def test_the_system_ends_with_its_terminal(command):
     terminal = python("-c", "import pty, sys; pty.spawn(sys.argv[1:])")
-    settings = command.environment(PULSELAKE_WEB_PORT=str(port_for_a_command()))
+    ports = {f"PULSELAKE_{name}_PORT": str(port_for_a_command()) for name in ("WEB", "HOSPITAL")}
+    settings = command.environment(**ports)
     window = subprocess.Popen(
         [*terminal, *PULSELAKE, "dev"],
         cwd=command.folder,
@@ -396,7 +421,7 @@ def test_the_system_ends_with_its_terminal(command):
     with window:
         try:
             read_until(window.stdout, "Ctrl-C ends")
-            silver = settings_of(command).open_lake().table(CONTRACT.tables.silver)
+            silver = lake_of(settings_of(command)).table(CONTRACT.tables.silver)
             wait_until(lambda: (silver.version() or 0) > 0, "the first commit")
         finally:
             window.kill()
@@ -412,15 +437,20 @@ def runs_at_work(command: CommandLine) -> list[dg.RunRecord]:
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_demo_accounts_for_every_event_and_can_be_repeated(command):
-    for _ in range(2):
-        shown = command.run("demo", "--seconds", "10")
+    for seconds in (10, 2):
+        shown = command.run("demo", "--seconds", seconds)
         assert "Every event accounted for" in shown.out
         lines = {
             tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in shown.out.splitlines() if "│" in line
         }
         assert ("bronze = silver + quarantine + duplicates", *["yes"] * 4) in lines
         assert ("every alert is in the alerts hub", *["yes"] * 4) in lines
+        assert ("all of them as sent, and as in the lake", "yes") in lines
+        on_the_page = re.search(r"Open alarms on the live page: ([\d,]+) of ([\d,]+)", shown.out)
+        assert on_the_page is not None
+        assert on_the_page[1] == on_the_page[2] != "0"
+        assert re.search(r"open http://127.0.0.1:\d+, and sign in as admin with \S{12,}", shown.out)
         assert "Where to look next" in shown.out
         wait_until(lambda: not processes_of(command), "the end of every process")

@@ -9,6 +9,7 @@ import pytest
 from orchestration.polled import ENDED_AT, PolledReports
 from orchestration.sensors import openfda_sensor
 from resources.settings import Settings
+from resources.sources import namespace_of
 from tests.emulator.hub import RunningHub
 from tests.orchestration.commands import CommandLine, command_line
 from tests.orchestration.site import Site, today
@@ -37,7 +38,7 @@ def polling(offline: Site, server: FakeFda) -> Site:
 
 def events() -> int:
     """How many events the hub has taken."""
-    tails = Settings().event_hubs_namespace().source("adverse_events").state().tails
+    tails = namespace_of(Settings()).source("adverse_events").state().tails
     return sum(tail.last + 1 for tail in tails.values())
 
 
@@ -113,7 +114,7 @@ def test_the_command_says_what_it_did(command, server):
     said = "2 pages, 6 reports, 3 sent, 3 already known, 0 too large"
     assert done.out == f"openFDA, {today() - timedelta(2)} to {today()}: {said}\n"
     assert f"openFDA, receivedate {today() - timedelta(2)} to {today()}: 1 pages, 3 reports, 3 sent" in done.err
-    assert {query["api_key"] for query in server.asked} == {KEY}
+    assert {query["api_key"] for query in server.queries} == {KEY}
     again = poll(command, server, "--since", today(), "--until", today())
     assert "2 reports, 0 sent, 2 already known" in again.out
     assert events() == 3

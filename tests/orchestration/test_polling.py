@@ -187,7 +187,7 @@ def test_a_poll_of_years_that_ends_early_is_marked_week_by_week(site):
     assert ended.until == first + timedelta(13)
     asked = len(site.server.asked)
     assert site.poll().first == ended.until - timedelta(7)
-    assert site.server.asked[asked + 1]["search"].startswith(f"receivedate:[{ended.until - timedelta(7):%Y%m%d}")
+    assert site.server.queries[asked + 1]["search"].startswith(f"receivedate:[{ended.until - timedelta(7):%Y%m%d}")
     assert sorted(map(int, site.ids())) == [*range(40)]
 
 

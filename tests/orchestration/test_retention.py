@@ -11,6 +11,7 @@ from orchestration.retention import retire, verify
 from orchestration.status import stream_status
 from orchestration.system import STREAMS, open_lake
 from resources.settings import EXPIRING_LAYERS, Settings
+from resources.storage import archive_of, lake_of
 from tests.orchestration.commands import CommandLine, command_line
 from tests.orchestration.site import Site
 from tests.orchestration.test_status import shown, stream_with
@@ -26,7 +27,7 @@ def fill(settings: Settings) -> None:
     """Readings of two days, which are long ago."""
     for number in range(2):
         hub = hub_with(troubled_bodies(40 + number, seed=1, start=NOON))
-        run_session(settings.open_lake(), hub, clock=ticking(NOON - timedelta(days=500 - number)))
+        run_session(lake_of(settings), hub, clock=ticking(NOON - timedelta(days=500 - number)))
 
 
 @pytest.fixture
@@ -101,11 +102,11 @@ def test_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().keep_days == {}
     monkeypatch.setenv("PULSELAKE_KEEP_DAYS", "bronze=400, silver/glucose_readings=90,")
     assert Settings().keep_days == {"bronze": 400, "silver/glucose_readings": 90}
-    archive = Settings().open_archive()
+    archive = archive_of(Settings())
     assert archive is not None
     assert Path(archive.root) == Settings().root / "archive"
     monkeypatch.setenv("PULSELAKE_ARCHIVE", "none")
-    assert Settings().open_archive() is None
+    assert archive_of(Settings()) is None
 
 
 def test_an_unknown_table_and_an_archive_on_this_machine_for_a_lake_on_azure_are_refused() -> None:

@@ -32,6 +32,7 @@ from orchestration.work import refresh_gold
 from resources.lake import Lake
 from resources.reports import reports
 from resources.settings import Settings
+from resources.sources import namespace_of
 from tests.crash.scene import published
 from tests.orchestration.site import GOLD, PATIENCE_S, SESSION, Site, reading, readings, today, wait_until
 from tests.reference.values import load_devices, load_patients
@@ -280,7 +281,7 @@ def test_the_replay_job_lets_in_what_a_fix_lets_in_and_publishes_its_alerts(site
     assert site.rows("quarantine")["reason"].to_list() == ["not_json"]
     assert_exact(site.lake, site.source)
     stored = set(site.rows("alerts")["alert_id"])
-    assert published(Settings().event_hubs_namespace().source("alerts")) == stored
+    assert published(namespace_of(Settings()).source("alerts")) == stored
     assert len(stored) >= 3
 
 

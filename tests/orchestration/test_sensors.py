@@ -14,7 +14,8 @@ from assets.stream.asset import INGEST_DATES
 from assets.stream.session import HubRecreatedError, Session, SessionLimits
 from orchestration import sensors
 from orchestration.jobs import OFFSETS_TAG
-from orchestration.sensors import IN_FLIGHT, RANGE_END, RANGE_START
+from orchestration.sensors import RANGE_END, RANGE_START
+from orchestration.started_runs import IN_FLIGHT
 from resources.settings import Settings
 from tests.emulator.hub import RunningHub
 from tests.orchestration.site import GOLD, SESSION, Site, reading, readings, today, wait_until
@@ -153,7 +154,7 @@ def test_a_hub_that_is_down_skips_and_says_why(site):
 
 def test_an_answer_that_comes_between_two_ticks_is_used_by_the_second(monkeypatch):
     monkeypatch.setattr(sensors, "TICK_TIMEOUT_S", 0.05)
-    look: sensors._Look[str] = sensors._Look("the lake")
+    look: sensors.Look[str] = sensors.Look("the lake")
     asked: list[int] = []
 
     def slowly():

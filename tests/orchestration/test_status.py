@@ -1,6 +1,7 @@
 """What `pulselake status` finds, and how it is shown."""
 
 import io
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from rich.console import Console
 
 from assets.glucose.assets import CONTRACT
+from orchestration.last_sessions import LastSession, last_sessions
 from orchestration.live import prepare_dagster_home
 from orchestration.screens import show_status
-from orchestration.status import LastSession, StreamStatus, last_sessions, status
+from orchestration.status import StreamStatus, status
 from orchestration.system import STREAMS, LakeUnavailableError, open_lake
+from orchestration.watch import watch
+from resources.event_source import HubUnavailableError
 from resources.lake import Lake
 from resources.settings import Settings
 from tests.orchestration.site import SESSION, Site, today
@@ -36,6 +40,21 @@ def stream_with(**changes: Any) -> StreamStatus:
 def in_home(site: Site, instance: dg.DagsterInstance, run_status: dg.DagsterRunStatus) -> dg.DagsterRun:
     site.instance = instance
     return site.record(SESSION, run_status)
+
+
+def test_all_hubs_are_asked_at_once(tmp_path, monkeypatch):
+    together = threading.Barrier(len(STREAMS))
+
+    def ask(*_: object) -> None:
+        together.wait(30)
+        raise HubUnavailableError("It is away.")
+
+    for module in ("status", "watch"):
+        monkeypatch.setattr(f"orchestration.{module}.backlog", ask)
+    settings, text = Settings(home=tmp_path), io.StringIO()
+    assert [each.problem for each in status(settings, today())] == ["It is away."] * len(STREAMS)
+    watch(settings, Console(file=text, width=120), 0.1, looks=1)
+    assert "It is away." in text.getvalue()
 
 
 @pytest.mark.service

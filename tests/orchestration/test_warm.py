@@ -206,7 +206,7 @@ def test_an_interrupted_server_waits_for_its_runs_and_takes_no_others(launched, 
     assert server.poll() is None
     signal_file.touch()
     launched.wait_for(run_id, STATUS.SUCCESS)
-    assert server.wait(10) == 0
+    assert server.wait(60) == 0
 
 
 def test_a_run_never_uses_code_that_has_changed_since(tmp_path):
@@ -268,7 +268,7 @@ def test_a_run_has_the_niceness_and_the_threads_of_its_tags(launched):
     launched.start_server()
     run_id = launched.launch("priority", pulselake__nice="10", pulselake__threads="1")
     launched.wait_for(run_id, STATUS.SUCCESS)
-    assert launched.captured(run_id) == f"nice {os.nice(0) + 10} threads 1\n"
+    assert launched.captured(run_id) == f"nice {min(19, os.nice(0) + 10)} threads 1\n"
 
 
 @pytest.mark.parametrize(

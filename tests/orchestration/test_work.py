@@ -1,8 +1,5 @@
 """What `pulselake drain` does, against a hub that drops events by age."""
 
-import gc
-from collections.abc import Iterator
-
 import pytest
 
 from assets.stream.session import SessionLimits
@@ -20,12 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 GLUCOSE = STREAMS[0]
 AT_ONCE = ["--retention-hours", "0.00001"]
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from assets.reference.tables import DEVICES, PATIENTS, REFERENCES
 from orchestration.cli import app
 from orchestration.reference import generate_if_empty
 from resources.settings import Settings
+from resources.storage import lake_of
 from tests.reference.values import csv_of
 
 
@@ -90,7 +91,7 @@ def test_what_is_no_instant_is_refused():
 
 def test_loads_go_where_the_settings_say(home):
     run("load", "devices", file(csv_of(DEVICES, {"device_id": 1})))
-    assert Settings().open_lake().table(DEVICES.table).count() == 1
+    assert lake_of(Settings()).table(DEVICES.table).count() == 1
     assert (home / "lake" / "reference" / "devices").exists()
 
 
@@ -101,5 +102,5 @@ def test_generated_data_is_loaded_once_and_leaves_loaded_data_alone():
     assert "reference/devices: 10 added" in done.output
     assert "reference/patients: 0 added, 0 changed, 0 ended, 5 unchanged." in run("generate", "--patients", "5").output
     assert "reference/patients: 1 added, 0 changed, 0 ended, 5 unchanged." in run("generate", "--patients", "6").output
-    assert not generate_if_empty(Settings().open_lake(), 9)
+    assert not generate_if_empty(lake_of(Settings()), 9)
     assert "(6 rows)" in run("show", "patients", "--at", "2020-01-01").output

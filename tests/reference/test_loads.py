@@ -1,15 +1,16 @@
 """Loads into a lake: what they add, and what holds afterwards."""
 
 import threading
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from assets.reference.tables import DEVICES, PATIENTS, REFERENCES
-from assets.reference_store import ReferenceClockError, held, is_empty
-from orchestration.system import analytics
+from assets.reference_store import ChangedMeanwhileError, ReferenceClockError, held, is_empty, put
+from orchestration.asking import analytics
 from resources.lake import Lake
 from resources.settings import Settings
 from tests.reference.values import LONG_AGO, load_devices, load_patients
@@ -51,6 +52,36 @@ def test_a_load_that_replaces_ends_what_it_does_not_have(lake: Lake) -> None:
     assert load_devices(lake, {2: "b"}, valid_from=LONG_AGO + DAY, replaces=True)[1:] == (0, 0, 0, 1)
     assert load_devices(lake, {1: "a", 2: "b"}, valid_from=LONG_AGO + 2 * DAY)[1:] == (1, 0, 0, 1)
     assert models(lake, 2 * DAY) == {1: "a", 2: "b"}
+
+
+def put_device(lake: Lake, model: str, seen: datetime | None, clock: Callable[[], datetime]) -> None:
+    schema = {name: DEVICES.table.schema[name] for name in DEVICES.cells}
+    rows = pl.DataFrame([{"device_id": 1, "model": model}], schema=schema)
+    put(lake, DEVICES, rows, valid_from=LONG_AGO + DAY, clock=clock, seen={1: seen})
+
+
+def test_what_an_editor_has_not_seen_is_not_overwritten_even_if_it_comes_just_before_the_commit(lake: Lake) -> None:
+    load_devices(lake, {1: "a", 2: "b"})
+    [seen] = held(lake, DEVICES, LONG_AGO + DAY).filter(pl.col("device_id") == 1)["known_at"]
+
+    def meanwhile() -> datetime:
+        # The other one comes after the look at what holds, and before the commit.
+        if models(lake, DAY)[1] == "a":
+            load_devices(lake, {1: "other"}, known_at=LONG_AGO + DAY, changed_by="someone")
+        return LONG_AGO + DAY
+
+    with pytest.raises(ChangedMeanwhileError, match=r"devices: device_id 1 was changed by someone since"):
+        put_device(lake, "mine", seen, meanwhile)
+    assert models(lake, DAY) == {1: "other", 2: "b"}
+    with pytest.raises(ChangedMeanwhileError):
+        put_device(lake, "mine", None, lambda: LONG_AGO + DAY)
+    [seen] = held(lake, DEVICES, LONG_AGO + DAY).filter(pl.col("device_id") == 1)["known_at"]
+    put_device(lake, "mine", seen, lambda: LONG_AGO + DAY)
+    assert models(lake, DAY) == {1: "mine", 2: "b"}
+    load_devices(lake, {2: "b"}, valid_from=LONG_AGO + DAY, known_at=LONG_AGO + DAY, replaces=True)
+    with pytest.raises(ChangedMeanwhileError):
+        put_device(lake, "again", seen, lambda: LONG_AGO + DAY)
+    assert models(lake, DAY) == {2: "b"}
 
 
 def test_a_backdated_version_holds_until_the_next_and_a_correction_takes_the_place_of_one(lake: Lake) -> None:

@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from assets.reference.rules import RULES
+from orchestration.asking import analytics
 from orchestration.cli import app
-from orchestration.system import STREAMS, analytics
+from orchestration.system import STREAMS
 from resources.settings import Settings
+from resources.storage import lake_of
 from tests.reference.values import load_patients
 
 
@@ -43,7 +45,7 @@ def file(text: str) -> str:
 
 
 def versions() -> pl.DataFrame:
-    return Settings().open_lake().table(RULES).scan().collect().sort("rule_id", "version")
+    return lake_of(Settings()).table(RULES).scan().collect().sort("rule_id", "version")
 
 
 def test_without_a_table_the_rules_of_the_contracts_are_listed(home):
@@ -56,7 +58,7 @@ def test_without_a_table_the_rules_of_the_contracts_are_listed(home):
 
 
 def test_a_threshold_is_set_for_a_patient_by_night_and_taken_back():
-    load_patients(Settings().open_lake(), {"patient_id": 7, "groups": "elderly;icu"}, {"patient_id": 8})
+    load_patients(lake_of(Settings()), {"patient_id": 7, "groups": "elderly;icu"}, {"patient_id": 8})
     night = ("--patient", "7", "--hours", "22:00-06:00")
     said = done("set", "glucose_low", "--threshold", "80", *night, "--note", "hypo at night", "--by", "ward 3")
     assert "1 changed, 0 unchanged." in said
@@ -88,7 +90,7 @@ def test_a_threshold_is_set_for_a_patient_by_night_and_taken_back():
     assert rows["note"].to_list() == ["hypo at night", None, None, None]
     assert rows["changed_by"].to_list() == ["ward 3", None, None, None]
     assert rows["cause"].unique().to_list() == ["glucose_low"]
-    now = analytics(Settings().open_lake(), Settings()).query("FROM reference.current_rules ORDER BY version")
+    now = analytics(lake_of(Settings()), Settings()).query("FROM reference.current_rules ORDER BY version")
     assert now.select("scope", "threshold", "is_enabled").rows() == [
         ("group:icu", 75.0, True),
         ("group:athlete", 70.0, False),
@@ -190,6 +192,9 @@ def test_all_mistakes_of_a_file_are_told_and_nothing_is_written(home):
     assert "line 2, rule glucose_low, column threshold: a text of 3 characters" in refused(
         "check", file("rule_id,threshold\nglucose_low,low\n")
     )
+    # So long a time would end each session of the stream.
+    too_long = file("rule_id,threshold,clear_after_s\nglucose_low,80,99999999999999\n")
+    assert "column clear_after_s: a time of more than a year; write seconds" in refused("check", too_long)
     assert "line 2, column rule_id: an empty cell" in refused("check", file("rule_id,threshold\n,1\n"))
     assert "line 2: 1 cells where the header has 2" in refused("check", file("rule_id,threshold\nglucose_low\n"))
     assert "the header lacks it" in refused("check", file("threshold\n1\n"))

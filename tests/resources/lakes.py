@@ -31,6 +31,7 @@ from assets.vitals.assets import CONTRACT as VITALS
 from assets.vitals.contract import Vitals, VitalsAlerts
 from assets.vitals.gold import news2_evaluations, vitals_daily
 from resources.analytics import Analytics
+from resources.audit import AUDIT, audited
 from resources.lake import Lake
 from resources.table import Table
 
@@ -57,7 +58,7 @@ ADVERSE_EVENTS = (*(gold.table for gold in ADVERSE_EVENTS_GOLD), adverse_events.
 def empty_lake(folder: Path) -> Analytics:
     gold = (*glucose.GOLD, *devices.GOLD, *vitals.GOLD, *ADVERSE_EVENTS)
     of_people = (PATIENTS, SUBSCRIPTIONS)
-    tables = (*TABLES.values(), *gold, ALARMS, *(each.table for each in of_people), RETENTION, *CLINICAL)
+    tables = (*TABLES.values(), *gold, ALARMS, *(each.table for each in of_people), RETENTION, AUDIT, *CLINICAL)
     return Analytics(Lake(str(folder)), tables, (*UNIONS, *(each.current for each in of_people), LOADS))
 
 
@@ -156,6 +157,8 @@ def filled_lake(folder: Path) -> Analytics:
         analytics.lake.table(table).ensure().append(rows, transactions={})
     for table, rows in clinical_rows():
         analytics.lake.table(table).ensure().append(rows, transactions={})
+    with audited(analytics.lake, "clinical silver", "silver/ehr", source="bronze/ehr") as entry:
+        entry.rows_in, entry.rows_out, entry.rows_rejected = 3, 2, 1
     return analytics
 
 

@@ -9,6 +9,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from resources.azure_token import SCOPE, AzureToken
 from resources.lake import Lake
 from resources.settings import Settings
+from resources.sources import namespace_of
+from resources.storage import lake_of
 
 
 class Issuer:
@@ -59,7 +61,7 @@ def test_each_opening_of_the_lake_has_a_token_that_is_valid_now() -> None:
 def test_a_process_has_one_identity_however_often_the_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULSELAKE_LAKE", "abfss://lake@account.dfs.core.windows.net")
     monkeypatch.setenv("EVENTHUB_NAMESPACE", "account.servicebus.windows.net")
-    assert Settings().open_lake().token is Settings().open_lake().token is not None
-    assert Settings().event_hubs_namespace() is Settings().event_hubs_namespace()
+    assert lake_of(Settings()).token is lake_of(Settings()).token is not None
+    assert namespace_of(Settings()) is namespace_of(Settings())
     monkeypatch.setenv("EVENTHUB_CONSUMER_GROUP", "other")
-    assert Settings().event_hubs_namespace().consumer_group == "other"
+    assert namespace_of(Settings()).consumer_group == "other"

@@ -1,6 +1,5 @@
 """Event Hubs by the real SDK against a real hub: order, positions, outages, rivals and sizes."""
 
-import gc
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -62,12 +61,6 @@ PATIENCE_S = 30
 def hub() -> Iterator[RunningHub]:
     with RunningHub(NAMES) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture(params=[True, False], ids=["past the sdk", "by the sdk"])

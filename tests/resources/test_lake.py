@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import polars as pl
 import pytest
@@ -34,6 +36,22 @@ def test_a_created_table_is_empty_described_and_stays_when_it_is_ensured_again(l
     assert numbers(table.ensure()) == [1]
     assert table.delta().metadata().description == "One number of one day. Key: number."
     assert table.delta().metadata().partition_columns == ["ingest_date"]
+
+
+def test_tables_that_many_create_at_once_are_created_once_and_nobody_fails(lake: Lake) -> None:
+    writers, rounds = 6, 10
+    together = Barrier(writers)
+
+    def write(number: int) -> None:
+        for each in range(rounds):
+            together.wait(60)
+            lake.below(str(each)).table(NUMBERS).ensure().append(frame(number), transactions={})
+
+    with ThreadPoolExecutor(writers) as pool:
+        for done in [pool.submit(write, number) for number in range(writers)]:
+            done.result()
+    for each in range(rounds):
+        assert sorted(numbers(lake.below(str(each)).table(NUMBERS))) == [*range(writers)]
 
 
 def test_rows_and_transactions_are_one_commit(lake: Lake) -> None:

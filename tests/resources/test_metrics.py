@@ -70,7 +70,7 @@ def test_prometheus_may_ask_for_either_format(tmp_path):
     ended_session(tmp_path, "glucose_readings", Committed())
     with served(tmp_path, PORT) as address:
         asked = urllib.request.Request(address, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             families = {family.name for family in openmetrics(answer.read().decode())}  # type: ignore[no-untyped-call]
     assert {"pulselake_rows", "pulselake_task_runs", "pulselake_step_duration_seconds"} <= families
 

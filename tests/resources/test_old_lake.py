@@ -8,7 +8,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets.gold import DailyGold
-from orchestration.system import STREAMS, Stream, analytics, tables
+from orchestration.asking import analytics
+from orchestration.system import STREAMS, Stream, tables
 from orchestration.work import refresh_gold
 from resources.lake import Lake
 from resources.settings import Settings
@@ -40,8 +41,8 @@ def lake(tmp_path: Path) -> Lake:
 
 def counts(lake: Lake) -> dict[str, int]:
     asked = analytics(lake, Settings())
-    found = {table.name: asked.query(f"SELECT count(*) FROM {table.sql_name}").item() for table in asked.tables}
-    return {name: found[name] for name in ROWS}
+    known = {table.name: table.sql_name for table in asked.tables}
+    return {name: asked.query(f"SELECT count(*) FROM {known[name]}").item() for name in ROWS}
 
 
 def assert_gold_follows_silver(stream: Stream, lake: Lake) -> None:

@@ -22,7 +22,8 @@ from resources.openfda import (
     OpenFdaLimitError,
 )
 from resources.settings import Settings
-from tests.resources.fda import FakeFda, breaks_off, drips, hangs, refuses, report, says
+from tests.resources.fda import FakeFda, refuses, report
+from tests.services.loopback import breaks_off, drips, hangs, says
 
 pytestmark = pytest.mark.slow
 
@@ -68,15 +69,15 @@ def test_every_report_comes_once_by_links_and_by_counting(links, count):
     with FakeFda(reports(count), links=links) as server:
         assert ids(read(client(server, limit=10))) == list(range(count))
     assert len(server.asked) == -(-count // 10)
-    assert {"skip" in query for query in server.asked[1:]} <= {not links}
-    assert all(query["sort"] == "receivedate:asc" for query in server.asked)
+    assert {"skip" in query for query in server.queries[1:]} <= {not links}
+    assert all(query["sort"] == "receivedate:asc" for query in server.queries)
 
 
 def test_reports_outside_of_the_dates_are_not_asked_for():
     days = [FIRST - timedelta(1), FIRST, LAST, LAST + timedelta(1)]
     with FakeFda(report(number, day) for number, day in enumerate(days)) as server:
         assert ids(read(client(server))) == [1, 2]
-    assert server.asked[0]["search"] == "receivedate:[20261101 TO 20261110]"
+    assert server.queries[0]["search"] == "receivedate:[20261101 TO 20261110]"
 
 
 def test_a_report_stays_as_it_is_but_for_white_space():
@@ -101,8 +102,8 @@ def test_more_reports_than_can_be_counted_through(links):
     many = [report(number, FIRST + timedelta(number % 10), patient=None) for number in range(26_500)]
     with FakeFda(many, links=links) as server:
         assert ids(read(client(server))) == list(range(26_500))
-    assert max(int(query.get("skip", "0")) for query in server.asked) <= 25_000
-    assert (len({query["search"] for query in server.asked}) > 1) is not links
+    assert max(int(query.get("skip", "0")) for query in server.queries) <= 25_000
+    assert (len({query["search"] for query in server.queries}) > 1) is not links
 
 
 def test_a_day_that_is_too_large_without_links_is_named():
@@ -268,7 +269,7 @@ def test_the_key_is_sent_and_never_told(caplog):
     messages = []
     with FakeFda(reports(3)) as server:
         assert len(read(client(server, key=SecretStr(KEY), limit=2))) == 3
-        assert [query["api_key"] for query in server.asked] == [KEY, KEY]
+        assert [query["api_key"] for query in server.queries] == [KEY, KEY]
         failures = ([says(400)], [refuses(429, "X", "daily")], [refuses(500, "X", KEY)] * ATTEMPTS, [hangs] * ATTEMPTS)
         for failure in failures:
             server.fail(*failure)
@@ -288,7 +289,7 @@ def test_without_a_key_none_is_sent():
     with FakeFda(reports(1)) as server:
         read(client(server))
         read(client(server, key=SecretStr("")))
-    assert not any("api_key" in query for query in server.asked)
+    assert not any("api_key" in query for query in server.queries)
 
 
 def test_there_are_no_more_than_240_requests_a_minute():
@@ -308,7 +309,7 @@ def test_how_new_the_data_are():
         assert api.latest(LAST) == Latest(None, None)
         server.reports = []
         assert api.latest(LAST) == Latest(None, None)
-    assert server.asked[0]["limit"] == "1"
+    assert server.queries[0]["limit"] == "1"
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "https://key@api.fda.gov", "api.fda.gov", "https://api.fda.gov?a=b", ""])

@@ -48,6 +48,8 @@ def test_the_reports_there_are():
         "data_quality",
         "device_attention",
         "glucose_control_ranking",
+        "ingest_lag",
+        "load_compliance",
         "patient_day_overview",
         "quarantine_by_reason",
         "vitals_day_overview",
@@ -134,6 +136,12 @@ def test_arrival_delay(analytics):
         ("glucose_readings", day(23), 5, 2.0, 2.0, 0.0),
         ("glucose_readings", day(24), 1, 660.0, 660.0, 100.0),
     ]
+
+
+def test_ingest_lag(analytics):
+    columns = ("stream", "ingest_date", "event_count", "wait_p50_seconds", "wait_max_seconds")
+    found = rows(analytics, "ingest_lag", *columns)
+    assert found == [("glucose_readings", day(23), 2, 0.0, 0.0)]
 
 
 def test_data_quality_accounts_for_every_reading(analytics):

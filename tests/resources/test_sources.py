@@ -8,10 +8,11 @@ from orchestration.system import HUBS
 from resources import sources
 from resources.dagster_resources import HubsResource
 from resources.event_hubs import EventHubsSource
+from resources.hub_names import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
 from resources.kafka import KafkaSource
 from resources.kafka_publisher import KafkaPublisher
 from resources.settings import Settings
-from resources.sources import OneHubForTwoStreamsError, TransportOfNoStreamError, check_hubs
+from resources.sources import namespace_of
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_the_fast_way_can_be_switched_off(value, fast, monkeypatch):
     monkeypatch.delenv("PULSELAKE_FAST_AMQP", raising=False)
     if value is not None:
         monkeypatch.setenv("PULSELAKE_FAST_AMQP", value)
-    assert Settings().event_hubs_namespace().fast is fast
+    assert namespace_of(Settings()).fast is fast
 
 
 SECRET = "not-to-be-shown"

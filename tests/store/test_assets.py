@@ -6,13 +6,26 @@ import dagster as dg
 import pytest
 
 from assets.reference.tables import PATIENTS
-from assets.store_asset import reference_store_asset, store_asset, store_key
+from assets.store_asset import alarm_store_asset, reference_store_asset, store_asset, store_key
 from assets.sync.reference import REFERENCE_FEEDS
 from orchestration.oltp import described
+from orchestration.system import ALARM_FEEDS
 from resources.dagster_resources import LakeResource, StoreResource
 from resources.store import Store
 from tests.store.test_reference import load, patient
-from tests.store.values import GLUCOSE, NEXT_DAY, add, expected, readings, replace_day, stored
+from tests.store.values import (
+    GLUCOSE,
+    NEXT_DAY,
+    add,
+    add_alarms,
+    expected,
+    expected_lifecycle,
+    history,
+    readings,
+    replace_day,
+    stored,
+    stored_lifecycle,
+)
 
 pytestmark = pytest.mark.service
 
@@ -58,6 +71,22 @@ def test_a_difference_is_found(asset, lake, store):
     replace_day(lake, GLUCOSE.contract, NEXT_DAY, readings(range(20, 30), NEXT_DAY))
     store.forget("GlucoseReadings")
     assert results(materialized(asset, lake, store)) == {"rows_equal": True, "sync_lag": True}
+
+
+def test_alarms_of_all_streams_are_brought_up_to_date_and_compared(lake, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PULSELAKE_HOME", str(tmp_path))
+    add_alarms(lake, rows := history(range(1, 6)))
+    add_alarms(lake, more := history([6], NEXT_DAY))
+    for table, count in (("Alerts", 6), ("AlertLifecycle", 15)):
+        asset = alarm_store_asset(ALARM_FEEDS, table, described(table), lambda: nullcontext(True))
+        run = materialized(asset, lake, store)
+        [made] = run.asset_materializations_for_node(f"store__{table}")
+        assert (made.metadata["rows"].value, made.metadata["rows_behind"].value) == (count, 0)
+        assert results(run) == {"rows_equal": True, "sync_lag": True}
+    assert stored_lifecycle(store) == expected_lifecycle(rows + more)
+    # Both days are over, so the last one is compared; of alarms that is the date of their last transition.
+    store.execute("UPDATE AlertLifecycle SET action_note = 'x' WHERE action_type = 'raised'")
+    assert results(materialized(asset, lake, store)) == {"rows_equal": False, "sync_lag": True}
 
 
 def test_reference_data_are_exchanged(lake, store, tmp_path, monkeypatch):

@@ -16,7 +16,20 @@ from resources.lake import Lake
 from resources.settings import Settings
 from resources.store import Store
 from tests.store.test_reference import load, patient
-from tests.store.values import DAY, GLUCOSE, add, expected, readings, stored
+from tests.store.values import (
+    DAY,
+    GLUCOSE,
+    add,
+    add_alarms,
+    expected,
+    expected_alarms,
+    expected_lifecycle,
+    history,
+    readings,
+    stored,
+    stored_alarms,
+    stored_lifecycle,
+)
 
 
 @pytest.fixture
@@ -53,11 +66,14 @@ def test_the_file_in_the_home_is_made_at_its_first_use(home, lake):
 
 def test_status_says_how_far_each_table_is(home, lake):
     add(lake, GLUCOSE, readings(range(20)))
+    add_alarms(lake, history([1]))
     run("sync", "--once")
     add(lake, GLUCOSE, readings(range(20, 25)))
+    add_alarms(lake, history([2]))
     told = run("status")
     assert "nobody: run `pulselake oltp sync`" in told
     assert "│ GlucoseReadings │ 1 │ 5 │" in told
+    assert "│ Alerts/glucose_readings │ 1 │ 2 │" in told
     lease = Settings().lease(LEASE, "oltp sync 7")
     lease.active.take()
     assert "at work: oltp sync 7 since" in run("status")
@@ -92,6 +108,34 @@ def test_resync_brings_deleted_rows_and_dropped_tables_back(home, lake):
         assert "GlucoseReadings: 20 rows were written; it has what the lake has." in run("resync", "glucosereadings")
         assert stored(store) == expected(rows)
     assert StoreSync(lake, store).compare(GLUCOSE, DAY) == Compared(20, 20, is_equal=True)
+
+
+@pytest.mark.parametrize("table", ["alerts", "AlertLifecycle"])
+def test_resync_fills_both_tables_of_alarms(home, lake, table):
+    add_alarms(lake, rows := history(range(1, 6)))
+    run("sync", "--once")
+    store = own(home)
+    for statement in ("DELETE FROM Alerts", "DROP TABLE AlertLifecycle"):
+        store.execute(statement)
+        assert "Alerts and AlertLifecycle: 12 rows were written; it has what the lake has." in run("resync", table)
+        assert stored_alarms(store) == expected_alarms(rows)
+        assert stored_lifecycle(store) == expected_lifecycle(rows)
+
+
+def test_alarms_name_readings_by_the_numbers_that_a_resync_gave_them(home, lake):
+    add(lake, GLUCOSE, readings(range(6)))
+    add_alarms(lake, history(range(1, 6)))
+    run("sync", "--once")
+    store = own(home)
+    same = "SELECT COUNT(*) FROM Alerts JOIN GlucoseReadings USING (reading_id, patient_id, timestamp)"
+    assert store.query(same) == [(5,)]
+    store.execute("DROP TABLE GlucoseReadings")
+    lake.remove()
+    # In the lake as it is now they come in another order.
+    add(lake, GLUCOSE, readings(reversed(range(6))))
+    add_alarms(lake, history(range(1, 6)))
+    run("resync", "GlucoseReadings")
+    assert store.query(same) == [(5,)]
 
 
 @pytest.mark.parametrize("table", ["GlucoseReadings", "Patient"])

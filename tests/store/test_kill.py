@@ -1,4 +1,7 @@
-"""The standing sync and the database are killed at any moment; afterwards every row is there once."""
+"""The standing sync and the database are killed at any moment; afterwards every row and transition is there once.
+
+`python -m benchmarks oltp_live` does the same ten times each, under the load of a session.
+"""
 
 import os
 import random
@@ -14,19 +17,43 @@ from typing import Any
 
 import pytest
 
+from assets.store_alarms import AlarmSync
 from assets.store_sync import StoreSync
 from orchestration.oltp import LEASE
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.store import Store, StoreUnavailableError
 from tests.services.mariadb import MariaDb
-from tests.store.values import DAY, GLUCOSE, NEXT_DAY, add, expected, readings, replace_day, stored
+from tests.store.values import (
+    DAY,
+    GLUCOSE,
+    GLUCOSE_ALARMS,
+    NEXT_DAY,
+    add,
+    add_alarms,
+    expected,
+    expected_alarms,
+    expected_lifecycle,
+    history,
+    readings,
+    replace_day,
+    stored,
+    stored_alarms,
+    stored_lifecycle,
+)
 
 pytestmark = [pytest.mark.crash, pytest.mark.service]
 
 ROOT = Path(__file__).parents[2]
 PORTION = 50
+SYNC_KILLS, DATABASE_KILLS = 4, 3
 PATIENCE_S = 90.0
+LIFECYCLE = ["alert_id", "transition_index", "action_type"]
+ORPHANS = (
+    "SELECT COUNT(*) FROM AlertLifecycle l WHERE NOT EXISTS (SELECT 1 FROM Alerts a WHERE a.alert_id = l.alert_id "
+    "AND a.transition_index >= l.transition_index)"
+)
+"""Transitions without their alarm, or with one that has not come so far."""
 COLUMNS = ["patient_id", "device_id", "timestamp", "glucose_level", "location", "range_flag", "ingest_date"]
 
 
@@ -48,18 +75,23 @@ class Syncs:
             self._processes.append(subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log))
 
     def kill_the_one_at_work(self) -> None:
-        holder = Settings(home=self._home).holders(LEASE)["active"]
-        [process] = [each for each in self._processes if each.pid == holder.pid]
+        # The one before may have been killed just now.
+        self.wait_until(self._at_work)
+        [process] = self._at_work()
         process.kill()
         process.wait()
         self._processes.remove(process)
+
+    def _at_work(self) -> list["subprocess.Popen[bytes]"]:
+        holder = Settings(home=self._home).holders(LEASE).get("active")
+        return [each for each in self._processes if holder is not None and each.pid == holder.pid]
 
     def wait_until(self, is_so: Callable[[], object]) -> None:
         end = time.monotonic() + PATIENCE_S
         while not is_so():
             assert time.monotonic() < end, self.log.read_text()
             assert all(each.poll() is None for each in self._processes), "a sync has ended"
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def end(self) -> None:
         for each in self._processes:
@@ -83,13 +115,26 @@ def has_written(store: Store, rows: int) -> bool:
     return state is not None and state.rows_written >= rows
 
 
-def is_equal(sync: StoreSync, day: date) -> bool:
-    compared = sync.compare(GLUCOSE, day)
-    return compared is not None and compared.is_equal
+def is_equal(lake: Lake, store: Store, day: date) -> bool:
+    alarms = AlarmSync(lake, store)
+    compared = [
+        StoreSync(lake, store).compare(GLUCOSE, day),
+        *(alarms.compare([GLUCOSE_ALARMS], table, day) for table in ("Alerts", "AlertLifecycle")),
+    ]
+    return all(each is not None and each.is_equal for each in compared)
 
 
-def require_consistent(store: Store, rows: list[dict[str, Any]]) -> None:
+def is_up_to_date(lake: Lake, store: Store) -> bool:
+    return not StoreSync(lake, store).lag(GLUCOSE).rows and not AlarmSync(lake, store).lag(GLUCOSE_ALARMS).rows
+
+
+def require_consistent(store: Store, rows: list[dict[str, Any]], alarms: list[dict[str, Any]]) -> None:
     """At any moment the store has all rows up to the offsets that it says, and no others."""
+    with store.snapshot_of([GLUCOSE_ALARMS.table], "AlertLifecycle", LIFECYCLE) as (states, frames):
+        transitions = sorted(each for frame in frames for each in frame.iter_rows())
+    last = states[GLUCOSE_ALARMS.table].offsets.get(GLUCOSE_ALARMS.stream, 0) if states else 0
+    assert transitions == [each[:3] for each in expected_lifecycle(each for each in alarms if each["fold"] <= last)]
+    assert store.query(ORPHANS) == [(0,)]
     with store.snapshot("GlucoseReadings", COLUMNS) as (state, frames):
         found = sorted(each for frame in frames for each in frame.iter_rows())
     offsets: Mapping[str, int] = state.offsets if state else {}
@@ -103,52 +148,60 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def test_another_sync_goes_on_where_a_killed_one_was(tmp_path, lake, store, url):
-    rows, chance = readings(range(3_000)), random.Random(7)
+    rows, alarms, chance = readings(range(3_000)), history(range(1, 301)), random.Random(7)
     add(lake, GLUCOSE, rows)
-    kills = 4 if store.dialect != "sqlite" else 2
+    add_alarms(lake, alarms)
+    kills = SYNC_KILLS if store.dialect != "sqlite" else 2
     with syncs(tmp_path, url, 2) as processes:
         for place, stop_at in enumerate(sorted(chance.sample(range(200, 2_600), kills))):
             processes.wait_until(partial(has_written, store, stop_at))
             time.sleep(chance.random() * 0.05)
             processes.kill_the_one_at_work()
-            require_consistent(store, rows)
+            require_consistent(store, rows, alarms)
             if place < kills - 1:
                 processes.start()
             more = readings(range(len(rows), len(rows) + 100), NEXT_DAY)
             add(lake, GLUCOSE, more)
             rows += more
+            add_alarms(lake, steps := history(range(301 + 50 * place, 351 + 50 * place), NEXT_DAY))
+            alarms += steps
         replaced = readings(range(100, 3_000), value=70.0)
         replace_day(lake, GLUCOSE.contract, DAY, replaced)
         rows = replaced + rows[3_000:]
-        sync = StoreSync(lake, store)
-        processes.wait_until(lambda: is_equal(sync, DAY))
-        processes.wait_until(lambda: sync.lag(GLUCOSE).rows == 0)
+        processes.wait_until(lambda: is_equal(lake, store, DAY))
+        processes.wait_until(lambda: is_up_to_date(lake, store))
     assert stored(store) == expected(rows)
-    assert is_equal(sync, NEXT_DAY)
+    assert stored_alarms(store) == expected_alarms(alarms)
+    assert stored_lifecycle(store) == expected_lifecycle(alarms)
+    assert is_equal(lake, store, NEXT_DAY)
 
 
 def test_the_sync_outlives_a_killed_database_and_follows_within_seconds(tmp_path, lake, emptied, mariadb: MariaDb):
-    rows, chance = readings(range(4_000)), random.Random(11)
+    rows, alarms, chance = readings(range(4_000)), history(range(1, 301)), random.Random(11)
     add(lake, GLUCOSE, rows)
+    add_alarms(lake, alarms)
     store = Store(emptied)
     with syncs(tmp_path, emptied, 1) as process:
-        for stop_at in sorted(chance.sample(range(300, 3_500), 3)):
+        for place, stop_at in enumerate(sorted(chance.sample(range(300, 3_500), DATABASE_KILLS))):
             process.wait_until(partial(has_written, store, stop_at))
             mariadb.kill()
             with pytest.raises(StoreUnavailableError, match="Nothing is lost"):
                 store.state("GlucoseReadings")
             time.sleep(chance.random())
             mariadb.start()
-            require_consistent(store, rows)
-        sync = StoreSync(lake, store)
-        process.wait_until(lambda: sync.lag(GLUCOSE).rows == 0)
+            require_consistent(store, rows, alarms)
+            add_alarms(lake, steps := history(range(301 + 50 * place, 351 + 50 * place)))
+            alarms += steps
+        process.wait_until(lambda: is_up_to_date(lake, store))
         for first in range(4_000, 4_300, 100):
             rows += (more := readings(range(first, first + 100)))
             add(lake, GLUCOSE, more)
             began = time.monotonic()
-            process.wait_until(lambda: sync.lag(GLUCOSE).rows == 0)
+            process.wait_until(lambda: is_up_to_date(lake, store))
             assert time.monotonic() - began < 5.0
         assert "the store follows again" in process.log.read_text()
     assert stored(store) == expected(rows)
-    assert is_equal(sync, DAY)
+    assert stored_alarms(store) == expected_alarms(alarms)
+    assert stored_lifecycle(store) == expected_lifecycle(alarms)
+    assert is_equal(lake, store, DAY)
     store.close()

@@ -1,20 +1,47 @@
 """The tables as migrations make them: those that are declared, also after a migration that was interrupted."""
 
+from datetime import datetime
+
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import column, insert, inspect, table
 
+from assets.notifications.transitions import encoded
 from assets.store_sync import StoreSync
-from resources.store import Store, StoreError, StoreUnavailableError, opened
+from resources.store import Store, StoreError, StoreUnavailableError, _alembic, opened
 from resources.store_tables import VIEWS, Base
+from tests.notifications.values import transition
+from tests.services.mariadb import MariaDb
 from tests.store.values import GLUCOSE, add, expected, readings, stored
+
+older_notification = table(
+    "notification",
+    *map(column, ("alarm_id", "transition_index", "subscriber_id", "channel", "details", "severity_rank", "state")),
+    *map(column, ("attempts", "created_at", "give_up_at")),
+)
 
 
 def differences(store: Store) -> list[object]:
     with store._engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, Base.metadata))
+
+
+def upgrade(store: Store, revision: str) -> None:
+    with store._engine.execution_options(is_immediate=True).begin() as connection:
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.service)])
+def url_without_tables(request, tmp_path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'older.db'}"
+    server: MariaDb = request.getfixturevalue("mariadb")
+    return server.url()
 
 
 def test_migrations_make_what_is_declared(store: Store):
@@ -27,6 +54,74 @@ def test_migrations_make_what_is_declared(store: Store):
 def test_a_second_migration_changes_nothing(store: Store):
     store.migrate()
     assert differences(store) == []
+
+
+def test_a_store_of_the_first_version_keeps_its_rows(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    upgrade(store, "0001")
+    with pytest.raises(StoreError, match="is at migration 0001, and migration"):
+        store.require_current()
+    store.execute("INSERT INTO Patient (patient_id, full_name) VALUES (1, 'Patient 1')")
+    store.migrate()
+    assert differences(store) == []
+    assert store.query("SELECT full_name FROM Patient") == [("Patient 1",)]
+    store.close()
+
+
+def test_notifications_of_an_older_store_stay_and_keep_their_kind(url_without_tables):
+    store = Store(url_without_tables)
+    upgrade(store, "0003")
+    told = transition("a", 3, "worsened", severity="urgent")
+    for number, details in ((1, encoded(told)), (2, "nonsense")):
+        statement = insert(older_notification).values(
+            alarm_id=f"a{number}",
+            transition_index=3,
+            subscriber_id=1,
+            channel="A",
+            details=details,
+            severity_rank=3,
+            state="sent",
+            attempts=1,
+            created_at=datetime(2026, 11, 1),
+            give_up_at=datetime(2026, 11, 2),
+        )
+        store.apply(statement)
+    store.migrate()
+    assert differences(store) == []
+    assert store.query("SELECT alarm_id, kind, state FROM notification ORDER BY alarm_id") == [
+        ("a1", "worsened", "sent"),
+        ("a2", "unknown", "sent"),
+    ]
+    assert store.query("SELECT notification_id, decision FROM notification ORDER BY 1") == [(1, 0), (2, 0)]
+    store.close()
+
+
+@pytest.mark.service
+def test_a_migration_of_notifications_that_was_interrupted_goes_on(mariadb):
+    store = Store(mariadb.url())
+    upgrade(store, "0003")
+    store.execute("ALTER TABLE notification ADD COLUMN kind VARCHAR(64) CHARACTER SET utf8mb4")
+    store.execute(
+        "ALTER TABLE notification ADD CONSTRAINT uq_notification_kind UNIQUE "
+        "(alarm_id, transition_index, kind, severity_rank, subscriber_id, channel)"
+    )
+    store.migrate()
+    assert differences(store) == []
+    store.close()
+
+
+@pytest.mark.service
+def test_a_migration_of_the_key_of_notifications_that_was_interrupted_goes_on(mariadb):
+    store = Store(mariadb.url())
+    upgrade(store, "0004")
+    store.execute("ALTER TABLE notification ADD COLUMN decision BIGINT NOT NULL DEFAULT 0")
+    store.execute(
+        "ALTER TABLE notification ADD CONSTRAINT uq_notification_decision UNIQUE "
+        "(alarm_id, transition_index, kind, severity_rank, subscriber_id, channel, decision)"
+    )
+    store.migrate()
+    assert differences(store) == []
+    store.close()
 
 
 @pytest.mark.service

@@ -16,7 +16,7 @@ def wait_until(is_so: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < end, what
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -175,7 +175,12 @@ def members(body: bytes | None) -> list[Any]:
     lines = [line for line in map(_stripped, text.split(b"\n")) if line]
     found = [member for line in lines for member in _objects(line)]
     is_lines = len(lines) > 1 and {line[:1] for line in lines} == {b"{"} and set(map(type, found)) != {_Bad}
-    return found if is_lines else _objects(text)
+    found = found if is_lines else _objects(text)
+    return [OneOfSeveral(each) if isinstance(each, dict) else each for each in found]
+
+
+class OneOfSeveral(dict[str, Any]):
+    """An object of a body with several documents. Adapters read those, so it may lack what readings of others may."""
 
 
 def _objects(text: bytes) -> list[Any]:
@@ -348,13 +353,14 @@ def read_device(member: Mapping[str, Any]) -> Row:
     device, timestamp = _int(member, "device_id"), _number_or_text(member, "timestamp")
     battery = _number(member, "battery_level")
     firmware, status, errors = (
-        _text(member, name, is_required=True) for name in ("firmware_version", "connectivity_status", "error_codes")
+        _text(member, name, is_required=not isinstance(member, OneOfSeveral))
+        for name in ("firmware_version", "connectivity_status", "error_codes")
     )
-    if status not in ("Connected", "Disconnected", "Poor Connection"):
+    if status is not None and status not in ("Connected", "Disconnected", "Poor Connection"):
         raise Refused("bad_type:connectivity_status")
-    if errors not in ("", "Err1", "Err2", "Err3"):
+    if errors is not None and errors not in ("", "Err1", "Err2", "Err3"):
         raise Refused("bad_type:error_codes")
-    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", str(firmware)):
+    if firmware is not None and not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", firmware):
         raise Refused("bad_type:firmware_version")
     if not 0 <= battery <= 100:
         raise Refused("implausible")

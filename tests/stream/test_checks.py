@@ -15,7 +15,8 @@ from assets.stream.checks import evaluate
 from assets.stream.slices import slices
 from assets.stream.store import StreamStore
 from resources.lake import LakeTable
-from tests.stream.scenarios import NOON, lake_in
+from tests.stream.hubs import MemoryHub
+from tests.stream.scenarios import NOON, body, lake_in, reading, run_session
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 TODAY = NOON.date()
@@ -178,6 +179,22 @@ def test_a_session_looks_for_repeats_of_what_was_pulled_in_the_last_half_hour(
     measure(store, [(1, 5, 15), (1, 20, 39)])
     measure(store, [(1, 30, 38)], TODAY - DAY)
     assert (repeated(store, recent=True), repeated(store)) == (3, 4)
+
+
+def test_while_a_session_commits_readings_count_as_far_as_silver_has_come(tmp_path: Path) -> None:
+    lake, hub = lake_in(tmp_path), MemoryHub(partitions=1)
+    hub.send([body(reading(0)), body(reading(0)), body(reading(1, "a word")), body(reading(2))], NOON)
+    run_session(lake, hub)
+    store = StreamStore(CONTRACT, lake)
+    store.open([0])
+    rows = lake.table(CONTRACT.tables.bronze).scan().collect().tail(1)
+    store.commit_bronze(rows.with_columns(pl.col("sequence_number") + 1), None)
+    found = {
+        at_work: {each.name: each for each in evaluate(store, TODAY, NOON, at_work=at_work)}["counts_reconcile"]
+        for at_work in (True, False)
+    }
+    assert (found[True].passed, found[True].counts["bronze"]) == (True, 4)
+    assert (found[False].passed, found[False].counts["difference"]) == (False, 1)
 
 
 def test_slices_are_rows_by_time_and_none_is_lost() -> None:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from assets.alarm_actions.assets import CONTRACT as ACTIONS
 from assets.glucose.assets import CONTRACT
 from assets.stream.rebuild import rebuild, replay
 from assets.stream.rederive import derive, swap
@@ -19,9 +21,9 @@ from resources.lake import Lake
 from resources.leases import Lease
 from tests.emulator.hub import RunningHub
 from tests.stream.feeding import PATIENCE_S, feeding, wait_until
-from tests.stream.hubs import MemoryPublisher
-from tests.stream.scenarios import body, lake_in, reading
-from tests.stream.tables import assert_exact, rows
+from tests.stream.hubs import MemoryHub, MemoryPublisher
+from tests.stream.scenarios import body, lake_in, reading, run_session
+from tests.stream.tables import assert_exact, row_count, rows
 from tests.stream.test_exactness import send, source_of
 
 pytestmark = pytest.mark.service
@@ -73,7 +75,7 @@ def publisher_of(hub: RunningHub) -> AbstractContextManager[Publisher]:
 
 
 def has_more(lake: Lake, readings: int) -> bool:
-    return rows(lake, "silver").height > readings
+    return row_count(lake, "silver") > readings
 
 
 def is_active(lake: Lake, name: str) -> bool:
@@ -85,15 +87,15 @@ def test_sessions_follow_each_other_without_losing_or_doubling_anything(hub: Run
     lake, source, publisher, sent = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher(), list[bytes]()
     with feeding(publisher_of(hub), sent):
         sessions = [Running(lake, source, "0", publisher)]
-        wait_until(lambda: rows(lake, "silver").height, "the first commit")
+        wait_until(lambda: row_count(lake, "silver"), "the first commit")
         for number in range(1, 4):
             sessions.append(Running(lake, source, str(number), publisher))
             totals = sessions[-2].join()
             assert sessions[-2].session.is_handed_over
             assert totals.events > 0
             wait_until(partial(is_active, lake, str(number)), "the next session's turn")
-            wait_until(partial(has_more, lake, rows(lake, "silver").height), "its first commit")
-    wait_until(lambda: rows(lake, "bronze").height == len(sent), "the last events")
+            wait_until(partial(has_more, lake, row_count(lake, "silver")), "its first commit")
+    wait_until(lambda: row_count(lake, "bronze") == len(sent), "the last events")
     sessions[-1].end()
     assert not sessions[-1].session.is_handed_over
     assert_exact(lake, source)
@@ -132,7 +134,7 @@ def test_whoever_makes_todays_rows_anew_takes_a_turn_and_the_session_goes_on(
     lease = Lease.of(Path(lake.root) / "leases", CONTRACT.stream, work)
     with feeding(publisher_of(hub), sent):
         session = Running(lake, source, "0", publisher)
-        wait_until(lambda: rows(lake, "silver").height > 50, "some commits")
+        wait_until(lambda: row_count(lake, "silver") > 50, "some commits")
         if work == "rebuild":
             rebuilt = rebuild(CONTRACT, lake, datetime.now(UTC).date(), lease=lease)
             assert rebuilt.after["silver"] >= rebuilt.before["silver"] > 50
@@ -143,12 +145,55 @@ def test_whoever_makes_todays_rows_anew_takes_a_turn_and_the_session_goes_on(
         else:
             derive(CONTRACT, lake)
             swap(CONTRACT, lake, lease=lease)
-        reached = rows(lake, "silver").height
-        wait_until(lambda: rows(lake, "silver").height > reached + 20, "the session goes on")
+        reached = row_count(lake, "silver")
+        wait_until(lambda: row_count(lake, "silver") > reached + 20, "the session goes on")
         assert session.is_alive
-    wait_until(lambda: rows(lake, "bronze").height >= len(sent), "the last events")
+    wait_until(lambda: row_count(lake, "bronze") >= len(sent), "the last events")
     session.end()
     assert_exact(lake, source)
+
+
+def test_what_people_do_reaches_alarms_over_a_turn_and_a_hand_over(hub: RunningHub, tmp_path: Path) -> None:
+    lake, source, publisher = lake_in(tmp_path), source_of(hub, "glucose"), MemoryPublisher()
+    of_actions = MemoryHub("alarm_actions", partitions=1)
+
+    def act(number: int, what: str, **more: str) -> None:
+        action = {
+            "action_id": f"a{number}",
+            "alarm_id": alarm,
+            "stream": CONTRACT.stream,
+            "action": what,
+            "by": "nurse",
+        }
+        of_actions.send([body(action, timestamp=datetime.now(UTC).isoformat(), **more)], datetime.now(UTC))
+        run_session(lake, of_actions, contract=ACTIONS, clock=lambda: datetime.now(UTC))
+
+    def kinds() -> list[str]:
+        of_alarm = pl.col("alarm_id") == alarm
+        return rows(lake, "alarms").filter(of_alarm, ~pl.col("is_update")).sort("index")["kind"].to_list()
+
+    with feeding(publisher_of(hub), []):
+        first = Running(lake, source, "0", publisher)
+        wait_until(lambda: row_count(lake, "alarms"), "an alarm")
+        alarm = rows(lake, "alarms")["alarm_id"][0]
+        act(1, "acknowledge")
+        wait_until(lambda: "acknowledged" in kinds(), "the first action")
+        act(2, "comment")
+        rebuild(
+            CONTRACT, lake, datetime.now(UTC).date(), lease=Lease.of(Path(lake.root) / "leases", CONTRACT.stream, "r")
+        )
+        wait_until(lambda: "commented" in kinds(), "the action that came beside a rebuild")
+        second = Running(lake, source, "1", publisher)
+        act(3, "snooze", until=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+        first.join()
+        act(4, "close")
+        wait_until(lambda: "closed" in kinds(), "the action that came after a hand-over")
+    second.end()
+    assert kinds()[:1] == ["raised"]
+    told = [kind for kind in kinds() if kind not in ("raised", "worsened", "eased", "reminded", "escalated")]
+    assert told == ["acknowledged", "commented", "snoozed", "closed"]
+    of_alarm = rows(lake, "alarms").filter(pl.col("alarm_id") == alarm, ~pl.col("is_update"))
+    assert sorted(of_alarm["index"]) == [*range(of_alarm.height)]
 
 
 def test_a_successor_follows_also_after_silence_and_over_midnight(hub: RunningHub, tmp_path: Path) -> None:
@@ -163,10 +208,10 @@ def test_a_successor_follows_also_after_silence_and_over_midnight(hub: RunningHu
     thread = threading.Thread(target=lambda: totals.append(session.run()), daemon=True)
     thread.start()
     send(hub, "glucose", [body(reading(0, timestamp=(midnight - timedelta(minutes=1)).isoformat()))])
-    wait_until(lambda: rows(lake, "silver").height == 1, "the day before")
+    wait_until(lambda: row_count(lake, "silver") == 1, "the day before")
     shift[0] = timedelta(minutes=1)
     send(hub, "glucose", [body(reading(1, timestamp=midnight.isoformat()))])
-    wait_until(lambda: rows(lake, "silver").height == 2, "the day after")
+    wait_until(lambda: row_count(lake, "silver") == 2, "the day after")
     stop.set()
     thread.join(PATIENCE_S)
     assert totals[0].events == 2

@@ -23,7 +23,7 @@ from tests.services.kafka import Broker, MockCluster, send, send_in_transactions
 from tests.stream.feeding import feeding, wait_until
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, hub_with, lake_in, parts, reading, run_session, troubled_bodies
-from tests.stream.tables import assert_exact, assert_follows_bronze, bronze_events, rows
+from tests.stream.tables import assert_exact, assert_follows_bronze, bronze_events, row_count, rows
 from tests.stream.test_hand_over import Running, has_more, is_active
 
 pytestmark = pytest.mark.service
@@ -130,7 +130,7 @@ def test_a_successor_counts_once_what_it_passed_over_while_it_waited(
     successor = Running(lake, source, "waits", MemoryPublisher())
     wait_until(at_work.successor.is_held_elsewhere, "the successor's preparation")
     at_work.release()
-    wait_until(lambda: rows(lake, "bronze").height == 620 - first, "everything")
+    wait_until(lambda: row_count(lake, "bronze") == 620 - first, "everything")
     assert successor.end().expired_events == first - 10
 
 
@@ -165,7 +165,7 @@ def test_partitions_that_are_added_while_a_session_runs_are_stored(
         told[0] = partition + 1
         mock_cluster.send(source.name, list(part), partition)
         wait_until(lambda: rows(lake, "bronze")["partition"].n_unique() == told[0], "the partition")
-    wait_until(lambda: rows(lake, "bronze").height == len(bodies), "all partitions")
+    wait_until(lambda: row_count(lake, "bronze") == len(bodies), "all partitions")
     session.end()
     assert_exact(lake, source)
     assert drain(lake, source).events == 0
@@ -178,15 +178,15 @@ def test_sessions_hand_over_beside_each_other_without_losing_or_doubling_anythin
     lake, alerts, sent = lake_in(tmp_path), MemoryPublisher(), list[bytes]()
     with feeding(publisher(source.cluster, source.name), sent):
         sessions = [Running(lake, source, "0", alerts)]
-        wait_until(lambda: rows(lake, "silver").height, "the first commit")
+        wait_until(lambda: row_count(lake, "silver"), "the first commit")
         for number in range(1, 4):
             sessions.append(Running(lake, source, str(number), alerts))
             totals = sessions[-2].join()
             assert sessions[-2].session.is_handed_over
             assert totals.events > 0
             wait_until(partial(is_active, lake, str(number)), "the next session's turn")
-            wait_until(partial(has_more, lake, rows(lake, "silver").height), "its first commit")
-    wait_until(lambda: rows(lake, "bronze").height == len(sent), "the last events")
+            wait_until(partial(has_more, lake, row_count(lake, "silver")), "its first commit")
+    wait_until(lambda: row_count(lake, "bronze") == len(sent), "the last events")
     sessions[-1].end()
     assert_exact(lake, source)
     assert len(alerts.published) == rows(lake, "alerts").height > 0

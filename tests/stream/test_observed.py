@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assets.glucose.assets import CONTRACT
-from assets.stream.asset import observer_of
+from assets.stream.configured import observer_of
 from assets.stream.session import Session, Totals
 from resources import metrics as session_metrics
 from resources.event_hubs import EventHubsNamespace
@@ -24,7 +24,7 @@ from tests.scraped import Scraped, scrape
 from tests.stream.feeding import PATIENCE_S, wait_until
 from tests.stream.hubs import MemoryPublisher
 from tests.stream.scenarios import body, hub_with, lake_in, reading, run_session
-from tests.stream.tables import rows
+from tests.stream.tables import row_count, rows
 from tests.stream.test_exactness import send, source_of
 from tests.stream.test_hand_over import LIMITS
 
@@ -123,7 +123,7 @@ def test_the_log_of_a_hand_over_tells_who_took_over(
     settings, lake = Settings(home=tmp_path), lake_in(tmp_path)
     first = Observed(settings, hub, lake, "first")
     send(hub, "glucose", [high(1)])
-    wait_until(lambda: rows(lake, "silver").height, "the first commit")
+    wait_until(lambda: row_count(lake, "silver"), "the first commit")
     second = Observed(settings, hub, lake, "second")
     first.thread.join(PATIENCE_S)
     wait_until(Lease.of(Path(lake.root) / "leases", STREAM, "test").active.is_held_elsewhere, "the second's turn")

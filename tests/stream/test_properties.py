@@ -220,7 +220,7 @@ def test_processing_micro_batches_again_in_one_call_gives_the_same_rows(stream: 
     contract, _, bodies = CASES[stream]
 
     @given(st.lists(st.lists(bodies, max_size=6), min_size=1, max_size=5))
-    @examples(80)
+    @examples(40)
     def holds(batches: list[list[bytes]]) -> None:
         events = micro_batches(*batches)
         assert as_rows(process(events, contract)) == as_rows(process([flat(events)], contract))
@@ -267,7 +267,7 @@ def _at_seconds(member: dict[str, Any]) -> bytes:
 
 @pytest.mark.slow
 @given(st.data())
-@examples(150)
+@examples(60)
 def test_scores_of_late_and_partial_readings_match_the_oracle_however_they_are_cut(data: st.DataObject) -> None:
     some = parts_of_vitals.map(_at_seconds)
     batches = data.draw(st.lists(st.lists(some, min_size=1, max_size=12), min_size=2, max_size=6))

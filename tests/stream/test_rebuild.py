@@ -1,8 +1,12 @@
 """Days made anew from bronze: the rows that streaming wrote, or those that a fixed clean function would have."""
 
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
@@ -38,7 +42,17 @@ DAYS = [NOON.date() + number * DAY for number in range(3)]
 
 
 def three_days(lake: Lake) -> MemoryHub:
-    """Shuffled readings of a week, in sessions on three days, each of several micro-batches."""
+    """Shuffled readings of a week, in sessions on three days, each of several micro-batches; the lake is new."""
+    made, hub = _three_days()
+    shutil.copytree(made.name, lake.root)
+    return deepcopy(hub)
+
+
+@cache
+def _three_days() -> tuple[TemporaryDirectory[str], MemoryHub]:
+    """They are made once, since that takes longer than most of what is done with them."""
+    folder = TemporaryDirectory()
+    lake = Lake(folder.name)
     bodies = shuffled(
         [*troubled_bodies(240, start=NOON - 6 * DAY), *troubled_bodies(120, seed=2)]
         + [body(reading(minutes, value=100 + minutes, device=device)) for minutes in range(30) for device in (10, 11)]
@@ -48,7 +62,7 @@ def three_days(lake: Lake) -> MemoryHub:
         for partition in (0, 1):
             hub.send(part[partition::2], NOON + number * DAY / 2, partition)
         run_session(lake, hub, limits=AT_THE_END, clock=ticking(NOON + (number // 2) * DAY + (number % 2) * DAY / 4))
-    return hub
+    return folder, hub
 
 
 def test_a_rebuilt_day_has_the_rows_that_streaming_wrote(tmp_path: Path) -> None:

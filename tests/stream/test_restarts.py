@@ -61,7 +61,7 @@ batches = st.lists(st.lists(events, min_size=1, max_size=5), min_size=2, max_siz
 
 
 @given(batches, st.lists(st.integers(-1500, 2000), min_size=1, max_size=6))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_restart_between_any_two_micro_batches_changes_nothing(
     sent: list[list[tuple[timedelta, float, int, int]]], steps: list[int]
 ) -> None:

@@ -118,6 +118,20 @@ def test_hours_are_those_of_the_patients_clock() -> None:
     assert version_of([night], lisbon, None, summer, NOON) == 1
 
 
+@pytest.mark.parametrize("days", [2, 60], ids=["of few days", "of many days"])
+def test_readings_are_looked_up_together_as_each_alone(days: int) -> None:
+    night = rule_row("glucose_low", 80.0, 7, scope="all", hours_from="22:00", hours_to="06:00")
+    book = book_of([night], [person(number, zone, None) for number, zone in enumerate(ZONES)])
+    random = Random(days)
+    readings = [
+        (random.randrange(len(ZONES)), SPRING + timedelta(minutes=random.randint(-1440, 1440) * days // 2), NOON)
+        for _ in range(200)
+    ]
+    alone = [book.told(readings_of(reading)).numbers[0].tolist() for reading in readings]
+    assert book.told(readings_of(*readings)).numbers.tolist() == alone
+    assert len({tuple(each) for each in alone}) == 2
+
+
 def test_by_day_a_patient_with_a_threshold_for_the_night_has_that_of_the_group() -> None:
     night = rule_row("glucose_low", 80.0, 7, scope="patient:1", hours_from="22:00", hours_to="06:00")
     group = rule_row("glucose_low", 75.0, 8, scope="group:icu")

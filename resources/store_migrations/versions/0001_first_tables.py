@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from resources.store_migrations.steps import create_table
 from resources.store_tables import (
     CODE,
     EDIT_INSTANT,
@@ -35,7 +36,7 @@ _KEYS = {
 
 def upgrade() -> None:
     """Creates what is not there: MySQL commits each statement, and this may have been interrupted."""
-    op.create_table(
+    create_table(
         "Alerts",
         sa.Column("alert_id", CODE, nullable=False),
         sa.Column("patient_id", sa.BigInteger(), nullable=True),
@@ -52,11 +53,10 @@ def upgrade() -> None:
         sa.Column("ingest_date", sa.Date(), nullable=False),
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("alert_id"),
-        if_not_exists=True,
     )
     _index("ix_Alerts_ingest_date", "Alerts", ["ingest_date"])
     _index("ix_Alerts_patient", "Alerts", ["patient_id", "timestamp"])
-    op.create_table(
+    create_table(
         "DeviceOperationalData",
         sa.Column("data_id", NUMBER, autoincrement=True, nullable=False),
         sa.Column("device_id", sa.BigInteger(), nullable=False),
@@ -69,11 +69,10 @@ def upgrade() -> None:
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("data_id"),
         sa.UniqueConstraint("device_id", "timestamp", name="uq_DeviceOperationalData"),
-        if_not_exists=True,
     )
     _index("ix_DeviceOperationalData_ingest_date", "DeviceOperationalData", ["ingest_date"])
     _index("ix_DeviceOperationalData_timestamp", "DeviceOperationalData", ["timestamp"])
-    op.create_table(
+    create_table(
         "DeviceStaticInfo",
         sa.Column("device_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("manufacturer_id", sa.BigInteger(), nullable=True),
@@ -84,10 +83,9 @@ def upgrade() -> None:
         sa.Column("uploader", WORDS, nullable=True),
         sa.Column("edited_at", EDIT_INSTANT, server_default=edit_instant(), nullable=False),
         sa.PrimaryKeyConstraint("device_id"),
-        if_not_exists=True,
     )
     _index("ix_DeviceStaticInfo_manufacturer_id", "DeviceStaticInfo", ["manufacturer_id"])
-    op.create_table(
+    create_table(
         "GlucoseReadings",
         sa.Column("reading_id", NUMBER, autoincrement=True, nullable=False),
         sa.Column("patient_id", sa.BigInteger(), nullable=False),
@@ -100,11 +98,10 @@ def upgrade() -> None:
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("reading_id"),
         sa.UniqueConstraint("patient_id", "device_id", "timestamp", name="uq_GlucoseReadings"),
-        if_not_exists=True,
     )
     _index("ix_GlucoseReadings_ingest_date", "GlucoseReadings", ["ingest_date"])
     _index("ix_GlucoseReadings_timestamp", "GlucoseReadings", ["timestamp"])
-    op.create_table(
+    create_table(
         "Manufacturer",
         sa.Column("manufacturer_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("manufacturer_name", WORDS, nullable=True),
@@ -112,9 +109,8 @@ def upgrade() -> None:
         sa.Column("manufacturer_contact", WORDS, nullable=True),
         sa.Column("edited_at", EDIT_INSTANT, server_default=edit_instant(), nullable=False),
         sa.PrimaryKeyConstraint("manufacturer_id"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "Patient",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("full_name", WORDS, nullable=True),
@@ -127,9 +123,8 @@ def upgrade() -> None:
         sa.Column("care_team", WORDS, nullable=True),
         sa.Column("edited_at", EDIT_INSTANT, server_default=edit_instant(), nullable=False),
         sa.PrimaryKeyConstraint("patient_id"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "PatientAdverseEventReport",
         sa.Column("safetyreportid", KEY, nullable=False),
         sa.Column("transmissiondate_converted", sa.Date(), nullable=True),
@@ -150,11 +145,10 @@ def upgrade() -> None:
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("row_id"),
         sa.UniqueConstraint("report_key", name="uq_PatientAdverseEventReport"),
-        if_not_exists=True,
     )
     _index("ix_PatientAdverseEventReport_ingest_date", "PatientAdverseEventReport", ["ingest_date"])
     _index("ix_PatientAdverseEventReport_safetyreportid", "PatientAdverseEventReport", ["safetyreportid"])
-    op.create_table(
+    create_table(
         "SubscribedPatients",
         sa.Column("subscription_id", NUMBER, autoincrement=True, nullable=False),
         sa.Column("subscriber_id", sa.BigInteger(), nullable=False),
@@ -165,11 +159,10 @@ def upgrade() -> None:
         sa.Column("transitions", WORDS, nullable=True),
         sa.Column("edited_at", EDIT_INSTANT, server_default=edit_instant(), nullable=False),
         sa.PrimaryKeyConstraint("subscription_id"),
-        if_not_exists=True,
     )
     _index("ix_SubscribedPatients_patient_id", "SubscribedPatients", ["patient_id"])
     _index("ix_SubscribedPatients_subscriber_id", "SubscribedPatients", ["subscriber_id"])
-    op.create_table(
+    create_table(
         "Subscriber",
         sa.Column("subscriber_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("name", WORDS, nullable=True),
@@ -181,9 +174,8 @@ def upgrade() -> None:
         sa.Column("quiet_to", CODE, nullable=True),
         sa.Column("edited_at", EDIT_INSTANT, server_default=edit_instant(), nullable=False),
         sa.PrimaryKeyConstraint("subscriber_id"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "patient_status",
         sa.Column("id", NUMBER, autoincrement=True, nullable=False),
         sa.Column("patient_id", sa.BigInteger(), nullable=False),
@@ -206,20 +198,18 @@ def upgrade() -> None:
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("patient_id", "timestamp", "device_id", name="uq_patient_status"),
-        if_not_exists=True,
     )
     _index("ix_patient_status_ingest_date", "patient_status", ["ingest_date"])
     _index("ix_patient_status_timestamp", "patient_status", ["timestamp"])
-    op.create_table(
+    create_table(
         "sync_reference",
         sa.Column("table_name", KEY, nullable=False),
         sa.Column("row_key", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("edited_at", INSTANT, nullable=False),
         sa.Column("known_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("table_name", "row_key"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "sync_state",
         sa.Column("table_name", KEY, nullable=False),
         sa.Column("delta_id", CODE, nullable=False),
@@ -235,9 +225,8 @@ def upgrade() -> None:
         sa.Column("synced_at", INSTANT, nullable=False),
         sa.Column("problem", WORDS, nullable=True),
         sa.PrimaryKeyConstraint("table_name"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "sync_version",
         sa.Column("table_name", KEY, nullable=False),
         sa.Column("entity", KEY, nullable=False),
@@ -245,9 +234,8 @@ def upgrade() -> None:
         sa.Column("ingest_date", sa.Date(), nullable=False),
         sa.Column("sync_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("table_name", "entity"),
-        if_not_exists=True,
     )
-    op.create_table(
+    create_table(
         "AlertLifecycle",
         sa.Column("lifecycle_id", NUMBER, autoincrement=True, nullable=False),
         sa.Column("alert_id", CODE, nullable=False),
@@ -262,7 +250,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["alert_id"], ["Alerts.alert_id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("lifecycle_id"),
         sa.UniqueConstraint("alert_id", "transition_index", name="uq_AlertLifecycle"),
-        if_not_exists=True,
     )
     _index("ix_AlertLifecycle_ingest_date", "AlertLifecycle", ["ingest_date"])
     dialect, quote = op.get_bind().dialect.name, op.get_bind().dialect.identifier_preparer.quote

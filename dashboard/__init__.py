@@ -1,0 +1,1 @@
+"""The live page: a web server for clinicians, caregivers, analysts, safety officers and administrators."""
