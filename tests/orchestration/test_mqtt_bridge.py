@@ -211,6 +211,7 @@ def test_nothing_is_lost_and_repeats_are_repeats_whatever_breaks(tmp_path: Path,
             # The broker dies with messages that are on its disk only.
             hub.kill()
             send(100)
+            broker.wait_for_disk(reading(sent - 1))
             broker.kill()
             broker.start()
             hub.start()

@@ -33,8 +33,8 @@ class Mosquitto:
 
     Args:
         folder: where its data are; it is created.
-        is_durable: whether all that it has is on disk after each change, so that it survives being killed; for some
-            hundred messages, since each change writes everything.
+        is_durable: whether all that it has is on disk soon after each change; for some hundred messages, since each
+            change writes everything. It acknowledges a moment earlier: see `wait_for_disk`.
         user, password: which it asks for; without them anybody may connect.
         tls: a certificate and its key.
         rights: lines of an access control list.
@@ -108,6 +108,14 @@ class Mosquitto:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(START_S)
             self._process = None
+
+    def wait_for_disk(self, payload: str) -> None:
+        """Waits until a message is on its disk: killed right after its acknowledgement, Mosquitto forgets it."""
+        file, deadline = self._folder / "mosquitto.db", time.monotonic() + START_S
+        while not file.exists() or payload.encode() not in file.read_bytes():
+            if time.monotonic() > deadline:
+                raise MosquittoError(f"Mosquitto did not write a message to {file} within {START_S:.0f} s.")
+            time.sleep(0.02)
 
     @property
     def url(self) -> str:
