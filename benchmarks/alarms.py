@@ -81,11 +81,16 @@ class _Live(Engine):
         super().process(bodies, decoded)
         if (folded := self._produced[-1].alarms) is not None:
             self._folded.append(folded)
-            self.alarms += folded.rows.filter(pl.col("kind") == "raised").height
         if len(self._folded) == self._together:
             # The rows of alarms that only went on are made with the commit.
             stored(self._folded, CONTRACT.stream)
             self._folded = []
+
+    def forget(self) -> None:
+        """Counts what was raised, outside the time that is measured, and forgets it."""
+        folded = [each.alarms for each in self._produced if each.alarms is not None]
+        self.alarms += sum(each.rows.filter(pl.col("kind") == "raised").height for each in folded)
+        super().forget()
 
     def taken(self) -> list[Outcome]:
         """What was produced since the last call."""

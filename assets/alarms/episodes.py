@@ -322,10 +322,11 @@ class Episodes:
         at = np.full(len(changed), now)
         rows_of = Rows.of(UPDATED, alarms.take(changed), at, at)._replace(fold=fold, now=now)
         updates = [Update(rows_of, self._names)]
-        of_unknown = [each.with_columns(fold=pl.lit(fold, pl.Int64)) for each in self._of_unknown]
+        table = frame(rows, self._stream, self._names)
+        if of_unknown := [each.with_columns(fold=pl.lit(fold, pl.Int64)) for each in self._of_unknown]:
+            table = pl.concat([table, *of_unknown])
         if rows or of_unknown or len(changed) or is_snapshot:
             self._fold = fold
-        table = pl.concat([frame(rows, self._stream, self._names), *of_unknown])
         step = Step(table, updates if len(changed) else [], self._fold, is_snapshot, self._silent)
         self._rows, self._of_unknown, self._silent = [], [], {}
         return step

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from assets.alarms.given import FOREVER, NEVER, NO_LIMIT, Bools, Int64s, Place, microseconds
@@ -79,7 +80,7 @@ _INSTANTS_OR_NONE = ("until", "clear_since", "due_at")
 _DURATIONS = ("clear_after", "remind_every", "escalate_after")
 _COUNTS = ("entity", "index", "worsened_index", "reading_count", "tier", *Place._fields)
 _VALUES = ("value", "threshold", "worst_value")
-_INSTANT = SCHEMA["at"]
+_INSTANT = pa.timestamp("us", "UTC")
 _LEAST = 64
 """For how many records there is always room."""
 
@@ -227,33 +228,32 @@ def frame(rows: Sequence[Rows], stream: str, names: Names) -> pl.DataFrame:
     at, decided_at = np.concatenate([each.at for each in rows]), np.concatenate([each.decided_at for each in rows])
     which = np.repeat(np.arange(len(rows)), counts)
     kinds = np.concatenate([each.kinds for each in rows])
-    # Series by series: expressions cost more than a step that decides little.
-    series = [
-        *(_series(name, alarms[name]) for name in _COUNTS),
-        *(_series(name, alarms[name]).cast(_INSTANT) for name in _INSTANTS),
-        *(_series(name, alarms[name], FOREVER).cast(_INSTANT) for name in _INSTANTS_OR_NONE),
-        *(_series(f"{name}_s", alarms[name] // _SECOND, NO_LIMIT) for name in _DURATIONS),
-        *(pl.Series(name, np.ascontiguousarray(alarms[name]), nan_to_null=True) for name in _VALUES),
-        pl.Series("alarm_id", _ids(alarms["alarm_id"]), pl.String),
-        _texts("kind", KINDS, kinds),
-        _series("at", at).cast(_INSTANT),
-        _series("decided_at", decided_at).cast(_INSTANT),
-        _texts("cause", names.texts, alarms["cause"]),
-        _texts("rule_id", names.texts, alarms["rule"]),
-        _series("rule_version", alarms["rule_version"], -1),
-        _texts("severity", SEVERITIES, alarms["severity"]),
-        _texts("state", STATES, alarms["state"]),
-        pl.Series("stream", [stream]).new_from_index(0, len(alarms)),
-        _series("is_stale", alarms["is_stale"]),
-        _series("is_late", decided_at - at > microseconds(LATE_AFTER)),
-        _series("is_update", kinds == KINDS.index(UPDATED)),
-        _series("fold", np.array([each.fold for each in rows])[which]),
-        _series("event_date", (at // _DAY).astype(np.int32)).cast(pl.Date),
-        pl.Series("ingest_date", [each.now // _DAY for each in rows], pl.Int32).cast(pl.Date)[pl.Series(which)],
-        *(_texts(name, [each.told[place] for each in rows], which) for place, name in enumerate(Told._fields)),
-    ]
-    columns = {each.name: each for each in series}
-    return pl.DataFrame([columns[name] for name in SCHEMA])
+    # Array by array: series and expressions cost more than a step that decides little.
+    columns = {
+        **{name: _array(alarms[name]) for name in _COUNTS},
+        **{name: _array(alarms[name], _INSTANT) for name in _INSTANTS},
+        **{name: _array(alarms[name], _INSTANT, none=FOREVER) for name in _INSTANTS_OR_NONE},
+        **{f"{name}_s": _array(alarms[name] // _SECOND, none=NO_LIMIT) for name in _DURATIONS},
+        **{name: _array(alarms[name], none=np.nan) for name in _VALUES},
+        "alarm_id": pa.array(_ids(alarms["alarm_id"]), pa.string()),
+        "kind": _texts(KINDS, kinds),
+        "at": _array(at, _INSTANT),
+        "decided_at": _array(decided_at, _INSTANT),
+        "cause": _texts(names.texts, alarms["cause"]),
+        "rule_id": _texts(names.texts, alarms["rule"]),
+        "rule_version": _array(alarms["rule_version"], none=-1),
+        "severity": _texts(SEVERITIES, alarms["severity"]),
+        "state": _texts(STATES, alarms["state"]),
+        "stream": _texts([stream], np.zeros_like(which)),
+        "is_stale": _array(alarms["is_stale"]),
+        "is_late": _array(decided_at - at > microseconds(LATE_AFTER)),
+        "is_update": _array(kinds == KINDS.index(UPDATED)),
+        "fold": _array(np.array([each.fold for each in rows])[which]),
+        "event_date": _array((at // _DAY).astype(np.int32), pa.date32()),
+        "ingest_date": _array(np.array([each.now // _DAY for each in rows], np.int32)[which], pa.date32()),
+        **{name: _texts([each.told[place] for each in rows], which) for place, name in enumerate(Told._fields)},
+    }
+    return pl.DataFrame(pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA], [*SCHEMA]))
 
 
 def alarms_of(rows: pl.DataFrame, names: Names) -> Array:
@@ -290,20 +290,16 @@ def _ids(numbers: Array) -> list[str]:
     return [digits[at : at + count] for at in range(0, len(digits), count)]
 
 
-def _series(name: str, values: Array, none: int | None = None) -> pl.Series:
-    """A column of which one value is null."""
-    series = pl.Series(name, np.ascontiguousarray(values))
-    if none is None or not (is_none := values == none).any():
-        return series
-    return series.set(pl.Series(is_none), None)
+def _array(values: Array, dtype: pa.DataType | None = None, none: float | None = None) -> pa.Array:
+    """A column of which one value is null, NaN too; numbers of a type stand for its values."""
+    is_none = None if none is None else np.isnan(values) if none != none else values == none
+    found = pa.array(np.ascontiguousarray(values), mask=is_none)
+    return found if dtype is None else found.view(dtype)
 
 
-def _texts(name: str, texts: Sequence[str | None], numbers: Array) -> pl.Series:
+def _texts(texts: Sequence[str | None], numbers: Array) -> pa.Array:
     """A column of few different texts."""
-    series = pl.Series(name, texts, pl.String)
-    if len(texts) == series.null_count():
-        return series.head(1).new_from_index(0, len(numbers))
-    return series[pl.Series(np.ascontiguousarray(numbers))]
+    return pa.array(texts, pa.string()).take(pa.array(np.ascontiguousarray(numbers)))
 
 
 def alarm_id_of(stream: str, entity: int, cause: str, raised_at: int) -> str:

@@ -46,10 +46,10 @@ class Folded(NamedTuple):
     @classmethod
     def of(cls, steps: Sequence[Step], fold: int) -> "Folded":
         """The steps together."""
-        rows = [step.rows for step in steps if step.rows.height]
+        rows = [step.rows for step in steps if step.rows.height] or [NO_ROWS]
         snapshots = [step.fold for step in steps if step.is_snapshot]
         return cls(
-            pl.concat(rows) if rows else NO_ROWS,
+            rows[0] if len(rows) == 1 else pl.concat(rows),
             [update for step in steps for update in step.updates],
             max([fold, *(step.fold for step in steps)]),
             snapshots[-1] if snapshots else None,
