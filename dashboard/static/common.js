@@ -35,15 +35,20 @@ export function set(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** What an alarm's state is, in words. */
-export function stateOf(alarm, now) {
+/**
+ * What an alarm's state is, in words.
+ * @param isOffered whether a button to acknowledge it stands beside, which says that nobody did.
+ */
+export function stateOf(alarm, now, isOffered = false) {
   if (alarm.pending) return `${alarm.pending[0]} by ${alarm.pending[1] || "somebody"}: being taken up`;
   const by = alarm.by ? ` by ${alarm.by}` : "";
-  const stale = alarm.stale ? ", no readings" : "";
-  const tier = alarm.tier ? `, escalated ${alarm.tier}×` : "";
-  if (alarm.state === "acknowledged") return `acknowledged${by}${stale}`;
-  if (alarm.state === "snoozed") return `snoozed${by} until ${clock(alarm.until, now)}${stale}`;
-  return `not acknowledged${stale}${tier}`;
+  const said = [];
+  if (alarm.state === "acknowledged") said.push(`acknowledged${by}`);
+  else if (alarm.state === "snoozed") said.push(`snoozed${by} until ${clock(alarm.until, now)}`);
+  else if (!isOffered) said.push("not acknowledged");
+  if (alarm.stale) said.push("no readings");
+  if (alarm.tier && alarm.state === "unacknowledged") said.push(`escalated ${alarm.tier}×`);
+  return said.join(", ");
 }
 
 /**

@@ -113,7 +113,7 @@ function drawAlarms(row, alarms, now) {
     set(item.severity, alarm.severity);
     set(item.cause, words(alarm.cause));
     set(item.since, `since ${clock(alarm.since, now)}`);
-    set(item.state, failed.get(alarm.id) ?? stateOf(alarm, now));
+    set(item.state, failed.get(alarm.id) ?? stateOf(alarm, now, item.button !== null));
     if (item.button) {
       item.button.hidden = alarm.state === "acknowledged";
       item.button.disabled = live !== "live" || alarm.pending !== null;
