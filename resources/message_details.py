@@ -6,7 +6,7 @@ as integers, so an integer counts as an instant only where its name is known to 
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
@@ -17,6 +17,7 @@ PARTITION_KEY = b"x-opt-partition-key"
 _OWN_ANNOTATIONS = {SEQUENCE_NUMBER, ENQUEUED_TIME, PARTITION_KEY, b"x-opt-offset", b"x-opt-sequence-number-epoch"}
 _INSTANTS = {"absolute-expiry-time", "creation-time", "iothub-enqueuedtime"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
 def key_of(message: Any) -> str | None:
@@ -45,6 +46,16 @@ def properties_of(message: Any) -> str | None:
     return _json(properties)
 
 
+def texts_of(application_properties: Mapping[bytes, bytes]) -> str | None:
+    """The same of a message that has application properties only, all of them strings."""
+    try:
+        # Thrice as fast as with a look at what each of them is.
+        members = {str(name, "utf-8"): str(value, "utf-8") for name, value in application_properties.items()}
+    except UnicodeDecodeError:
+        members = _members(application_properties.items())
+    return _json(members)
+
+
 def annotations_of(message: Any) -> str | None:
     """JSON text of the message annotations that are not columns of bronze themselves; None if there are none."""
     annotations = message.message_annotations or {}
@@ -54,7 +65,7 @@ def annotations_of(message: Any) -> str | None:
 def _json(members: dict[str, Any]) -> str | None:
     if not members:
         return None
-    return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _AS_JSON(members)
 
 
 def _members(entries: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
