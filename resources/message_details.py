@@ -11,13 +11,16 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
+import msgspec
+
 SEQUENCE_NUMBER, ENQUEUED_TIME = b"x-opt-sequence-number", b"x-opt-enqueued-time"
 PARTITION_KEY = b"x-opt-partition-key"
 # These have columns of their own in bronze, or say nothing beyond them.
 _OWN_ANNOTATIONS = {SEQUENCE_NUMBER, ENQUEUED_TIME, PARTITION_KEY, b"x-opt-offset", b"x-opt-sequence-number-epoch"}
 _INSTANTS = {"absolute-expiry-time", "creation-time", "iothub-enqueuedtime"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_AS_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_AS_JSON = msgspec.json.Encoder(order="deterministic").encode
+"""Writes texts as `json.dumps` does in `_json`, which takes other values too and ten times as long."""
 
 
 def key_of(message: Any) -> str | None:
@@ -49,11 +52,11 @@ def properties_of(message: Any) -> str | None:
 def texts_of(application_properties: Mapping[bytes, bytes]) -> str | None:
     """The same of a message that has application properties only, all of them strings."""
     try:
-        # Thrice as fast as with a look at what each of them is.
+        # Most often they are UTF-8, and need no look at what each of them is.
         members = {str(name, "utf-8"): str(value, "utf-8") for name, value in application_properties.items()}
     except UnicodeDecodeError:
-        members = _members(application_properties.items())
-    return _json(members)
+        return _json(_members(application_properties.items()))
+    return _AS_JSON(members).decode() if members else None
 
 
 def annotations_of(message: Any) -> str | None:
@@ -65,7 +68,7 @@ def annotations_of(message: Any) -> str | None:
 def _json(members: dict[str, Any]) -> str | None:
     if not members:
         return None
-    return _AS_JSON(members)
+    return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _members(entries: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
