@@ -1,4 +1,7 @@
-"""What bodies of other systems cost a session beside the stream's own: processor time from body to rows and alerts.
+"""What bodies of other systems cost beside the stream's own: processor time, by two measures.
+
+The first is of the processing step alone, from body to rows and alerts. The second is what an operator pays: a whole
+session in a process of its own, from events in a hub to committed tables.
 
 An own body of one reading is what all others are compared with, in a micro-batch of as many readings. A foreign body of
 one reading is compared as a body, one of ten or a hundred by what each of its readings costs.
@@ -23,13 +26,21 @@ from assets.stream.cleaning import POSITIONS
 from assets.stream.enrichment import References
 from assets.stream.known import Known
 from assets.stream.process import Processor
-from benchmarks.report import Figures, show
+from benchmarks.report import Figures, say, show
+from benchmarks.workers import measure
+from resources.event_hubs import EventHubsNamespace
 from resources.lake import Lake
+from tests.emulator.hub import RunningHub
 
 ROUNDS = 5
 MICRO_BATCH, BACKLOG = 2_000, 20_000
 """Readings at once: what a session takes while it keeps up, and what it takes of a backlog, where own bodies of regular
 form are read without a Python object."""
+SESSION_EVENTS, QUICK_SESSION_EVENTS = 40_000, 4_000
+SESSION_ROUNDS = 3
+START_ALONE = "a session of one event"
+WANTED = 3
+"""How many times what an own body costs a foreign one may cost."""
 PATIENT, DEVICE = 7, 1007
 START = datetime(2026, 6, 1, tzinfo=UTC)
 BASE = "https://fhir.example.org/r4/"
@@ -68,15 +79,65 @@ def run(*, quick: bool = False, rounds: int = ROUNDS) -> Figures:
     """The best of some rounds of each kind of body, over the same readings."""
     counts, rounds = ([MICRO_BATCH], 2) if quick else ([MICRO_BATCH, BACKLOG], rounds)
     with TemporaryDirectory(prefix="bench-") as folder:
-        lake = Lake(str(Path(folder) / "lake"))
-        names = ("system", "kind", "foreign_id", "pulselake_id", "patient_of_device", "zone")
-        rows = pl.DataFrame(IDENTITIES, schema=dict(zip(names, IDENTITY_TYPES, strict=True)), orient="row")
-        put(lake, IDENTITY, rows, valid_from=START - timedelta(days=99), clock=lambda: START - timedelta(days=9))
+        lake = _lake(Path(folder) / "lake")
         took = {count: _microseconds(lake, count, rounds) for count in counts}
     table = [[name, *(cell for each in took.values() for cell in _cells(name, each))] for name in KINDS]
     columns = [title for count in counts for title in (f"{count:,} at once", "own = 1")]
-    show("Bodies of other systems: CPU µs a reading", ("", *columns), table)
-    return {"cpu_us_per_reading": {str(count): each for count, each in took.items()}}
+    wanted = f"own = 1, wanted ≤ {WANTED}"
+    show(f"The processing step: CPU µs a reading ({wanted})", ("", *columns), table)
+    of_sessions = _of_sessions(*((QUICK_SESSION_EVENTS, 1) if quick else (SESSION_EVENTS, SESSION_ROUNDS)))
+    rows = [[name, *_cells(name, of_sessions)] for name in of_sessions]
+    show(f"A whole session, from hub to tables: CPU µs a body ({wanted})", ("", "CPU µs", "own = 1"), rows)
+    return {
+        "cpu_us_per_reading": {str(count): each for count, each in took.items()},
+        "session_cpu_us_per_body": of_sessions,
+    }
+
+
+def _lake(path: Path) -> Lake:
+    """An empty lake that knows what the ids of all kinds mean."""
+    lake = Lake(str(path))
+    names = ("system", "kind", "foreign_id", "pulselake_id", "patient_of_device", "zone")
+    rows = pl.DataFrame(IDENTITIES, schema=dict(zip(names, IDENTITY_TYPES, strict=True)), orient="row")
+    put(lake, IDENTITY, rows, valid_from=START - timedelta(days=99), clock=lambda: START - timedelta(days=9))
+    return lake
+
+
+def _of_sessions(events: int, rounds: int) -> dict[str, float]:
+    """For the kinds of one reading a body what a session costs for each body, beyond what one of a single event costs.
+
+    A session takes all events of a hub into a new lake and ends; the kinds come in turn.
+    """
+    names = [name for name, kind in KINDS.items() if kind.size == 1]
+    hubs = {START_ALONE: "start", **{name: f"kind-{number}" for number, name in enumerate(names)}}
+    best: dict[str, float] = {}
+    with (
+        RunningHub((*(f"{hub}:4" for hub in hubs.values()), "alerts:4")) as hub,
+        TemporaryDirectory(prefix="bench-") as folder,
+    ):
+        counts = {name: 1 if name == START_ALONE else events for name in hubs}
+        for name, count in counts.items():
+            say(f"Sending {count:,} events: {name} …")
+            _fill(hub.connection_string, hubs[name], KINDS.get(name, KINDS[OWN]), count)
+        for number in range(rounds):
+            for name, count in counts.items():
+                lake = Path(folder) / f"{hubs[name]}-{number}"
+                _lake(lake)
+                options = {"connection_string": hub.connection_string, "hub": hubs[name], "lake": str(lake)}
+                found = measure("session_worker", **options)
+                assert (found["events"], found["rows"]["quarantine"]) == (count, 0), found
+                best[name] = min(found["cpu_s"], best.get(name, found["cpu_s"]))
+                say(f"  {name}: {found['cpu_s']:.2f} s")
+    return {name: 1e6 * (best[name] - best[START_ALONE]) / events for name in names}
+
+
+def _fill(connection_string: str, hub: str, kind: Kind, events: int) -> None:
+    starts = range(0, events, MICRO_BATCH)
+    with EventHubsNamespace(connection_string).publisher(hub) as publisher:
+        for numbers in (range(start, min(start + MICRO_BATCH, events)) for start in starts):
+            bodies = [json.dumps(kind.body([number])).encode() for number in numbers]
+            said = [kind.said(number) for number in numbers]
+            publisher.publish(bodies, [""] * len(bodies), said if any(said) else ())
 
 
 def _cells(name: str, microseconds: Mapping[str, float]) -> list[str]:

@@ -84,11 +84,12 @@ def import_command(
 
 
 def _show(name: str, found: "Found", *, is_dry: bool) -> None:
-    events = ", ".join(f"{count:,} events to {stream}" for stream, count in sorted(found.events.items())) or "nothing"
+    counted = (f"{count:,} event{'s' * (count != 1)} to {stream}" for stream, count in sorted(found.events.items()))
+    events = ", ".join(counted) or "nothing"
     out.print(f"{name} ({found.format}): {'would publish' if is_dry else 'published'} {events}", highlight=False)
     for title, counts in (
         ("readings", found.readings),
-        ("skipped, since they are no readings of a stream", found.skipped),
+        ("skipped, since they are no readings of a stream", found.skipped_kinds),
         ("for quarantine", found.rejected),
     ):
         if counts:

@@ -24,6 +24,7 @@ from assets.adapters.files import Part, format_of, parts_of_json, parts_of_text,
 from assets.adapters.formats import FORMATS, Format, declared, looks_like
 from assets.adapters.outcomes import PATIENT, Outcome, Plain, Reading, Refused, Reject, Skip
 from assets.reference.tables import IDENTITY
+from assets.stream.adapting import known_kind
 from assets.stream.cleaning import POSITIONS
 from assets.stream.enrichment import References
 from assets.stream.known import Known
@@ -108,6 +109,14 @@ class Found:
     events: Counter[str] = field(default_factory=Counter)
     too_large: int = 0
     ids: list[str] = field(default_factory=list)
+
+    @property
+    def skipped_kinds(self) -> Counter[str]:
+        """The skipped records by kinds that can be told; what is no name of a kind counts as other."""
+        told = Counter[str]()
+        for kind, count in self.skipped.items():
+            told[known_kind(kind)] += count
+        return told
 
 
 class _Event(NamedTuple):

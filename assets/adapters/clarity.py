@@ -30,6 +30,7 @@ from assets.stream.decode import bad_type, missing_field
 HEADER = re.compile(r"\([A-Z]{4}-[A-Z]{2}-[A-Z]{2}Thh:mm:ss\)")
 """What the header of the times has in every language, such as (YYYY-MM-DDThh:mm:ss)."""
 READINGS = frozenset({"EGV", "Fasting Glucose", "Niveles estimados de glucosa"})
+_CALIBRATIONS = frozenset({"Calibration", "Kalibrierung"})
 _SKIPPED = frozenset({"Insulin", "Carbs", "Exercise", "Activity", "Health", "Alert", "Device"})
 _TIME, _EVENT, _SOURCE, _GLUCOSE, _TRANSMITTER = 1, 2, 6, 7, 13
 _RATE = "/min"
@@ -71,7 +72,7 @@ class _Export:
         if event not in READINGS:
             if not at:
                 return Skip("preamble")
-            if event == "Calibration":
+            if event in _CALIBRATIONS:
                 return Skip(CALIBRATION)
             if event in _SKIPPED:
                 return Skip(event)

@@ -234,8 +234,13 @@ def _marked(adaptation: Adaptation, positions: pl.DataFrame) -> set[int]:
 
 def _of_known_kinds(skipped: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     """What senders name may be long, say something of a patient, or be no Unicode, which no frame takes."""
-    names = {kind: kind if _KIND.fullmatch(kind) else OTHER_KIND for kind in {kind for _, kind in skipped}}
+    names = {kind: known_kind(kind) for kind in {kind for _, kind in skipped}}
     return [(event, names[kind]) for event, kind in skipped]
+
+
+def known_kind(kind: str) -> str:
+    """The name under which a kind of skipped records is counted and told."""
+    return kind if _KIND.fullmatch(kind) else OTHER_KIND
 
 
 def kinds_of(skipped: pl.DataFrame) -> Counter[str]:

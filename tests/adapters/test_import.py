@@ -41,7 +41,7 @@ def test_a_dry_run_says_what_would_become_of_each_record_and_publishes_nothing(c
     # Nothing listens where the hub would be.
     done = command.invoke("import", SAMPLES / "dexcom_clarity_en.csv", "--patient", "clarity-upload-1", "--dry-run")
     assert done.out.splitlines() == [
-        "dexcom_clarity_en.csv (clarity): would publish 1 events to glucose_readings",
+        "dexcom_clarity_en.csv (clarity): would publish 1 event to glucose_readings",
         "  readings: glucose_readings 5",
         "  skipped, since they are no readings of a stream: preamble 6, Carbs 1, Insulin 1, calibration 1",
         "  for quarantine: bad_type:glucose_level 1, implausible 1, missing_field:Glucose Value 1, "
@@ -67,7 +67,7 @@ def test_a_dry_run_of_a_phones_zip_tells_of_all_streams(command: CommandLine, tm
         archive.writestr("apple_health_export/routes/route.gpx", "<gpx/>")
         archive.writestr("apple_health_export/electrocardiograms/ecg_2026-06-01.csv", "Name,Anna\nUnit,µV\n\n-12.5\n")
     done = command.invoke("import", tmp_path / "export.zip", "--patient", "hk-upload-1", "--dry-run")
-    assert "would publish 1 events to glucose_readings, 1 events to vitals" in done.out
+    assert "would publish 1 event to glucose_readings, 1 event to vitals" in done.out
     assert "glucose_readings 3" in done.out
     assert "vitals 5" in done.out
     assert "in_correlation 2" in done.out
@@ -78,7 +78,7 @@ def test_a_dry_run_of_a_phones_zip_tells_of_all_streams(command: CommandLine, tm
 
 def test_messages_that_an_iot_hub_routed_to_storage_are_a_file_too(command: CommandLine):
     done = command.invoke("import", SAMPLES / "iothub_storage.ndjson", "--dry-run")
-    assert "iothub_storage.ndjson (iot-hub-routing): would publish 1 events to glucose_readings" in done.out
+    assert "iothub_storage.ndjson (iot-hub-routing): would publish 1 event to glucose_readings" in done.out
     assert "  readings: glucose_readings 5" in done.out
     assert "  for quarantine: bad_base64 1" in done.out
 
@@ -88,7 +88,7 @@ def test_an_object_in_own_words_in_a_file_goes_to_the_stream_whose_words_it_has(
     file = tmp_path / "routed.ndjson"
     file.write_text(json.dumps({"SystemProperties": {"connectionDeviceId": "new"}, "Body": body}) + "\n")
     done = command.invoke("import", file, "--dry-run")
-    assert "would publish 1 events to vitals" in done.out
+    assert "would publish 1 event to vitals" in done.out
     assert "  readings: vitals 1" in done.out
 
 
@@ -182,3 +182,11 @@ def test_imported_files_come_in_through_the_hubs_and_a_second_import_adds_nothin
         assert {*readings["patient_id"]} == {111, 106, 103}
     finally:
         end(hub)
+
+
+def test_kinds_that_are_no_names_are_told_as_others(command: CommandLine, tmp_path: Path):
+    kinds = ["Patient", "\ud800", "[/]", "x" * 61]
+    file = tmp_path / "resources.ndjson"
+    file.write_text("".join(json.dumps({"resourceType": kind}) + "\n" for kind in kinds))
+    done = command.invoke("import", file, "--source", "fhir", "--patient", "someone", "--dry-run")
+    assert "  skipped, since they are no readings of a stream: other 3, Patient 1" in done.out

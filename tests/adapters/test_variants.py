@@ -131,6 +131,7 @@ EGV = ("2026-06-01T08:00:00", "EGV", "105")
         (clarity(MG, (EGV[0], "EGV", "5.4"), (EGV[0], "EGV", "10")), ["implausible", "sensor_error:10"]),
         (clarity(MMOL, (EGV[0], "EGV", "10"), (EGV[0], "EGV", "10.0")), [("01 06:00", 10, MMOL)] * 2),
         (clarity(MG, (EGV[0], "Glukosewerte", "105")), ["bad_type:Event Type"]),
+        (clarity(MG, (EGV[0], "Kalibrierung", "105")), ["calibration"]),
         # Without the first column, with one more before it, and in another order.
         (clarity(MG, EGV, columns=range(1, 14)), [("01 06:00", 105, MG)]),
         (clarity(MG, EGV, columns=[0, *range(14)]), [("01 06:00", 105, MG)]),

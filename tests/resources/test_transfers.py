@@ -3,7 +3,7 @@
 import select
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -104,6 +104,25 @@ bodies = st.builds(bytes.__mul__, st.binary(max_size=9), st.sampled_from([1, 100
 header_values = st.sampled_from([codec.TRUE, codec.NULL, b"\x56\x01", b"\x50\x04", codec.uint(70_000)])
 
 
+texts = st.text(max_size=60).map(codec.string) | st.binary(max_size=300).map(
+    lambda text: b"\xb1" + len(text).to_bytes(4) + text
+)
+properties = st.builds(
+    lambda said, is_large: b"\x00\x53\x74" + properties_map(said, is_large=is_large),
+    st.lists(st.tuples(texts, texts), max_size=4),
+    st.booleans(),
+)
+
+
+def properties_map(said: Iterable[tuple[bytes, bytes]], *, is_large: bool = True) -> bytes:
+    """A map with its size and the number of its members in four bytes, or in one where they fit."""
+    members = [each for pair in said for each in pair]
+    content = b"".join(members)
+    if is_large or len(content) > 254:
+        return b"\xd1" + (len(content) + 4).to_bytes(4) + len(members).to_bytes(4) + content
+    return b"\xc1" + bytes((len(content) + 1, len(members))) + content
+
+
 @st.composite
 def regular_frames(draw: st.DrawFn) -> bytes:
     # Azure's events say the epoch first.
@@ -115,7 +134,7 @@ def regular_frames(draw: st.DrawFn) -> bytes:
         st.lists(st.sampled_from([codec.TRUE, codec.NULL, b"\x56\x01", b"\x50\x04", codec.uint(70_000)]), max_size=5)
     )
     head = b"\x00\x53\x70" + codec.list_of(*header) + head if draw(st.booleans()) else head
-    payload = head + message_of(draw(bodies))
+    payload = head + draw(st.just(b"") | properties) + message_of(draw(bodies))
     return transfer(
         payload,
         delivery=draw(st.integers(0, 2**32 - 1)),
@@ -163,6 +182,20 @@ def annotated(entry: bytes) -> bytes:
     return b"\x00\x53\x72" + codec.compound(1, entries, 8) + message_of(b"body")
 
 
+TEXTS = codec.string("k") + codec.string("v")
+
+
+def said(members: bytes, *, size: int | None = None, count: int = 2) -> bytes:
+    """A section of application properties."""
+    return b"\x00\x53\x74\xd1" + (len(members) + 4 if size is None else size).to_bytes(4) + count.to_bytes(4) + members
+
+
+def test_properties_that_are_texts_are_read() -> None:
+    frame = transfer(between(said(TEXTS)))
+    assert read(frame) == ([by_sdk(frame)], len(frame))
+    assert by_sdk(frame)[4] == '{"k":"v"}'
+
+
 UNUSUAL = {
     "another channel": frames.frame(CHANNEL + 1, transfer(GOOD)[8:]),
     "a part of a message": transfer(GOOD, more=codec.TRUE),
@@ -176,6 +209,12 @@ UNUSUAL = {
     "a header with a text": transfer(b"\x00\x53\x70" + codec.list_of(codec.string("text")) + GOOD),
     "standard properties": transfer(between(b"\x00\x53\x73" + codec.list_of(codec.string("message 1")))),
     "application properties": transfer(between(b"\x00\x53\x74" + codec.map_of({codec.string("k"): codec.NULL}))),
+    "a property that is a symbol": transfer(between(said(codec.string("k") + codec.symbol("v")))),
+    "a property that ends behind the others": transfer(between(said(codec.string("k") + b"\xa1\x09v"))),
+    "properties that end behind the frame": transfer(between(said(TEXTS, size=1000))),
+    "properties of another size": transfer(between(said(TEXTS, size=1))),
+    "another number of properties": transfer(between(said(TEXTS, count=4))),
+    "a property without a value": transfer(between(said(codec.string("k"), count=1))),
     "another annotation": transfer(annotated(codec.symbol("iothub-connection-device-id") + codec.string("d"))),
     "a key that is no text": transfer(annotated(KEY + b"\xa1\x01\xff")),
     "a key that is a symbol": transfer(annotated(KEY + codec.symbol("k"))),
