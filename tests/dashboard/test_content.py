@@ -102,7 +102,7 @@ def address(app: Starlette, settings: Settings) -> Iterator[str]:
         assert thread.is_alive()
     yield f"http://127.0.0.1:{settings.page_port}"
     server.should_exit = server.force_exit = True
-    thread.join(60)
+    thread.join(300)
     assert not thread.is_alive()
 
 
@@ -110,7 +110,7 @@ class Session:
     """Somebody who is signed in."""
 
     def __init__(self, address: str, name: str) -> None:
-        self.client = httpx.Client(base_url=address, headers={"sec-fetch-site": "same-origin"}, timeout=60)
+        self.client = httpx.Client(base_url=address, headers={"sec-fetch-site": "same-origin"}, timeout=300)
         self.client.get("/login")
         answer = self.client.post("/login", data={"name": name, "password": PASSWORD})
         assert answer.status_code == 303, answer.text

@@ -160,13 +160,13 @@ class World:
         with (self.folder / "page.log").open("ab") as log:
             command = [sys.executable, "-m", "orchestration.cli", "web"]
             self.server = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdout=log, stderr=log)
-        wait_until(lambda: answers(self.settings.page_port) or self.server is None, "the page's start", 120)
+        wait_until(lambda: answers(self.settings.page_port) or self.server is None, "the page's start")
 
     def kill(self) -> None:
         """SIGKILL to the server."""
         assert self.server is not None
         self.server.kill()
-        self.server.wait(60)
+        self.server.wait(300)
         self.server = None
 
     def audit(self) -> list[AuditRow]:
@@ -186,7 +186,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(is_so: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
@@ -212,4 +212,4 @@ def world(folder: Path, followed: Sequence[str] = ("glucose_readings", "alarm_ac
         finally:
             if made.server is not None:
                 made.server.terminate()
-                made.server.wait(60)
+                made.server.wait(300)

@@ -26,7 +26,7 @@ from tests.services.mariadb import MariaDb
 pytestmark = [pytest.mark.crash, pytest.mark.service]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 CHANNELS = ("QUICK", "SLOW", "FLAKY")
 CANARY = "canary-4711"
 
@@ -72,7 +72,7 @@ class Notifying:
         for each in self._processes:
             each.terminate()
         for each in self._processes:
-            each.wait(30)
+            each.wait(300)
 
 
 @contextmanager
