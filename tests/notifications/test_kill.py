@@ -66,7 +66,7 @@ class Notifying:
         while not is_so():
             assert time.monotonic() < end, self.log.read_text()
             assert all(each.poll() is None for each in self._processes), self.log.read_text()
-            time.sleep(0.005)
+            time.sleep(0.05)
 
     def end(self) -> None:
         for each in self._processes:
@@ -115,7 +115,7 @@ def alarms(lake: Lake, count: int) -> Iterator[list[tuple[str, int]]]:
                 given.append(fresh(f"a{step - 3}", 1, "cleared"))
             record(lake, given, step + 1)
             happened.extend((each.alarm_id, each.index) for each in given)
-            if stop.wait(0.02):
+            if stop.wait(0.1):
                 return
 
     thread = threading.Thread(target=raise_and_clear)
