@@ -39,6 +39,7 @@ def live(
     days: float = 14,
     vitals: timedelta = timedelta(hours=24),
     reports: int = 2_000,
+    glucose_alone: bool = False,
     prepared: Callable[[], object] = lambda: None,
 ) -> None:
     """Fills a lake: glucose each five minutes, vital signs each minute, reports of devices each hour, safety reports.
@@ -50,6 +51,7 @@ def live(
         days: of glucose and devices.
         vitals: for how long there are vital signs.
         reports: how many safety reports there are.
+        glucose_alone: whether there is nothing else, and no gold.
         prepared: called once patients are known, before anything is measured.
     """
     for reference in REFERENCES:
@@ -61,6 +63,8 @@ def live(
     prepared()
     span = timedelta(days=days)
     _stream(lake, "glucose", until, span, patients / 300, patients=patients, alarms=True)
+    if glucose_alone:
+        return
     _stream(lake, "devices", until, span, patients / 3600, patients=patients)
     if vitals:
         _stream(lake, "vitals", until, vitals, patients / 60, patients=patients)

@@ -22,6 +22,6 @@ class Scraped:
 
 
 def scrape(address: str) -> Scraped:
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    with urllib.request.urlopen(address, timeout=300) as answer:
         assert answer.status == 200
         return Scraped(answer.read().decode())

@@ -111,7 +111,7 @@ def test_a_password_is_nowhere_to_be_seen(home, mariadb: MariaDb):
     with subprocess.Popen(
         [*command, secret], cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        shown, _ = process.communicate(timeout=120)
+        shown, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Access denied" in shown
     assert PASSWORD not in shown

@@ -39,8 +39,11 @@ ROOT = Path(__file__).resolve().parents[2]
 GLUCOSE, DEVICES = STREAMS[:2]
 DOMAINS = {GLUCOSE.contract: oracle.GLUCOSE, DEVICES.contract: oracle.DEVICES}
 KILLS = 5
-EVENTS_PER_SEND = 20
-PAUSE_S = 0.1
+EVENTS_PER_SEND, ENOUGH = 20, 200
+PAUSE_S = 0.3
+BACK = timedelta(days=30)
+"""So far back the first readings were measured: at one instant in two minutes the senders need half an hour to come to
+today. What they sent after that would be of the future, so that silver grew no more."""
 
 
 class Sender:
@@ -64,7 +67,7 @@ class Sender:
         self._thread.join()
 
     def _run(self) -> None:
-        start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=5)
+        start = datetime.now(UTC).replace(microsecond=0) - BACK
         generate = glucose_events if self._contract is CONTRACT else device_events
         events = generate(start=start, spacing=timedelta(minutes=2), faults=0.1, repeats=0.05, late=0.05)
         while not self._stop.is_set():
@@ -142,7 +145,7 @@ def drain_and_verify(connection_string: str, lake: Lake, confirmed: list[bytes],
     stored = Counter(event.body for event in bronze_events(lake, contract))
     lost = Counter(confirmed) - stored
     assert not lost, f"{sum(lost.values())} confirmed events are not in bronze"
-    assert len(confirmed) > 100, f"only {len(confirmed)} events were sent"
+    assert len(confirmed) >= ENOUGH, f"only {len(confirmed)} events were sent"
     unpublished = set(rows(lake, "alerts", contract)["alert_id"]) - published(hubs.source(ALERTS_HUB))
     assert not unpublished, f"{len(unpublished)} stored alerts are not in the alerts hub"
     refresh_gold(stream, lake)
@@ -155,7 +158,7 @@ def published(alerts: EventHubsSource) -> set[str]:
     waiting = sum(tail.last + 1 for tail in alerts.state().tails.values())
     with alerts.receive({}) as receiver:
         while waiting > 0:
-            taken = receiver.take(timeout=60)
+            taken = receiver.take(timeout=300)
             assert taken, f"{waiting} events of the alerts hub did not arrive"
             for body in (body for pulled in taken for body in pulled.bodies):
                 found = json.loads(body or b"")
@@ -192,7 +195,7 @@ def end(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-            process.wait(60)
+            process.wait(300)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_rows_are_loaded_once_however_often_the_process_is_killed(tmp_path):
     steps = {kill_at(start(tmp_path, lake), count)[-1] for count in (1, 3, 5)}
     assert steps == {"landing", "state", "bronze"}
     with start(tmp_path, lake) as process:
-        process.communicate(timeout=200)
+        process.communicate(timeout=300)
     assert process.returncode == 0
     bronze = lake.table(EHR.bronze).scan().collect()
     assert sorted(bronze["id"]) == list(range(ROWS))

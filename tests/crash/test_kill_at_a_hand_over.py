@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-WITHIN_S = 150.0
+WITHIN_S = 600.0
 OF_THE_SUCCESSOR = ("take successor", "take active", "release successor")
 OF_THE_ONE_AT_WORK = ("commit", "release active")
 
@@ -30,14 +30,14 @@ def wait_until(is_so, what: str) -> None:
     deadline = time.monotonic() + WITHIN_S
     while not is_so():
         assert time.monotonic() < deadline, f"{what} not within {WITHIN_S:.0f} s"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def has_ended(worker: Worker) -> bool:
     return not worker.is_running
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_whoever_dies_at_a_hand_over_every_table_is_exact_and_no_two_write(tmp_path: Path) -> None:
     lake, log = Lake(str(tmp_path / "lake")), tmp_path / "worker.log"
     with RunningHub(("glucose_readings:3", "alerts:2")) as hub:

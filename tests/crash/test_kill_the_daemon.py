@@ -35,30 +35,32 @@ pytestmark = [
 ]
 
 COMMAND = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
-FIRST_SESSION_WITHIN_S = 150
+WITHIN_S = 900
+"""It guards against waiting for ever: on a busy machine a start takes minutes."""
 KILLS = 3
 """Each is followed by a whole start, with the loading of all definitions."""
 FROZEN_S = 20.0
 """A hub that is stopped for so long answers nothing, and its connections stay open."""
-RECOVERED_WITHIN_S = 180
 
 
 def impatient(settings: Path) -> str:
-    """The project's settings, with runs that never started found after seconds instead of minutes."""
-    text = re.sub(r"(?m)^(  start_timeout_seconds:) .*", r"\1 20", settings.read_text())
-    text = re.sub(r"(?m)^(  poll_interval_seconds:) .*", r"\1 2", text)
-    assert text.count("seconds: 2") >= 2
+    """The project's settings, with runs that died looked for more often.
+
+    How long a run may take to start stays: where all take longer, Dagster ends one after the other.
+    """
+    text, found = re.subn(r"(?m)^(  poll_interval_seconds:) .*", r"\1 2", settings.read_text())
+    assert found == 1
     return text
 
 
-def wait_until(what: str, is_true, seconds: float, log: Path) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(what: str, is_true, log: Path) -> None:
+    deadline = time.monotonic() + WITHIN_S
     while not is_true():
-        assert time.monotonic() < deadline, f"{what} not within {seconds} s:\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"{what} not within {WITHIN_S} s:\n{log.read_text()[-3000:]}"
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path: Path) -> None:
     home, log, moments = tmp_path / "dagster", tmp_path / "daemon.log", Random(20261125)
     home.mkdir()
@@ -83,22 +85,21 @@ def test_a_daemon_that_is_killed_again_and_again_leaves_every_table_exact(tmp_pa
 
         with Sender(hub.connection_string) as sender, Sender(hub.connection_string, DEVICES.contract) as devices:
             daemon.start()
-            wait_until("a first session", committed, FIRST_SESSION_WITHIN_S, log)
+            wait_until("a first session", committed, log)
             hub.freeze(FROZEN_S)
             before = committed()
-            wait_until("a session after the hub froze", lambda: committed() > before, RECOVERED_WITHIN_S, log)
+            wait_until("a session after the hub froze", lambda: committed() > before, log)
             assert daemon.is_running
             for _ in range(KILLS):
                 time.sleep(moments.uniform(0.5, 7.0))
                 daemon.kill()
                 daemon.start()
             before = committed()
-            wait_until("a session after the last kill", lambda: committed() > before, RECOVERED_WITHIN_S, log)
+            wait_until("a session after the last kill", lambda: committed() > before, log)
         sources = [(each.contract, source_of(hub.connection_string, each.contract)) for each in STREAMS]
         wait_until(
             "the end of the backlog",
             lambda: not any(backlog(contract, lake, source).events for contract, source in sources),
-            RECOVERED_WITHIN_S,
             log,
         )
         daemon.kill()

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from resources.lake import Lake
-from tests.crash.scene import KILLS, Sender, drain_and_verify, session_worker
+from tests.crash.scene import ENOUGH, KILLS, Sender, drain_and_verify, session_worker
 from tests.emulator.hub import RunningHub
 
 pytestmark = [
@@ -33,6 +33,9 @@ def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path:
                     time.sleep(moments.uniform(0.0, 0.5))
                     hub.start()
                 time.sleep(moments.uniform(2.0, 3.0))
+                # On a busy machine a connection takes longer than a hub lives.
+                while len(sender.confirmed) < ENOUGH:
+                    time.sleep(0.1)
         finally:
             worker.kill()
         drain_and_verify(hub.connection_string, lake, sender.confirmed)

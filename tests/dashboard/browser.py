@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.dashboard.world import PASSWORD
 
-PATIENCE_MS = 60_000
-"""How long an expectation waits: the machine is shared by several tests."""
+PATIENCE_MS = 300_000
+"""How long a page and an expectation are waited for: the machine is shared by several tests."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager

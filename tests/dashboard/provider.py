@@ -172,7 +172,7 @@ def provider() -> Iterator[Provider]:
         yield made
     finally:
         server.should_exit = server.force_exit = True
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive()
 
 

@@ -37,7 +37,7 @@ class Served:
     def of(self, name: str) -> httpx.Client:
         """Somebody's browser, signed in."""
         if name not in self.clients:
-            client = httpx.Client(base_url=self.address, headers=OWN | {"origin": self.address}, timeout=60)
+            client = httpx.Client(base_url=self.address, headers=OWN | {"origin": self.address}, timeout=300)
             said = client.post("/login", data={"name": name, "password": PASSWORD, "next": ""})
             assert said.status_code == 303, said.text
             self.clients[name] = client
@@ -71,7 +71,7 @@ def running(settings: Settings) -> Iterator[Site]:
         yield app.state.site
     finally:
         server.should_exit = server.force_exit = True
-        thread.join(60)
+        thread.join(300)
         # What a server leaves open when its thread goes on would be told of in a later test.
         assert not thread.is_alive()
 

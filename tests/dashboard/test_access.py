@@ -496,7 +496,7 @@ def test_what_is_written_survives_though_another_process_closed_the_file_last(tm
     # Two in one process, as the command and its server have them.
     first, second = Database(tmp_path / "page.db"), Database(tmp_path / "page.db")
     command = "import sys; from dashboard.database import *; Database(Path(sys.argv[1])).close()"
-    subprocess.run([sys.executable, "-c", command, str(tmp_path / "page.db")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", command, str(tmp_path / "page.db")], check=True, timeout=300)
     Users(second, clock).add(User("Nora", Role.CLINICIAN, Scope()), PASSWORD)
     # A copy is what a kill leaves behind.
     shutil.copytree(tmp_path, tmp_path / "killed")

@@ -98,7 +98,7 @@ print(apart.do("math:hypot", 3, 4))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300)
     *refused, found = done.stdout.splitlines()
     assert len(refused) == 20
     [said] = {*refused}
@@ -146,7 +146,7 @@ def test_none_outlives_a_server_that_is_killed() -> None:
         wait_until(has_begun, "the process")
     finally:
         server.send_signal(signal.SIGKILL)
-        server.wait(60)
+        server.wait(300)
     gone, left = psutil.wait_procs(found, 20)
     for each in left:
         each.kill()

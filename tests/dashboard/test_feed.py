@@ -165,7 +165,7 @@ class HangingHub(MemoryHub):
     def state(self) -> HubState:
         self.asked += 1
         if self.asked > 1:
-            assert self.may_answer.wait(60)
+            assert self.may_answer.wait(300)
         if self.is_gone:
             raise HubUnavailableError("it is gone")
         return super().state()
@@ -190,5 +190,5 @@ def test_a_hub_that_does_not_answer_is_told_of_before_the_question_has_failed(
     finally:
         stop.set()
         hub.may_answer.set()
-        thread.join(20)
+        thread.join(300)
     assert not thread.is_alive()

@@ -83,7 +83,7 @@ def returned(client: httpx.Client, target: str = "") -> str:
     """Begins a sign-in, goes to the provider, and says where it sends the browser back to."""
     begun = client.get("/login/openid", params={"next": target})
     assert begun.status_code == 303, begun.text
-    return httpx.get(begun.headers["location"], timeout=30).headers["location"]
+    return httpx.get(begun.headers["location"], timeout=300).headers["location"]
 
 
 def signed_in(client: httpx.Client, target: str = "") -> httpx.Response:
@@ -438,11 +438,11 @@ def test_behind_a_proxy_the_cookies_are_for_tls_and_this_host_only(
         assert parse_qs(urlsplit(begun.headers["location"]).query)["redirect_uri"] == [
             "https://ward.example.org/login/openid/done"
         ]
-        link = urlsplit(httpx.get(begun.headers["location"], timeout=30).headers["location"])
+        link = urlsplit(httpx.get(begun.headers["location"], timeout=300).headers["location"])
         kept = begun.headers["set-cookie"].partition(";")[0]
         done = client.get(f"{link.path}?{link.query}", headers=passed | {"cookie": kept})
         form = {"name": "wera", "password": PASSWORD}
-        by_password = httpx.post(f"{server.address}/login", data=form, headers=OWN | passed, timeout=30)
+        by_password = httpx.post(f"{server.address}/login", data=form, headers=OWN | passed, timeout=300)
         [session] = [each for each in by_password.headers.get_list("set-cookie") if COOKIE in each]
         session = session.partition(";")[0]
         assert client.get("/", headers=passed | {"cookie": session}).status_code == 200

@@ -67,7 +67,7 @@ def test_threads_and_coroutines_are_never_more_at_once_than_may() -> None:
             most[0] = max(most[0], at_work[0])
 
     def of_thread(barrier: Barrier) -> None:
-        barrier.wait(20)
+        barrier.wait(300)
         for _ in range(50):
             with turns.turn(20):
                 count(1)

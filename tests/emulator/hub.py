@@ -90,7 +90,7 @@ class RunningHub:
         process.send_signal(signal_number)
         if process.stdout is not None:
             process.stdout.close()
-        return process.wait(timeout=30)
+        return process.wait(timeout=300)
 
     def __enter__(self) -> "RunningHub":
         return self.start()

@@ -11,7 +11,7 @@ from azure.eventhub.aio import CheckpointStore, EventHubConsumerClient, EventHub
 pytestmark = pytest.mark.service
 
 PARTITIONS = ("0", "1", "2", "3")
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 class MemoryStore(CheckpointStore):

@@ -46,7 +46,7 @@ def test_it_announces_itself_in_one_line_and_says_everything_else_on_stderr(tmp_
     assert process.stdout is not None
     ready = json.loads(process.stdout.readline())
     process.terminate()
-    rest, errors = process.communicate(timeout=60)
+    rest, errors = process.communicate(timeout=300)
     assert process.returncode == 0
     assert rest == ""
     assert "Traceback" not in errors

@@ -155,13 +155,13 @@ def test_a_hub_that_goes_away_and_comes_back_has_everything_in_order(hub, caplog
     thread = threading.Thread(target=send)
     with caplog.at_level(logging.WARNING, logger="generator.publisher"):
         thread.start()
-        assert started.wait(30)
+        assert started.wait(300)
         hub.kill()
         while "attempt 1:" not in caplog.text:
             assert thread.is_alive()
             thread.join(0.05)
         hub.start()
-        thread.join(60)
+        thread.join(300)
     (published,) = result
     bodies = stored(hub, "outage")["0"]
     assert published.events == 3000

@@ -88,7 +88,7 @@ def test_without_faults_repeats_and_lateness_a_stream_is_clean_and_in_order(stre
 def test_labels_say_what_the_contract_says(stream, how, faults):
     judge = JUDGES[stream]()
     shares: dict[str, Any] = {"repeats": 0.05, "late": 0.05, "variations": 0.2, "faults": faults}
-    for event in events(stream, start=START, count=2500, **shares, **how):
+    for event in events(stream, start=START, count=1500, **shares, **how):
         accepted, duplicates, reasons = judge.verdict(event.body)
         assert (accepted, duplicates) == (event.accepted, event.duplicates), event
         assert reasons == Counter({event.reason: event.quarantined} if event.reason else {}), event

@@ -24,7 +24,7 @@ from tests.notifications.servers import Answer, Sink, sink
 from tests.notifications.world import events, fresh, load_people, record, states
 
 CANARY = "canary-4711"
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_a_server_that_answers_byte_by_byte_and_never_ends_is_left_alone(monkeyp
     monkeypatch.setattr(observed_requests, "LONGEST_S", 0.3)
     with dripping(begin) as server:
         assert send(url.format(server.port)) == Outcome("again", "no answer: it took over 0 s")
-        assert server.is_left.wait(20)
+        assert server.is_left.wait(300)
 
 
 def test_no_request_is_sent_once_time_is_over(server):

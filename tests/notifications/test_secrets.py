@@ -34,7 +34,7 @@ pytestmark = pytest.mark.service
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary_4711"
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def addresses(server: int, closed: int) -> dict[str, str]:

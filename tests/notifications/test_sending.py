@@ -27,7 +27,7 @@ from tests.notifications.world import fresh, load, load_people, states
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 NAMES = ["A", "LATER", *(f"{kind}{number}" for kind in "DW" for number in range(100))]
 
 

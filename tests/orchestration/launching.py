@@ -23,7 +23,7 @@ from orchestration.warm.files import FOLDER, RunFiles
 from orchestration.warm.server import READY
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 JOBS = "tests.orchestration.warm_jobs"
 
 

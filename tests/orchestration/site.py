@@ -28,7 +28,7 @@ from tests.system_hubs import system_hubs
 
 HUBS = system_hubs(glucose_readings=2)
 SESSION, GOLD = "glucose_readings_session", "glucose_readings_gold"
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 _ORIGIN = RemoteRepositoryOrigin(
     InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="orchestration.definitions")), "__repository__"

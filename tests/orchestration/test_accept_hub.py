@@ -27,7 +27,7 @@ def test_a_stream_goes_on_with_the_hub_that_was_accepted(site, tmp_path):
     settings = {"PULSELAKE_HOME": str(site.folder), "EVENTHUB_CONNECTION_STRING": site.hub.connection_string}
     shown = command.run("hubs", "accept", "glucose", **settings)
     assert "goes on with the new event hub 'glucose_readings' at 127.0.0.1" in shown.out
-    assert "is the one that the stream is read from" in command.run("hubs", "accept", "glucose", **settings).out
+    assert "is the one that the stream is read from" in command.invoke("hubs", "accept", "glucose", **settings).out
     assert site.run_session().success
     assert sorted(site.rows("bronze")["hub_epoch"]) == [0] * 5 + [1] * 2
     assert "0 events behind" in site.tick("glucose_readings_sensor").skip_message

@@ -190,7 +190,7 @@ def test_a_replay_after_a_fix_rebuilds_the_day(command):
         store = StreamStore(CONTRACT, Lake(str(command.home / "lake")))
         silver, alerts = store.silver.scan().collect(), store.alerts.scan().collect()
         refuse_all(store)
-        shown = command.run("replay", "glucose")
+        shown = command.invoke("replay", "glucose")
         assert f"quarantine 3 → 0, silver 0 → 3, {alerts.height} new alerts" in shown.out
         order = ["partition", "sequence_number"]
         assert store.silver.scan().collect().sort(order).equals(silver.sort(order))

@@ -345,7 +345,6 @@ def test_a_signal_while_it_starts_ends_it(command, name, number):
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.timeout(600)
 def test_the_system_runs_until_it_is_interrupted_and_outlives_the_process_that_runs_are_forked_from(command):
     web_port, metrics_port, page_port = (port_for_a_command() for _ in range(3))
     ports = {
@@ -437,7 +436,7 @@ def runs_at_work(command: CommandLine) -> list[dg.RunRecord]:
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_the_demo_accounts_for_every_event_and_can_be_repeated(command):
     for seconds in (10, 2):
         shown = command.run("demo", "--seconds", seconds)

@@ -118,7 +118,7 @@ class Running:
 
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
-        assert connected.wait(30), "the bridge did not connect"
+        assert connected.wait(300), "the bridge did not connect"
 
     def _advance(self, done: Bridged) -> None:
         self.seen = done
@@ -128,7 +128,7 @@ class Running:
 
     def end(self) -> Bridged:
         self.stop.set()
-        self._thread.join(30)
+        self._thread.join(300)
         assert not self._thread.is_alive()
         if self.failure is not None:
             raise self.failure

@@ -112,7 +112,7 @@ def running(settings: Settings, **options: Any) -> Iterator[ReceivingServer]:
             yield serving
         finally:
             serving.should_exit = True
-            thread.join(60)
+            thread.join(300)
             assert not thread.is_alive()
 
 
@@ -147,7 +147,7 @@ def post(url: str, path: str, body: Any, token: str | None, **more: Any) -> http
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Content-Type": "application/json"} | more.pop("headers", {})
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(url + path, content=content, headers=headers, timeout=60, **more)
+    return httpx.post(url + path, content=content, headers=headers, timeout=300, **more)
 
 
 def test_each_kind_of_app_posts_to_its_address_and_its_readings_come_in(site: Site):
@@ -362,7 +362,7 @@ def test_a_body_without_a_length_is_cut_at_the_limit(site: Site):
         headers = {"Authorization": f"Bearer {site.token}", "Content-Type": "application/json"}
         # The server may end the connection before all was sent.
         with suppress(httpx.WriteError):
-            assert httpx.post(f"{url}/fhir", content=endless(), headers=headers, timeout=60).status_code == 413
+            assert httpx.post(f"{url}/fhir", content=endless(), headers=headers, timeout=300).status_code == 413
         assert post(url, "/api/v1/entries", entries(1), site.token).status_code == 200
 
 

@@ -79,7 +79,7 @@ def refused(site: Site, **settings: str) -> str:
     """What a drain says that exits with 1."""
     own = {"PULSELAKE_HOME": str(site.folder), "EVENTHUB_CONNECTION_STRING": site.hub.connection_string}
     command = CommandLine(site.folder, site.hub.port)
-    return command.run("drain", "glucose", code=1, **own, **settings).err
+    return command.invoke("drain", "glucose", code=1, **own, **settings).err
 
 
 def test_reports_are_left_where_they_are_when_a_stop_is_asked(offline):

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-ENDLESS_S = 120.0
+ENDLESS_S = 900.0
 
 
 @dg.op

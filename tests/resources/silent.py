@@ -38,7 +38,7 @@ class SilentPeer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join(60)
+        self._thread.join(300)
         for each in (self._listening, *self.accepted):
             each.close()
 

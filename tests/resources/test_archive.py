@@ -118,7 +118,7 @@ print(written.manifest.rows, max(most, process.memory_info().rss) - before)
 def test_a_date_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     # In a process of its own: memory that others took or gave back would be counted too.
     command = [sys.executable, "-c", ARCHIVING, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     rows, grown = map(int, done.stdout.split())
     assert rows == 40 * 100_000
     assert grown < 300 << 20, "the rows together are 500 MB"

@@ -44,7 +44,7 @@ def test_tables_that_many_create_at_once_are_created_once_and_nobody_fails(lake:
 
     def write(number: int) -> None:
         for each in range(rounds):
-            together.wait(60)
+            together.wait(300)
             lake.below(str(each)).table(NUMBERS).ensure().append(frame(number), transactions={})
 
     with ThreadPoolExecutor(writers) as pool:
@@ -184,7 +184,7 @@ print(table.replace(pieces(), None), most - before)
 def test_a_replacement_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     # In a process of its own: memory that others took or gave back would be counted too.
     command = [sys.executable, "-c", REPLACING, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     rows, grown = map(int, done.stdout.split())
     assert rows == 80 * 100_000
     assert grown < 700 << 20, "the pieces together are 1 GB"

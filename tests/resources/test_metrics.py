@@ -53,7 +53,7 @@ def test_two_processes_have_one_family_with_one_type(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     found = scraped(folder)
     assert found.text.count("# TYPE pulselake_rows_total counter") == 1
@@ -97,7 +97,7 @@ def test_what_ends_is_added_up_over_processes(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     note_a_run(tmp_path, "average", 8)
     with pytest.raises(LookupError), noted(tmp_path, "gold", stream="glucose_readings", part="average"):
         raise LookupError

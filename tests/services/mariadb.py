@@ -17,7 +17,7 @@ import pymysql
 from tests.services.process import tail
 from tests.services.program import installed
 
-START_S = 120.0
+START_S = 300.0
 
 
 class MariaDbError(RuntimeError):

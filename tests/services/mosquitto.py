@@ -21,7 +21,7 @@ from orchestration.processes import free_port, is_open
 from tests.services.process import tail
 from tests.services.program import installed
 
-START_S = 120.0
+START_S = 300.0
 
 
 class MosquittoError(RuntimeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-START_S, STOP_S = 120.0, 30.0
+START_S, STOP_S = 300.0, 120.0
 
 
 class ServiceError(RuntimeError):

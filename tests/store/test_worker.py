@@ -89,7 +89,7 @@ def test_alarms_do_not_wait_for_other_tables(lake, store, tmp_path, monkeypatch)
     stop, are_there, steps = threading.Event(), threading.Event(), StoreSync.steps
 
     def slow(sync: StoreSync, feed: AnyFeed) -> Iterator[State]:
-        assert are_there.wait(60)
+        assert are_there.wait(300)
         return steps(sync, feed)
 
     monkeypatch.setattr(StoreSync, "steps", slow)

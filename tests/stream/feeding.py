@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from resources.event_source import Publisher
 from tests.stream.scenarios import body, reading
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def wait_until(is_so: Callable[[], object], what: str) -> None:

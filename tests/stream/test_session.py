@@ -437,7 +437,7 @@ def test_commits_go_on_while_files_are_made_fewer(tmp_path: Path, monkeypatch: p
 
     def slow(store: StreamStore, day: date) -> None:
         begun.set()
-        enough.wait(30)
+        enough.wait(300)
 
     def progress(totals: Totals) -> None:
         nonlocal commits
