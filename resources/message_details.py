@@ -20,7 +20,7 @@ _OWN_ANNOTATIONS = {SEQUENCE_NUMBER, ENQUEUED_TIME, PARTITION_KEY, b"x-opt-offse
 _INSTANTS = {"absolute-expiry-time", "creation-time", "iothub-enqueuedtime"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AS_JSON = msgspec.json.Encoder(order="deterministic").encode
-"""Writes texts as `json.dumps` does in `_json`, which takes other values too and ten times as long."""
+"""Writes an object of texts byte for byte as `_json` does, in a tenth of the time; that one takes other values too."""
 
 
 def key_of(message: Any) -> str | None:
@@ -50,7 +50,7 @@ def properties_of(message: Any) -> str | None:
 
 
 def texts_of(application_properties: Mapping[bytes, bytes]) -> str | None:
-    """The same of a message that has application properties only, all of them strings."""
+    """What `properties_of` gives for a message with application properties only, all of them strings."""
     try:
         # Most often they are UTF-8, and need no look at what each of them is.
         members = {str(name, "utf-8"): str(value, "utf-8") for name, value in application_properties.items()}

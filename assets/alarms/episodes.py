@@ -109,8 +109,8 @@ class Update(NamedTuple):
 
 def updated(updates: Sequence[Update], stream: str) -> pl.DataFrame:
     """The rows of what open alarms have come to, one for each alarm: the last one."""
-    if not updates:
-        return frame([], stream, Names())
+    if len(updates) < 2:
+        return frame([update.alarms for update in updates], stream, updates[0].names if updates else Names())
     ids = [update.alarms.alarms["alarm_id"] for update in updates]
     _, from_the_end = np.unique(np.concatenate(ids)[::-1], return_index=True)
     is_last = np.zeros(sum(map(len, ids)), bool)

@@ -235,7 +235,7 @@ def frame(rows: Sequence[Rows], stream: str, names: Names) -> pl.DataFrame:
         **{name: _array(alarms[name], _INSTANT, none=FOREVER) for name in _INSTANTS_OR_NONE},
         **{f"{name}_s": _array(alarms[name] // _SECOND, none=NO_LIMIT) for name in _DURATIONS},
         **{name: _array(alarms[name], none=np.nan) for name in _VALUES},
-        "alarm_id": pa.array(_ids(alarms["alarm_id"]), pa.string()),
+        "alarm_id": _ids(alarms["alarm_id"]),
         "kind": _texts(KINDS, kinds),
         "at": _array(at, _INSTANT),
         "decided_at": _array(decided_at, _INSTANT),
@@ -284,14 +284,15 @@ def of_unknown(alarm_id: str, rows: Rows, stream: str, names: Names) -> pl.DataF
     return frame([rows], stream, names).with_columns(pl.lit(alarm_id).alias("alarm_id"), *nothing)
 
 
-def _ids(numbers: Array) -> list[str]:
+def _ids(numbers: Array) -> pa.StringArray:
     """The hexadecimal digits of each number."""
-    digits, count = numbers.astype(">u8").tobytes().hex(), 2 * _ID_BYTES
-    return [digits[at : at + count] for at in range(0, len(digits), count)]
+    digits = numbers.astype(">u8").tobytes().hex().encode()
+    ends = np.arange(len(numbers) + 1, dtype=np.int32) * 2 * _ID_BYTES
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
 def _array(values: Array, dtype: pa.DataType | None = None, none: float | None = None) -> pa.Array:
-    """A column of which one value is null, NaN too; numbers of a type stand for its values."""
+    """A column in which the value `none`, which may be NaN, is null; of a type, where one is given, by its numbers."""
     is_none = None if none is None else np.isnan(values) if none != none else values == none
     found = pa.array(np.ascontiguousarray(values), mask=is_none)
     return found if dtype is None else found.view(dtype)

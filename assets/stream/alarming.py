@@ -78,7 +78,11 @@ def furthest(reached: Iterable[Mapping[HubPartition, int]]) -> dict[HubPartition
 def stored(folded: Sequence[Folded], stream: str) -> pl.DataFrame:
     """The rows of what is committed together. What an alarm has come to is said unless a later row says it."""
     rows = pl.concat([each.rows for each in folded]) if folded else NO_ROWS
-    updates = updated([update for each in folded for update in each.updates], stream)
+    of_steps = [update for each in folded for update in each.updates]
+    updates = updated(of_steps, stream)
+    # Rows stand in the order of their steps.
+    if rows.is_empty() or all(update.fold >= rows["fold"][-1] for update in of_steps):
+        return pl.concat([rows, updates])
     last = rows.group_by("alarm_id").agg(later=pl.col("fold").max())
     is_last = pl.col("later").is_null() | (pl.col("later") <= pl.col("fold"))
     return pl.concat([rows, updates.join(last, on="alarm_id", how="left").filter(is_last)[rows.columns]])

@@ -34,7 +34,9 @@ def test_a_hub_that_is_killed_again_and_again_leaves_every_table_exact(tmp_path:
                     hub.start()
                 time.sleep(moments.uniform(2.0, 3.0))
                 # On a busy machine a connection takes longer than a hub lives.
+                deadline = time.monotonic() + 600
                 while len(sender.confirmed) < ENOUGH:
+                    assert time.monotonic() < deadline, f"{len(sender.confirmed)} of {ENOUGH} events came through"
                     time.sleep(0.1)
         finally:
             worker.kill()

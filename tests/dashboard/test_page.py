@@ -95,6 +95,8 @@ def test_a_low_reaches_the_ward_is_acknowledged_by_a_click_and_explain_says_who(
         expect(bram.locator(".badge")).to_contain_text("urgent")
         expect(bram.locator(".glucose .value")).to_have_text("50")
         button = nora.get_by_role("button", name="Acknowledge glucose low of Bram Visser")
+        # That nobody did says the button.
+        expect(bram.locator(".state")).to_have_text("")
         button.click()
         expect(bram.locator(".state")).to_have_text("acknowledged by nora")
         expect(button).to_be_hidden()

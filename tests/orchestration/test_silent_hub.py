@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,17 +17,12 @@ from tests.resources.silent import SilentPeer
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
-# Starting Python, importing the system and ending, for five at once on a busy machine. A command that waits for its hub
-# without an end is still found; how long each wait may be is a matter of tests/resources/test_silent_hubs.py.
-START_S = 300.0
-
 
 @dataclass
 class Waiting:
     """A command with a silent hub of its own."""
 
     arguments: list[str]
-    most_s: float
     peer: SilentPeer
     process: subprocess.Popen[str]
 
@@ -42,15 +36,15 @@ def command(tmp_path) -> CommandLine:
 
 
 @contextmanager
-def started(command: CommandLine, commands: Iterable[tuple[list[str], float]]) -> Iterator[list[Waiting]]:
+def started(command: CommandLine, commands: Iterable[list[str]]) -> Iterator[list[Waiting]]:
     """Commands that wait at the same time."""
     with ExitStack() as stack:
         waiting = []
-        for arguments, most_s in commands:
+        for arguments in commands:
             peer = stack.enter_context(SilentPeer())
             process = stack.enter_context(CommandLine(command.folder, peer.port).start(*arguments))
             stack.callback(process.kill)
-            waiting.append(Waiting(arguments, most_s, peer, process))
+            waiting.append(Waiting(arguments, peer, process))
         yield waiting
 
 
@@ -60,21 +54,18 @@ def no_process_stays(command: CommandLine) -> None:
     assert set(there) <= {os.getpid()}
 
 
-def test_every_command_ends_in_time_and_says_what_to_do(command):
-    commands: list[tuple[list[str], float]] = [
-        (["status"], 2 * 8),
-        (["publish", "glucose", "one.ndjson"], 10),
-        (["publish", "glucose", "two.bin"], 10),
-        (["generate", "--seconds", "1"], 10),
-        (["drain"], 8),
+def test_every_command_ends_and_says_what_to_do(command):
+    """How long each wait may be is a matter of tests/resources/test_silent_hubs.py."""
+    commands = [
+        ["status"],
+        ["publish", "glucose", "one.ndjson"],
+        ["publish", "glucose", "two.bin"],
+        ["generate", "--seconds", "1"],
+        ["drain"],
     ]
-    began = time.monotonic()
-    with started(command, commands) as waiting, ThreadPoolExecutor(len(waiting)) as threads:
-        # Each is read by a thread, so that how long it took is known.
-        ends = [threads.submit(ended, each.process) for each in waiting]
-        for each, end_of in zip(waiting, ends, strict=True):
-            out, at = end_of.result()
-            assert at - began < each.most_s + START_S, each.arguments
+    with started(command, commands) as waiting:
+        for each in waiting:
+            out = ended(each.process)
             assert each.process.returncode == 1, (each.arguments, out)
             assert "Traceback" not in out, (each.arguments, out)
             said = " ".join(out.split())
@@ -84,30 +75,27 @@ def test_every_command_ends_in_time_and_says_what_to_do(command):
     no_process_stays(command)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[str, float]:
-    """All that a command prints, and when it ended."""
+def ended(process: subprocess.Popen[str]) -> str:
+    """All that a command prints until it ends."""
     out, err = process.communicate(timeout=TIMEOUT_S)
-    return out + err, time.monotonic()
+    return out + err
 
 
 def test_one_interrupt_ends_a_command_that_waits(command):
     commands = [["status"], ["publish", "glucose", "one.ndjson"], ["generate"], ["drain"]]
-    with started(command, [(arguments, 0.0) for arguments in commands]) as waiting:
-        with ThreadPoolExecutor(len(waiting)) as threads:
-            for took_s in threads.map(interrupted, waiting):
-                assert took_s < START_S
+    with started(command, commands) as waiting, ThreadPoolExecutor(len(waiting)) as threads:
+        for each, out in zip(waiting, threads.map(interrupted, waiting), strict=True):
+            assert each.process.returncode != 0, each.arguments
+            assert "Traceback" not in out, (each.arguments, out)
     no_process_stays(command)
 
 
-def interrupted(each: Waiting) -> float:
-    """Interrupts a command as soon as it has connected; how long it took to end."""
+def interrupted(each: Waiting) -> str:
+    """Interrupts a command as soon as it has connected; all that it prints until it ends."""
     wait_until(lambda: bool(each.peer.accepted) or each.process.poll() is not None, f"the connection of {each}")
     assert each.process.poll() is None, each.arguments
-    began = time.monotonic()
     each.process.send_signal(signal.SIGINT)
-    each.process.communicate(timeout=START_S)
-    assert each.process.returncode != 0, each.arguments
-    return time.monotonic() - began
+    return ended(each.process)
 
 
 def test_two_streams_on_one_hub_are_refused(tmp_path):

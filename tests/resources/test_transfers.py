@@ -196,6 +196,14 @@ def test_properties_that_are_texts_are_read() -> None:
     assert by_sdk(frame)[4] == '{"k":"v"}'
 
 
+@pytest.mark.parametrize(
+    "members", [TEXTS + codec.string("k") + codec.string("w"), b"\xa1\x01\xff\xa1\x02\xed\xa0" + TEXTS]
+)
+def test_properties_that_are_there_twice_or_no_unicode_are_what_the_sdk_says(members: bytes) -> None:
+    frame = transfer(between(said(members, count=4)))
+    assert read(frame) == ([by_sdk(frame)], len(frame))
+
+
 UNUSUAL = {
     "another channel": frames.frame(CHANNEL + 1, transfer(GOOD)[8:]),
     "a part of a message": transfer(GOOD, more=codec.TRUE),
@@ -213,6 +221,8 @@ UNUSUAL = {
     "a property that ends behind the others": transfer(between(said(codec.string("k") + b"\xa1\x09v"))),
     "properties that end behind the frame": transfer(between(said(TEXTS, size=1000))),
     "properties of another size": transfer(between(said(TEXTS, size=1))),
+    "properties that end before their number": transfer(between(b"\x00\x53\x74\xd1\x00\x00\x00\x03\x00\x00\x00")),
+    "properties of no size": transfer(between(b"\x00\x53\x74\xc1\x00")),
     "another number of properties": transfer(between(said(TEXTS, count=4))),
     "a property without a value": transfer(between(said(codec.string("k"), count=1))),
     "another annotation": transfer(annotated(codec.symbol("iothub-connection-device-id") + codec.string("d"))),
