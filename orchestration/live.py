@@ -42,7 +42,7 @@ from resources.tokens import Tokens
 
 HUB_CONFIG = ROOT / "hubs.json"
 HUB_RETENTION_HOURS = 72.0
-HUB_READY_S, DAGSTER_READY_S = 30.0, 120.0
+HUB_READY_S, DAGSTER_READY_S = 120.0, 300.0
 ANSWER_S = 10.0
 AGAIN_AFTER_S = 1.0
 """How long a generator without an end waits after its hub was away, before it sends again."""
