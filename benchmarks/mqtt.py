@@ -90,7 +90,7 @@ class _bare:
     def __init__(self, broker: Mosquitto, client_id: str) -> None:
         self._taken: list[int] = []
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval, properties.ReceiveMaximum = 3600, IN_FLIGHT
         subscribed = threading.Event()
         self._client.on_message = lambda _client, _data, message: self._taken.append(message.mid)

@@ -62,7 +62,7 @@ def measures(records: pl.DataFrame, days: int, now: datetime) -> Measures:
     missed = records.height - told.height
     entities = told.select("stream", "entity").n_unique() if told.height else 0
     period = pl.col("raised_at").dt.truncate("10m")
-    periods = told.group_by(period).len()["len"]
+    periods: list[int] = told.group_by(period).len()["len"].to_list()
     near = told.select(pl.len().rolling("raised_at", period="10m").over("stream", "entity", "cause").alias("near"))[
         "near"
     ]
@@ -78,8 +78,8 @@ def measures(records: pl.DataFrame, days: int, now: datetime) -> Measures:
         shares={
             name: _percent((told["severity"] == name).sum(), told.height) for name in ("urgent", "warning", "info")
         },
-        peak=int(periods.max() or 0),  # type: ignore[arg-type]
-        flood_percent=_percent((periods > FLOOD).sum(), days * 144),
+        peak=max(periods, default=0),
+        flood_percent=_percent(sum(count > FLOOD for count in periods), days * 144),
         standing=told.select((lasted > STANDING_S).sum()).item(),
         chattering=int((near >= CHATTERING).sum()),
         acknowledged_percent=_percent(len(soon), told.height),

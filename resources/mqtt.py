@@ -189,7 +189,7 @@ class Subscription:
         """Connects for the first time, however long the broker is away: it says why it cannot only here."""
         options: dict[str, Any] = {}
         if self._broker.version == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval, properties.ReceiveMaximum = SESSION_S, IN_FLIGHT
             options = {"clean_start": False, "properties": properties}
         told, pause_s = "", float(RECONNECT_AFTER_S)

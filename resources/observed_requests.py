@@ -137,6 +137,7 @@ def _read(response: requests.Response, seen: Seen) -> None:
     response._content = content
 
 
+# Plugins of apprise make their sessions themselves, so none can be handed to them.
 requests.Session.send = _sent  # type: ignore[method-assign]
 # `requests` connects by the first, `smtplib` and what else apprise has by the second.
 urllib3_connection.create_connection = _watched(urllib3_connection.create_connection)

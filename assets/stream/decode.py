@@ -162,6 +162,7 @@ class Decoder:
         _check(payload, fields)
         strict = msgspec.defstruct(payload.__name__, [], bases=(payload,), forbid_unknown_fields=True, gc=False)
         self._payload, self._declared = payload, strict
+        # The types are made from the contract while it runs, so mypy cannot know them.
         self._all_declared = list[strict]  # type: ignore[valid-type]
         self._strict = msgspec.json.Decoder(strict | list[strict]).decode  # type: ignore[valid-type]
         self._lenient = msgspec.json.Decoder(payload | list[payload]).decode  # type: ignore[valid-type]

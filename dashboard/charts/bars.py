@@ -37,8 +37,8 @@ def daily(days: pl.DataFrame, title: str, *, unit: Unit = MG_DL, size: Size = WI
     parts.append(rule(plot.left, plot.bottom, plot.right, plot.bottom, "axis"))
     parts.append(text(plot.left, 14, f"{title}, {unit.name}", "title"))
     parts.append(text(plot.right, size.height - 4, "bars: day (UTC); line: mean of two days", "note", "end"))
-    means = [unit.of(each) for each in (days["mean"].min(), days["mean"].max())]  # type: ignore[arg-type]
-    summary = f"{counted(days.height, 'day')}, means from {means[0]} to {means[1]} {unit.name}."
+    means: list[float] = days["mean"].to_list()
+    summary = f"{counted(days.height, 'day')}, means from {unit.of(min(means))} to {unit.of(max(means))} {unit.name}."
     return drawing(size, "daily", title, summary, parts)
 
 

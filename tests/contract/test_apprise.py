@@ -18,7 +18,7 @@ pytestmark = pytest.mark.contract
 def test_all_requests_go_through_the_one_method_that_is_wrapped():
     assert "session.request(" in inspect.getsource(requests.api.request)
     assert "self.send(" in inspect.getsource(requests.Session.request)
-    assert requests.Session.send.__wrapped__ is observed_requests._send  # type: ignore[attr-defined]
+    assert inspect.unwrap(requests.Session.send) is observed_requests._send
 
 
 def test_connections_are_made_by_the_functions_that_are_wrapped():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from tests.dashboard.world import PASSWORD
 
@@ -39,6 +39,13 @@ def _watched(context: BrowserContext, address: tuple[str, ...]) -> Iterator[Page
     context.close()
     assert elsewhere == []
     assert broken == []
+
+
+def opened(page: Page, path: str) -> Response:
+    """What the server answers where a page goes."""
+    answer = page.goto(path)
+    assert answer is not None
+    return answer
 
 
 def sign_in(page: Page, name: str, path: str = "/login") -> None:

@@ -21,7 +21,7 @@ from dashboard.access import Role, Scope
 from dashboard.database import page_database
 from dashboard.users import User, Users
 from orchestration.alarms import contracts_with_alarms
-from tests.dashboard.browser import sign_in, tab
+from tests.dashboard.browser import opened, sign_in, tab
 from tests.dashboard.world import PASSWORD, ROOT, SCRIPT, World, now, wait_until, world
 from tests.services.chromium import FLAGS, chromium, executable
 
@@ -106,8 +106,8 @@ def test_a_low_reaches_the_ward_is_acknowledged_by_a_click_and_explain_says_who(
         expect(row(carl, "Ana Silva").locator(".glucose .value")).to_have_text("3.5")
         expect(carl.locator("#rows tr")).to_have_count(1)
         assert {each["key"] for each in json.loads(carl.evaluate(FIRST_OF_STREAM))["rows"]} == {"1"}
-        assert carl.goto("/alarms?patient=2").status == 404  # type: ignore[union-attr]
-        assert carl.goto("/alarms/past.csv?patient=2").status == 404  # type: ignore[union-attr]
+        assert opened(carl, "/alarms?patient=2").status == 404
+        assert opened(carl, "/alarms/past.csv?patient=2").status == 404
 
     raised = alarm_rows(hospital, 2)
     assert raised.filter(pl.col("kind") == "acknowledged")["actor"].to_list() == ["nora"]
@@ -311,7 +311,7 @@ def test_streams_end_with_the_session_and_with_the_rights(hospital: World, brows
         users.change(User("carl", Role.CAREGIVER, Scope(patients=frozenset({1})), "mmol/L", is_disabled=True))
         for each in (page, other):
             expect(each.locator("#live")).to_have_attribute("data-state", "out")
-        assert page.goto("/").url.endswith("/login?next=%2F")  # type: ignore[union-attr]
+        assert opened(page, "/").url.endswith("/login?next=%2F")
     users.change(User("carl", Role.CAREGIVER, Scope(patients=frozenset({1})), "mmol/L"))
     database.close()
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,7 @@ class Asked(NamedTuple):
     body: Any
 
 
-class Loopback:
+class Loopback(ABC):
     """`with` an instance serves until the block ends.
 
     Attributes:
@@ -47,9 +48,9 @@ class Loopback:
         self._server.loopback = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
+    @abstractmethod
     def reply(self, asked: Asked) -> Reply:
         """The usual answer."""
-        raise NotImplementedError
 
     @property
     def url(self) -> str:

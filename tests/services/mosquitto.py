@@ -162,7 +162,7 @@ class Sender:
             is_retained: whether the broker shall keep the last one.
             said: properties of MQTT 5, such as `ContentType`.
         """
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties = Properties(PacketTypes.PUBLISH)
         for name, value in said.items():
             setattr(properties, name, value)
         sent = [self._client.publish(topic, each, qos, is_retained, properties) for each in payloads]

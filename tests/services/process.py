@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ class ServiceError(RuntimeError):
     """A service did not start; the message has the end of its log."""
 
 
-class Service:
+class Service(ABC):
     """`with` an instance runs a service until the block ends.
 
     Args:
@@ -28,9 +29,9 @@ class Service:
         self._log = folder / f"{name.lower()}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def start(self) -> None:
         """Starts it, by `run`."""
-        raise NotImplementedError
 
     def run(self, command: Sequence[str | Path], announced: str, environment: Mapping[str, str] | None = None) -> str:
         """Runs a command, and waits until its output has what a pattern says; returns the pattern's group.
