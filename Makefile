@@ -1,7 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# All tests of a file run in one process, so that what they share is made once.
-PYTEST = $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 export PYTHON
 # Where Python keeps no compiled modules, each of the hundreds of processes that tests start compiles them anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,11 +23,10 @@ dev: install ## Start hub, generator, Dagster and its web page
 	$(BIN)/pulselake dev $(ARGS)
 
 quick: lint types ## Check style and types, and run the tests that need no service, process or run of Dagster
-	$(PYTEST) -n 2 -m "not (service or slow or crash)" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not (service or slow or crash)" $(ARGS)
 
-# Most of these tests wait for something most of their time: two for each of two cores.
 test: lint types definitions ## Check and test everything, as CI does
-	$(PYTEST) -n 4 $(ARGS)
+	@bash scripts/test.sh $(ARGS)
 
 lint: install-dev ## Check style and purity
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Jobs as Dagster runs them: what stands in the tables and in the event log afterwards."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -433,23 +434,19 @@ def test_a_purged_run_leaves_no_files(filed):
     assert filed.run("reports", only=one).success
 
 
-def test_a_second_session_of_a_stream_takes_over_from_the_first(pooled):
-    pooled.set(PULSELAKE_IDLE_TIMEOUT_S="8")
+def test_a_second_session_of_a_stream_takes_over_from_the_first(pooled, caplog):
+    caplog.set_level(logging.INFO)
+    pooled.set(PULSELAKE_IDLE_TIMEOUT_S="600")
     pooled.send(readings(5))
-    order: list[str] = []
-
-    def run(name: str):
-        result = pooled.run_session()
-        order.append(name)
-        return result
-
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(run, "first")
+        first = threads.submit(pooled.run_session)
         wait_until(pooled.store.bronze.exists, "the first session's start")
-        second = threads.submit(run, "second")
+        pooled.set(PULSELAKE_IDLE_TIMEOUT_S="0.4")
+        second = threads.submit(pooled.run_session)
         results = [first.result(PATIENCE_S), second.result(PATIENCE_S)]
-    assert order == ["first", "second"]
     assert all(result.success for result in results)
+    in_order = ["session is the successor", "session handed over", "session took over"]
+    assert [message for message in caplog.messages if message in in_order] == in_order
     assert pooled.rows("bronze").height == 5
     assert_exact(pooled.lake, pooled.source)
 
