@@ -470,7 +470,7 @@ class Session:
                 break
             if pipeline.failure is not None and not was_failing:
                 break
-            if is_at_end and self._is_done(idle_since, silence, can_send=pipeline.failure is None):
+            if is_at_end and self._is_done(pipeline, idle_since, silence):
                 self._tick(pipeline, self._now(), self._ahead())
                 break
             receiver.gather(taken_at + self._limits.trigger_s - time.monotonic())
@@ -636,15 +636,21 @@ class Session:
             return str(self._alarm_outlet.failure or "What happened to alarms is still being sent.")
         return "Alerts of an outage are still being sent." if self.store.waiting else None
 
-    def _is_done(self, idle_since: float, silence: "_Silence", *, can_send: bool) -> bool:
+    def _is_done(self, pipeline: Pipeline, idle_since: float, silence: "_Silence") -> bool:
         idle_s = time.monotonic() - idle_since
         if self._limits.until_caught_up:
             patience = 0.0 if self._has_reached_tails() else self._limits.trigger_s
         elif math.isinf(patience := self._limits.idle_timeout_s):
             return silence.is_stalled(idle_s, self._pulled)
-        # A session whose alerts wait does not end, because it offers them again also while no reading comes.
-        if idle_s < patience or (can_send and self.store.waiting and not self._limits.until_caught_up):
+        if idle_s < patience:
             return False
+        if not self._limits.until_caught_up:
+            # A session whose alerts wait does not end, because it offers them again also while no reading comes.
+            # Whether those of the last micro-batch wait is known when it is stored.
+            if not self.store.waiting:
+                self._commit_all(pipeline)
+            if pipeline.failure is None and self.store.waiting:
+                return False
         if idle_s > max(patience, STALLED_AFTER_S):
             return True
         # Silence may also mean that the connection is not up yet.

@@ -96,8 +96,8 @@ def test_a_session_whose_alerts_wait_does_not_end_when_its_hub_falls_silent(
 ) -> None:
     monkeypatch.setattr(outlet, "RETRY_EVERY_S", 0.0)
     lake, hub, publisher = lake_in(tmp_path), hub_with(troubled_bodies(60)), ReturningPublisher(failures=20)
-    # Longer than a micro-batch takes on a busy machine: what waits is known once it is stored.
-    limits = replace(EAGER, idle_timeout_s=8)
+    # Shorter than a micro-batch takes: what waits is known only once it is stored.
+    limits = replace(EAGER, idle_timeout_s=0.001)
     assert run_session(lake, hub, publisher=publisher, limits=limits).alerts_withheld is None
     assert publisher.failures == 0
     assert sorted(ids(publisher)) == sorted(rows(lake, "alerts")["alert_id"])
