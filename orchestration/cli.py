@@ -352,7 +352,7 @@ def pages() -> None:
     for path, count in found:
         out.print(escape(f"{lake.root}/{path}") + f"  ({count:,} days)", highlight=False, soft_wrap=True)
     if not found:
-        err.print("No page was written yet. The job `data_quality` in Dagster writes today's; see docs/sql-and-reports.md.")
+        err.print("No page was written yet. The job `data_quality` in Dagster writes today's: docs/sql-and-reports.md")
         raise typer.Exit(1)
 
 
