@@ -136,7 +136,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def is_importable(path: PurePath) -> bool:
-    """Whether a file of a folder may be one to import, by its name; an IoT Hub may call one by its minute only."""
+    """Whether a file of a folder may be one to import, by its name; an IoT Hub may call one by its minute only.
+
+    What systems and spreadsheets put beside files, such as ``._a.csv`` of macOS and ``~$a.csv``, is none.
+    """
+    if path.name.startswith((".", "~$")):
+        return False
     return path.suffix.lower() in (*SUFFIXES, ".zip") or path.name.isdigit()
 
 
@@ -285,6 +290,7 @@ def _opened(path: Path, found: Found) -> Iterator[tuple[str, IO[bytes]]]:
         with path.open("rb") as file:
             yield path.name, file
         return
+    is_empty = True
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -292,13 +298,19 @@ def _opened(path: Path, found: Found) -> Iterator[tuple[str, IO[bytes]]]:
                 name = member.filename.lower()
                 if _ELECTROCARDIOGRAMS in f"/{name}":
                     found.skipped["Electrocardiogram"] += name.endswith(SUFFIXES)
-                elif name.endswith(SUFFIXES) and "_cda" not in name:
+                elif name.endswith(SUFFIXES) and "_cda" not in name and is_importable(PurePath(name)):
+                    is_empty = False
                     with archive.open(member) as file:
                         yield f"{path.name}/{member.filename}", file
     except ZIP_ERRORS as error:
         raise ImportRefusedError(
             f"{path.name}: the zip cannot be read ({error}); get it again, and import that."
         ) from error
+    if is_empty and not found.skipped:
+        raise ImportRefusedError(
+            f"{path.name}: there is no file of a known kind in the zip ({', '.join(SUFFIXES)}), so nothing was "
+            "published. Unpack a zip that is in it, and import that."
+        )
 
 
 def _parts(place: str, file: IO[bytes], formats: Sequence[Format], found: Found) -> Iterator[Part]:

@@ -27,8 +27,8 @@ from assets.adapters.values import LocalTimes, dexcom_flag, glucose, instant, ne
 from assets.glucose.silver import MG_DL, MMOL_L
 from assets.stream.decode import bad_type, missing_field
 
-HEADER = re.compile(r"\([A-Z]{4}-[A-Z]{2}-[A-Z]{2}Thh:mm:ss\)")
-"""What the header of the times has in every language, such as (YYYY-MM-DDThh:mm:ss)."""
+HEADER = re.compile(r"\(([A-ZÅ])\1{3}-[A-Z]{2}-[A-Z]{2}T([a-z])\2:mm:ss\)")
+"""What the header of the times has in every language, such as (YYYY-MM-DDThh:mm:ss) and (ÅÅÅÅ-MM-DDTtt:mm:ss)."""
 READINGS = frozenset({"EGV", "Fasting Glucose", "Niveles estimados de glucosa"})
 _CALIBRATIONS = frozenset({"Calibration", "Kalibrierung"})
 _SKIPPED = frozenset({"Insulin", "Carbs", "Exercise", "Activity", "Health", "Alert", "Device"})

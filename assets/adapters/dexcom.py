@@ -8,6 +8,7 @@ from typing import Any
 from assets.adapters.outcomes import (
     BAD_TIMESTAMP,
     GLUCOSE,
+    NO_VALUE,
     PATIENT,
     Context,
     ForeignId,
@@ -49,6 +50,9 @@ def adapt_v3(document: Any, context: Context) -> Iterator[Outcome]:
     """The outcomes of the records of an answer."""
     if not is_v3(document):
         yield Reject(missing_field("records"), GLUCOSE)
+        return
+    if not document["records"]:
+        yield Skip(NO_VALUE)
         return
     if document["recordType"] != "egv":
         yield from (Skip(text_of(document["recordType"]) or "records") for _ in document["records"])

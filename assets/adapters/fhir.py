@@ -29,6 +29,7 @@ from assets.adapters.outcomes import (
     each_record,
 )
 from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, needed, number, text_of
+from assets.glucose.silver import URGENT_HIGH_MG_DL, URGENT_LOW_MG_DL
 from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
 
 SYSTEM = "fhir"
@@ -295,7 +296,9 @@ def _values(element: Object) -> list[tuple[timedelta, _Value]]:
     """The values of an Observation or a component, and how long after its time each was measured."""
     quantity = element.get("valueQuantity")
     if isinstance(quantity, dict):
-        flag = _FLAGS.get(text_of(quantity["comparator"])) if "comparator" in quantity else None
+        flag = None
+        if (comparator := quantity.get("comparator")) is not None and (flag := _FLAGS.get(text_of(comparator))) is None:
+            raise Refused(bad_type("comparator"))
         return [(_AT_ONCE, _Value(quantity.get("value"), _unit(quantity), flag))]
     if (whole := element.get("valueInteger")) is not None:
         return [(_AT_ONCE, _Value(whole, None, is_whole=True))]
@@ -341,7 +344,14 @@ def _unit(quantity: Object) -> str:
 
 def _glucose(each: _Value, *, is_monitor: bool) -> Mapping[str, Any]:
     value = _number(needed(each.value, "value"))
-    return glucose(value, glucose_unit(each.unit), is_monitor=is_monitor, flag=lambda _: each.flag)
+    return glucose(value, glucose_unit(each.unit), is_monitor=is_monitor, flag=lambda mg_dl: _urgent(each.flag, mg_dl))
+
+
+def _urgent(flag: str | None, mg_dl: float) -> str | None:
+    """The flag of a comparison. One counts only where all that it can mean is urgent: below 70 may be 45 or 69."""
+    if (flag == BELOW and mg_dl > URGENT_LOW_MG_DL) or (flag == ABOVE and mg_dl < URGENT_HIGH_MG_DL):
+        raise Refused(bad_type("comparator"))
+    return flag
 
 
 def _vital(each: _Value, vital: Vital) -> Mapping[str, Any]:

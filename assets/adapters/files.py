@@ -5,12 +5,13 @@ the file as a whole tells, such as the order of day and month, comes with each p
 o'clock and midnight where it can: clocks are changed in the hours before, and the order of rows tells what was when.
 """
 
+import csv
 import json
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import count
@@ -23,7 +24,7 @@ from assets.adapters import apple_health, carelink, fhir, health_auto_export, hu
 from assets.adapters.envelopes import NO_JSON, RECORD, json_texts
 from assets.adapters.formats import Format, looks_like
 from assets.adapters.outcomes import UNKNOWN_FORMAT, Refused
-from assets.adapters.tables_of_text import is_empty, rows_of
+from assets.adapters.tables_of_text import is_empty, rows_of, separator_of
 
 RECORDS, MOST_RECORDS = 100, 1_000
 """How many records a part has, and how many where no row says a time at which it can end."""
@@ -86,19 +87,20 @@ def format_of(beginning: bytes) -> Format | None:
 
 def parts_of_text(of: Format, text: str) -> Iterator[Part]:
     """The parts of a CSV export."""
-    lines = _records(text.removeprefix("\ufeff"))
     match of.name:
         case "libreview":
-            yield from _parts_of_libreview(of, text, lines)
+            yield from _parts_of_libreview(of, text)
         case "carelink":
-            yield from _parts_of_carelink(of, text, lines)
+            yield from _parts_of_carelink(of, text)
         case _:
+            lines = _records(text, separator_of(text.partition("\n")[0]))
             for number, rows in enumerate(_chunks(lines[1:])):
                 yield Part(of, "".join([lines[0], *rows]), number)
 
 
-def _parts_of_libreview(of: Format, text: str, lines: list[str]) -> Iterator[Part]:
-    rows = rows_of(text, libreview.separator(text))
+def _parts_of_libreview(of: Format, text: str) -> Iterator[Part]:
+    separator = libreview.separator(text)
+    rows, lines = rows_of(text, separator), _records(text, separator)
     if (header := libreview.header_of(rows)) is None:
         return
     order = libreview.order_of([row for row in rows[header + 1 :] if not is_empty(row)], None)
@@ -107,11 +109,11 @@ def _parts_of_libreview(of: Format, text: str, lines: list[str]) -> Iterator[Par
         yield Part(of, "".join([lines[header], *chunk]), number, order.name)
 
 
-def _parts_of_carelink(of: Format, text: str, lines: list[str]) -> Iterator[Part]:
+def _parts_of_carelink(of: Format, text: str) -> Iterator[Part]:
     found = carelink.HEADER.search(text)
     if found is None:
         return
-    cells = rows_of(text, found[1])
+    cells, lines = rows_of(text, found[1]), _records(text, found[1])
     order, serial = carelink.order_of(cells), carelink.serial_of(cells)
     # Of the lines in front only this is needed; the others have a name.
     front = [f"Serial Number{found[1]}{serial}\n"] if serial else []
@@ -132,17 +134,18 @@ def _parts_of_carelink(of: Format, text: str, lines: list[str]) -> Iterator[Part
             rows.append(line)
 
 
-def _records(text: str) -> list[str]:
-    """The lines of a CSV with their ends; one with an open quote goes on in the next line."""
-    records: list[str] = []
-    is_open = False
-    for line in StringIO(text, newline=""):
-        if is_open:
-            records[-1] += line
-        else:
-            records.append(line)
-        is_open ^= line.count('"') % 2 == 1
-    return records
+def _records(text: str, separator: str) -> list[str]:
+    """The lines of a CSV with their ends; one with an open quote goes on in the next line.
+
+    A quote within a cell, as in 5" of a note, opens none. Of one that is never closed each line stands alone.
+    """
+    lines = [*StringIO(text.removeprefix("\ufeff"), newline="")]
+    reader, records, done = csv.reader(lines, delimiter=separator), list[str](), 0
+    with suppress(csv.Error):
+        for _ in reader:
+            records.append("".join(lines[done : reader.line_num]))
+            done = reader.line_num
+    return records + lines[done:]
 
 
 def _chunks(lines: list[str]) -> Iterator[list[str]]:
@@ -261,10 +264,12 @@ def parts_of_json(content: bytes, wanted: Callable[[Any], Format | None]) -> Ite
 
     Raises:
         Refused: there is nothing in it that is known.
+        UnicodeDecodeError: it is no UTF-8.
     """
     values, _ = json_texts(content.removeprefix(b"\xef\xbb\xbf"), are_lines=True)
     known = next((found for value in values[:100] if value is not NO_JSON and (found := wanted(value))), None)
     if known is None:
+        content.decode()
         raise Refused(UNKNOWN_FORMAT)
     if len(values) == 1:
         documents = [values[0]] if len(content) <= WHOLE_BYTES else _pieces(values[0])

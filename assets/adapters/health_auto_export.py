@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from assets.adapters.outcomes import (
     GLUCOSE,
+    NO_VALUE,
     VITALS,
     Context,
     Outcome,
@@ -50,10 +51,15 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         yield Reject(missing_field("metrics"))
         return
     data = document["data"]
+    if not data["metrics"] and not data.get("workouts"):
+        # An automation sends this when there is nothing new.
+        yield Skip(NO_VALUE)
     for metric in data["metrics"]:
         if not isinstance(metric, dict) or not isinstance(metric.get("data"), list):
             yield Reject(NOT_AN_OBJECT)
             continue
+        if not metric["data"]:
+            yield Skip(NO_VALUE)
         name, unit = text_of(metric.get("name")), metric.get("units")
         if name == "blood_glucose":
             of_glucose = [(point, unit) for point in metric["data"]]

@@ -30,7 +30,7 @@ from assets.stream.decode import bad_type
 
 SYSTEM = "abbott"
 LEAST_COLUMNS = 15
-"""The header is the first row with so many cells; title, name and the lines of professionals have fewer."""
+"""The header is the first row with so many cells and a unit; a spreadsheet fills up the lines before it."""
 HEADER_WITHIN = 10
 _DEVICE, _SERIAL, _TIME, _TYPE, _HISTORIC = 0, 1, 2, 3, 4
 _UNIT = re.compile(r"(mg/dL|mmol/L)\)?$", re.IGNORECASE)
@@ -53,8 +53,8 @@ _SKIPPED = {"3": "ketone", "4": "insulin", "5": "food", "6": "note"}
 def header_of(rows: list[list[str]]) -> int | None:
     """Which of the rows is the header."""
     for number, row in enumerate(rows[:HEADER_WITHIN]):
-        if len(row) >= LEAST_COLUMNS:
-            return number if _UNIT.search(cell(row, _HISTORIC)) else None
+        if len(row) >= LEAST_COLUMNS and _UNIT.search(cell(row, _HISTORIC)):
+            return number
     return None
 
 

@@ -32,7 +32,6 @@ from assets.adapters.outcomes import (
 )
 from assets.adapters.values import IN_UTC, epoch, glucose, glucose_unit, instant, number, text_of
 from assets.devices.silver import FIRMWARE
-from assets.glucose.silver import MG_DL
 from assets.stream.decode import NOT_AN_OBJECT, missing_field
 
 VITAL_NAMES: Mapping[str, str] = {
@@ -45,7 +44,10 @@ VITAL_NAMES: Mapping[str, str] = {
 }
 GLUCOSE_NAMES = ("glucoselevel", "glucose")
 BATTERY_NAMES = ("batterylevel", "battery")
+UNIT_NAMES = ("unit", "units", "glucoseunit", "glucoseunits")
+"""Of glucose; that of vital signs, which is the temperature's, is `unit` only."""
 _WORDS = {GLUCOSE: {*GLUCOSE_NAMES}, VITALS: {*VITAL_NAMES}, DEVICES: {*BATTERY_NAMES}}
+_MEASURED = frozenset().union(*_WORDS.values())
 TIME_NAMES = ("timestamp", "measuredat", "enddate", "date", "time")
 DEVICE_NAMES = ("deviceid", "device")
 TOPIC_NAMES: Mapping[str, str | None] = {
@@ -90,8 +92,11 @@ def _message(member: Any, context: Context) -> list[Outcome]:
     fields: dict[str, Any] = {}
     _flatten(member, fields)
     found = _readings(fields, context)
-    if not found and context.topic_kind is not None and context.topic_kind not in TOPIC_NAMES:
-        raise Refused(UNKNOWN_FORMAT)
+    if not found and context.topic_kind is not None:
+        if context.topic_kind not in TOPIC_NAMES:
+            raise Refused(UNKNOWN_FORMAT)
+        if (name := TOPIC_NAMES[context.topic_kind]) is not None and name not in fields:
+            raise Refused(missing_field(name))
     return found or [Skip(NO_VALUE)]
 
 
@@ -161,7 +166,12 @@ def _flatten(member: Mapping[str, Any], fields: dict[str, Any], depth: int = 0) 
     """Adds the values under names in lower case without underscores, also those of nested components."""
     for name, value in member.items():
         if isinstance(value, dict) and depth < _NESTED_WITHIN:
-            _flatten(value, fields, depth + 1)
+            inner: dict[str, Any] = {}
+            _flatten(value, inner, depth + 1)
+            if _spelled(name) in _MEASURED and _MEASURED.isdisjoint(inner):
+                # No component, but a measurement in a form of its own: it is refused, and not passed over.
+                inner[_spelled(name)] = value
+            fields.update(inner)
         else:
             fields[_spelled(name)] = value
 
@@ -180,7 +190,9 @@ def _readings(fields: Mapping[str, Any], context: Context) -> list[Outcome]:
 
 
 def _glucose(level: Any, fields: Mapping[str, Any], context: Context) -> Reading:
-    values = glucose(level, glucose_unit(fields.get("unit"), MG_DL), is_monitor=False)
+    said = _first(fields, UNIT_NAMES)
+    # Without a unit 22.2 is mmol/L, which as mg/dL would be an urgent low: silver refuses it.
+    values = glucose(level, None if said is None else glucose_unit(said), is_monitor=False)
     return _reading(GLUCOSE, values, fields, context)
 
 

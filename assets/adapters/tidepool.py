@@ -24,7 +24,9 @@ from assets.stream.decode import NOT_AN_OBJECT, bad_type
 SYSTEM = "tidepool"
 READINGS = ("cbg", "smbg")
 TYPES = frozenset(
-    {*READINGS, "bolus", "basal", "wizard", "food", "deviceEvent", "upload", "pumpSettings", "pumpStatus"}
+    {*READINGS, "bloodKetone", "bolus", "basal", "insulin", "wizard", "food", "physicalActivity", "water"}
+    | {"alert", "cgmSettings", "controllerSettings", "controllerStatus", "deviceEvent", "dosingDecision"}
+    | {"pumpSettings", "pumpStatus", "reportedState", "upload"}
 )
 _FLAGS = {"low": BELOW, "high": ABOVE}
 

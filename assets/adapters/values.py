@@ -17,7 +17,7 @@ from msgspec import ValidationError, convert
 from msgspec.structs import replace
 
 from assets.adapters.outcomes import BAD_TIMESTAMP, NO_TIME_ZONE, Refused
-from assets.glucose.silver import HIGHEST_MG_DL, LOWEST_MG_DL, MG_DL, MG_DL_PER_MMOL_L, MMOL_L, SPELLINGS
+from assets.glucose.silver import HIGHEST_MG_DL, LOWEST_MG_DL, MG_DL, MG_DL_PER_MMOL_L, MMOL_L, SPELLINGS, WORD
 from assets.stream.decode import IMPLAUSIBLE, bad_type, missing_field
 
 HIGHEST_OF_A_MONITOR_MG_DL = 600
@@ -29,6 +29,8 @@ BELOW, ABOVE = "below", "above"
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _NUMBER_WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _WORDS = {"low": "Low", "lo": "Low", "niedrig": "Low", "high": "High", "hi": "High", "hoch": "High"}
+_WORD = re.compile(WORD, re.ASCII)
+"""What silver reads besides, such as ``<40`` and ``BELOW_RANGE``."""
 _GRAMS_PER_LITRE = "g/l"
 
 
@@ -90,7 +92,7 @@ def glucose_unit(text: Any, default: str | None = None) -> str:
 
 def glucose(
     value: Any,
-    unit: str,
+    unit: str | None,
     *,
     is_monitor: bool,
     flag: Callable[[float], str | None] = lambda _: None,
@@ -105,7 +107,7 @@ def glucose(
 
     Args:
         value: a number, a number as text, or a word such as ``Low``.
-        unit: of `glucose_unit`.
+        unit: of `glucose_unit`; None where the sender says none, so that silver judges whether mg/dL can be meant.
         is_monitor: whether a continuous monitor measured it, so that 20 to 600 mg/dL are plausible.
         flag: whether a number in mg/dL stands for one outside of the sensor's range.
         has_error_codes: whether whole numbers up to `LAST_ERROR_CODE` are errors of the sensor.
@@ -116,6 +118,8 @@ def glucose(
     """
     if isinstance(value, str) and (word := _WORDS.get(value.strip().lower())) is not None:
         return {"glucose_level": word, "unit": MG_DL}
+    if isinstance(value, str) and _WORD.fullmatch(value.strip()):
+        return {"glucose_level": value.strip(), "unit": unit}
     level = number(value, "glucose_level", has_decimal_comma=has_decimal_comma)
     if unit == _GRAMS_PER_LITRE:
         level, unit = round(level * 100, 6), MG_DL

@@ -428,6 +428,17 @@ def test_long_rows_of_a_table_make_smaller_parts():
     assert len(readings_in(bodies)) == 200
 
 
+@pytest.mark.parametrize(("note", "lost"), [('5" pizza', 0), ('"a note\nof two lines"', 0), ('"never closed', 100)])
+def test_a_quote_in_a_note_does_not_make_one_part_of_all_that_follows(note: str, lost: int):
+    [title, header, *rows] = libreview(2_000, start=datetime(2025, 5, 1), step=timedelta(minutes=15)).splitlines(True)
+    noted = f"FreeStyle LibreLink,0A,01-05-2025 00:00,6,,,,,,,,,,{note},,,,,\n"
+    text = "".join([title, header, *rows[:5], noted, *rows[5:]])
+    [of] = [each for each in FORMATS if each.name == "libreview"]
+    bodies = [part.event(SAID | {"dateorder": "day-first"}, "file") for part in parts_of_text(of, text)]
+    assert max(map(len, bodies)) < 20_000
+    assert len(readings_in(bodies)) >= 2_000 - lost
+
+
 def test_lines_of_json_stay_lines():
     content = (SAMPLES / "fhir_observations.ndjson").read_bytes()
     [part] = parts_of_json(content, lambda each: looks_like(each, is_text=False))

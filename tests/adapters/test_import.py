@@ -115,6 +115,10 @@ def test_an_order_of_day_and_month_that_the_file_does_not_tell_is_said(command: 
         ("a.zip", b"no zip", "the zip cannot be read"),
         ("a.xml", b"<HealthData><Record", "or it ends too early"),
         ("a.csv", (SAMPLES / "libreview_us.csv").read_text().encode("utf-16"), "the file is no UTF-8"),
+        ("a.csv", (SAMPLES / "dexcom_clarity_en.csv").read_text().encode("utf-16"), "the file is no UTF-8"),
+        ("a.json", (SAMPLES / "nightscout_entries.json").read_text().encode("utf-16"), "the file is no UTF-8"),
+        ("a.json", '[{"sgv": 120, "device": "xDrip é"}]'.encode("latin-1"), "the file is no UTF-8"),
+        ("a.zip", b"PK\5\6" + bytes(18), "there is no file of a known kind in the zip"),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_told_of(
@@ -139,6 +143,18 @@ def test_a_temporary_folder_that_is_full_is_told_of(monkeypatch: pytest.MonkeyPa
     export = f"<HealthData>{record * 1_000}</HealthData>".encode()
     with pytest.raises(ImportRefusedError, match=r"in order in the temporary folder \(database or disk is full\)"):
         list(_parts("export.xml", BytesIO(export), [], Found()))
+
+
+def test_what_systems_put_beside_files_is_not_imported(command: CommandLine, tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("._a.csv", "~$a.csv", ".hidden.json"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.write(SAMPLES / "libreview_us.csv", "a.csv")
+        archive.writestr("__MACOSX/._a.csv", b"\0\5\x16\7")
+    done = command.invoke("import", folder, "--patient", "lv-upload-1", "--dry-run")
+    assert "a.zip (libreview): would publish 1 event to glucose_readings" in done.out
 
 
 def test_an_unknown_source_and_an_empty_folder_are_told_of(command: CommandLine, tmp_path: Path):

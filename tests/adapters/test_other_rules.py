@@ -142,3 +142,33 @@ def test_what_the_bridge_knows_of_a_topic_counts_more_than_its_levels():
         outcomes_of(b"", json.dumps({"mqtt-topic": "a/b/glucose", "mqtt-retain": "false"}), None, lambda *_: None) or []
     )
     assert found == Skip("empty")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # What no unit says is judged by silver: 22.2 is 400 mg/dL, and as mg/dL it would be an urgent low.
+        ({"glucose": 22.2}, {"glucose_level": 22.2, "unit": None}),
+        ({"glucose": 22, "units": "mmol/l"}, {"glucose_level": 22, "unit": "mmol/L"}),
+        ({"glucose": 110, "unit": "mg/dl"}, {"glucose_level": 110, "unit": "mg/dL"}),
+        ({"glucose": "<40"}, {"glucose_level": "<40", "unit": None}),
+        ({"glucose_level": "BELOW_RANGE"}, {"glucose_level": "BELOW_RANGE", "unit": None}),
+        # A measurement in a form that nobody knows is refused, and not passed over.
+        ({"glucose": {"value": 45, "unit": "mg/dL"}}, "bad_type:glucose_level"),
+        ({"heartRate": {"value": 75}}, "bad_type:heart_rate"),
+        ({"glucose": {"glucose_level": 45}}, {"glucose_level": 45, "unit": None}),
+        ({"steps": 9}, "no_value"),
+    ],
+)
+def test_glucose_of_a_device_loses_no_low_and_invents_none(body: Any, expected: Any):
+    found = routed(body)
+    if isinstance(expected, dict):
+        expected = (AT, expected)
+    assert [told(each) for each in found] == [expected]
+
+
+def test_an_object_on_a_topic_of_one_measurement_must_have_it():
+    said = {"mqtt-kind": "glucose"}
+    assert routed({"value": 45}, **said) == [Reject("missing_field:glucose")]
+    assert routed({"glucose": None}, **said) == [Skip("no_value")]
+    assert routed({"hr": 45}, **{"mqtt-kind": "vitals"}) == [Skip("no_value")]

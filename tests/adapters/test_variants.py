@@ -70,6 +70,14 @@ def libreview(unit: str, *rows: tuple[str, str, str], separator: str = ",", hist
             [("25 06:15", 105, MG), ("25 18:15", 106, MG)],
         ),
         (libreview(f"({MG})", ("2026-05-25 08:15", "0", "105")), [("25 06:15", 105, MG)]),
+        (  # a spreadsheet fills up the title
+            libreview(MG, ("25-05-2026 08:15", "0", "105")).replace("Somebody", "Somebody" + "," * 14),
+            [("25 06:15", 105, MG)],
+        ),
+        (
+            libreview(MG, ("25-05-2026 08:15", "0", "<40"), ("25-05-2026 08:30", "0", "<100")),
+            [("25 06:15", "<40", MG), ("25 06:30", "<100", MG)],  # of which silver refuses the second
+        ),
         (  # the ends of the sensor's range, which stand for all beyond
             libreview(MMOL, *((f"25-05-2026 08:{n}5", "0", value) for n, value in enumerate(["2.2", "2.3", "27.8"]))),
             [("25 06:05", 2.2, MMOL, "below"), ("25 06:15", 2.3, MMOL), ("25 06:25", 27.8, MMOL, "above")],
@@ -132,6 +140,11 @@ EGV = ("2026-06-01T08:00:00", "EGV", "105")
         (clarity(MMOL, (EGV[0], "EGV", "10"), (EGV[0], "EGV", "10.0")), [("01 06:00", 10, MMOL)] * 2),
         (clarity(MG, (EGV[0], "Glukosewerte", "105")), ["bad_type:Event Type"]),
         (clarity(MG, (EGV[0], "Kalibrierung", "105")), ["calibration"]),
+        # Swedish, Dutch, Polish
+        *(
+            (clarity(MG, EGV).replace("YYYY-MM-DDThh", form), [("01 06:00", 105, MG)])
+            for form in ("ÅÅÅÅ-MM-DDTtt", "JJJJ-MM-DDTuu", "RRRR-MM-DDTgg")
+        ),
         # Without the first column, with one more before it, and in another order.
         (clarity(MG, EGV, columns=range(1, 14)), [("01 06:00", 105, MG)]),
         (clarity(MG, EGV, columns=[0, *range(14)]), [("01 06:00", 105, MG)]),
@@ -227,6 +240,19 @@ def test_tidepool(record: dict[str, Any], expected: Any):
     assert told([{"type": "cbg", "time": "2026-06-01T08:00:00.000Z", "deviceId": "d"} | record]) == [expected]
 
 
+def test_data_of_tidepool_may_begin_with_records_of_any_kind():
+    common = {"time": "2026-06-01T08:00:00.000Z", "deviceId": "d"}
+    others = [common | {"type": kind} for kind in ("cgmSettings", "physicalActivity", "dosingDecision") * 4]
+    found = told([*others, common | {"type": "cbg", "value": 2.5, "units": MMOL}])
+    assert (found[0], found[-1]) == ("cgmSettings", ("01 08:00", 2.5, MMOL))
+
+
+def test_an_answer_with_nothing_new_is_no_error():
+    assert told({"data": {"metrics": [], "workouts": []}}) == ["no_value"]
+    assert told({"data": {"metrics": [{"name": "blood_glucose", "units": MG, "data": []}]}}) == ["no_value"]
+    assert told({"recordType": "egv", "recordVersion": "3.0", "userId": "u", "records": []}) == ["no_value"]
+
+
 BEATS = {"value": 71, "system": "http://unitsofmeasure.org", "code": "/min"}
 
 
@@ -272,6 +298,27 @@ OF_PULSE = {"code": coded("8867-4"), "valueQuantity": BEATS}
 )
 def test_fhir(document: Any, expected: list[Any]):
     assert told(document) == expected
+
+
+@pytest.mark.parametrize(
+    ("comparator", "value", "unit", "expected"),
+    [
+        ("<", 40, MG, (40, MG, "below")),
+        ("<=", 3.0, MMOL, (3.0, MMOL, "below")),
+        (">", 250, MG, (250, MG, "above")),
+        # It may be 45 or 69, and 41 or 400: as a number it would hide a low, or be one.
+        ("<", 70, MG, "bad_type:comparator"),
+        ("<", 3.9, MMOL, "bad_type:comparator"),
+        (">", 40, MG, "bad_type:comparator"),
+        ("ad", 100, MG, "bad_type:comparator"),
+    ],
+)
+def test_a_comparison_of_fhir_counts_where_all_that_it_can_mean_is_urgent(
+    comparator: str, value: float, unit: str, expected: Any
+):
+    quantity = {"value": value, "unit": unit, "comparator": comparator}
+    found = told(observation(code=coded("99504-3"), device={"reference": "Device/1"}, valueQuantity=quantity))
+    assert found == [expected if isinstance(expected, str) else ("01 08:00", *expected)]
 
 
 def of_apple(kind: str, unit: str, value: str, at: str) -> str:
