@@ -26,10 +26,11 @@ from assets.adapters.outcomes import (
     Refused,
     Reject,
     Skip,
+    attempted,
     each_record,
 )
 from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, needed, number, text_of
-from assets.glucose.silver import URGENT_HIGH_MG_DL, URGENT_LOW_MG_DL
+from assets.glucose.slots import TARGET_RANGE_MG_DL
 from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
 
 SYSTEM = "fhir"
@@ -64,6 +65,7 @@ CODES: Mapping[str, Vital] = {
     "8480-6": Vital("systolic_bp", _PRESSURE_UNITS),
     "8462-4": Vital("diastolic_bp", _PRESSURE_UNITS),
 }
+_MEASURED = GLUCOSE_CODES | CODES.keys()
 _TAKEN = ("final", "amended", "corrected", "preliminary")
 _WITHDRAWN = ("entered-in-error", "cancelled")
 _LONGEST_PERIOD = timedelta(hours=1)
@@ -236,29 +238,30 @@ def _observation(resource: Object, codes: set[str], references: _References, con
     if (patient := references.key(resource.get("subject"), resource, PATIENT)) is None:
         raise Refused(missing_field("subject"))
     device = references.key(resource.get("device"), resource, DEVICE)
+    meter = device or context.device_of(SYSTEM)
     version = text_of(_object(resource["meta"]).get("versionId")) if "meta" in resource else None
     of = Record(SYSTEM, text_of(resource.get("id")) or None, version or None)
 
     def reading(stream: str, at: datetime, values: Mapping[str, Any]) -> Reading:
-        return Reading(stream, at, values, of, patient, device)
+        return Reading(stream, at, values, of, patient, meter if stream == GLUCOSE else device)
 
     if is_glucose:
-        device = device or context.device_of(SYSTEM)
         is_monitor = not codes.isdisjoint(MONITOR)
-        return _samples(resource, GLUCOSE, lambda each: _glucose(each, is_monitor=is_monitor), reading, device)
+        return _samples(resource, GLUCOSE, lambda each: _glucose(each, is_monitor=is_monitor), reading, meter)
     if is_panel:
-        return _panel(resource, reading)
+        return _panel(resource, reading, meter)
     vital = CODES[known or ""]
     return _samples(resource, VITALS, lambda each: _vital(each, vital), reading, None)
 
 
 def _is_panel(resource: Object) -> bool:
-    """Whether an Observation has no value itself, and components with vital signs; its own code may be a local one."""
+    """Whether an Observation has components that are measurements and no value; its own code may be a local one."""
     if "component" not in resource or "dataAbsentReason" in resource:
         return False
     if any(name.startswith("value") for name in resource):
         return False
-    return any(_codes(each) & CODES.keys() for each in _list(resource.get("component")) if isinstance(each, dict))
+    components = (each for each in _list(resource.get("component")) if isinstance(each, dict))
+    return any(not _MEASURED.isdisjoint(_codes(each)) for each in components)
 
 
 Make = Callable[[str, datetime, Mapping[str, Any]], Reading]
@@ -344,12 +347,13 @@ def _unit(quantity: Object) -> str:
 
 def _glucose(each: _Value, *, is_monitor: bool) -> Mapping[str, Any]:
     value = _number(needed(each.value, "value"))
-    return glucose(value, glucose_unit(each.unit), is_monitor=is_monitor, flag=lambda mg_dl: _urgent(each.flag, mg_dl))
+    return glucose(value, glucose_unit(each.unit), is_monitor=is_monitor, flag=lambda mg_dl: _flag(each.flag, mg_dl))
 
 
-def _urgent(flag: str | None, mg_dl: float) -> str | None:
-    """The flag of a comparison. One counts only where all that it can mean is urgent: below 70 may be 45 or 69."""
-    if (flag == BELOW and mg_dl > URGENT_LOW_MG_DL) or (flag == ABOVE and mg_dl < URGENT_HIGH_MG_DL):
+def _flag(flag: str | None, mg_dl: float) -> str | None:
+    """The flag of a comparison. Its number stays, but above 40 as 40 would be a low that nobody measured."""
+    low, high = TARGET_RANGE_MG_DL
+    if (flag == BELOW and mg_dl > high) or (flag == ABOVE and mg_dl < low):
         raise Refused(bad_type("comparator"))
     return flag
 
@@ -363,18 +367,33 @@ def _vital(each: _Value, vital: Vital) -> Mapping[str, Any]:
     return {vital.field: value, "unit": each.unit}
 
 
-def _panel(resource: Object, reading: Make) -> list[Outcome]:
-    values: dict[str, Any] = {}
+def _panel(resource: Object, reading: Make, meter: ForeignId | None) -> list[Outcome]:
+    """The vital signs of the components as one reading, and each glucose as one of its own."""
+    vitals: dict[str, Any] = {}
+    levels: list[tuple[_Value, bool]] = []
     for component in _list(resource.get("component")):
-        if not isinstance(component, dict):
+        if not isinstance(component, dict) or not (codes := _codes(component) & _MEASURED):
             continue
-        vital = next((CODES[code] for code in sorted(_codes(component)) if code in CODES), None)
-        if vital is not None:
-            for _, each in _values(component)[:1]:
-                values |= _vital(each, vital)
-    if not values:
+        vital = next((CODES[code] for code in sorted(codes) if code in CODES), None)
+        for _, each in _values(component)[:1]:
+            if vital is None:
+                levels.append((each, not codes.isdisjoint(MONITOR)))
+                continue
+            value = _vital(each, vital)
+            if any(vitals.get(name, said) != said for name, said in value.items()):
+                raise Refused(bad_type("component"))
+            vitals |= value
+    if not vitals and not levels:
         return [Skip(NO_VALUE)]
-    return [reading(VITALS, _time(resource), values)]
+    at = _time(resource)
+
+    def glucose_reading(each: _Value, is_monitor: bool) -> Reading:
+        if meter is None:
+            raise Refused(missing_field("device"))
+        return reading(GLUCOSE, at, _glucose(each, is_monitor=is_monitor))
+
+    of_glucose = [attempted(GLUCOSE, glucose_reading, *level) for level in levels]
+    return [*([reading(VITALS, at, vitals)] if vitals else []), *of_glucose]
 
 
 def _time(resource: Object) -> datetime:

@@ -276,6 +276,7 @@ def bundle(*resources: Any) -> dict[str, Any]:
 
 PULSE = ("01 08:00", {"heart_rate": 71})
 OF_PULSE = {"code": coded("8867-4"), "valueQuantity": BEATS}
+OF_GLUCOSE = {"code": coded("2339-0"), "valueQuantity": {"value": 45, "unit": "mg/dL"}}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,15 @@ OF_PULSE = {"code": coded("8867-4"), "valueQuantity": BEATS}
         (observation(valueString="71"), ["bad_type:value"]),
         (observation(valueQuantity=BEATS | {"value": "71"}), ["bad_type:value"]),
         (observation(component=[OF_PULSE | {"valueQuantity": BEATS | {"code": "mm[Hg]"}}]), ["bad_type:unit"]),
+        # Glucose in a panel is a reading of its own.
+        (observation(code=coded("85353-1"), component=[OF_PULSE, OF_GLUCOSE]), [PULSE, ("01 08:00", 45, MG)]),
+        (observation(code=coded("85353-1"), component=[OF_GLUCOSE]), [("01 08:00", 45, MG)]),
+        # Which of two values is meant, nobody knows.
+        (
+            observation(component=[OF_PULSE, OF_PULSE | {"valueQuantity": BEATS | {"value": 40}}]),
+            ["bad_type:component"],
+        ),
+        (observation(component=[OF_PULSE, OF_PULSE]), [PULSE]),
         (observation(), ["missing_field:value"]),
         (observation(effectiveDateTime="2026-06-01", valueQuantity=BEATS), ["bad_timestamp"]),
         (observation(effectiveDateTime="2026-06-01T08:00:00", valueQuantity=BEATS), ["no_time_zone"]),
@@ -306,14 +316,15 @@ def test_fhir(document: Any, expected: list[Any]):
         ("<", 40, MG, (40, MG, "below")),
         ("<=", 3.0, MMOL, (3.0, MMOL, "below")),
         (">", 250, MG, (250, MG, "above")),
-        # It may be 45 or 69, and 41 or 400: as a number it would hide a low, or be one.
-        ("<", 70, MG, "bad_type:comparator"),
-        ("<", 3.9, MMOL, "bad_type:comparator"),
+        ("<", 70, MG, (70, MG, "below")),
+        ("<", 3.9, MMOL, (3.9, MMOL, "below")),
+        # As a number it would be a high, or a low, that nobody measured.
+        ("<", 300, MG, "bad_type:comparator"),
         (">", 40, MG, "bad_type:comparator"),
         ("ad", 100, MG, "bad_type:comparator"),
     ],
 )
-def test_a_comparison_of_fhir_counts_where_all_that_it_can_mean_is_urgent(
+def test_a_comparison_of_fhir_keeps_its_number_and_invents_no_low_and_no_high(
     comparator: str, value: float, unit: str, expected: Any
 ):
     quantity = {"value": value, "unit": unit, "comparator": comparator}
