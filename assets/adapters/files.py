@@ -338,11 +338,12 @@ def _list(value: Any) -> list[Any]:
 
 
 def _pieces_of_metrics(data: Mapping[str, Any]) -> Iterator[Any]:
-    known = [each for each in data["metrics"] if isinstance(each, dict) and isinstance(each.get("data"), list)]
-    if others := [each for each in data["metrics"] if not any(each is one for one in known)]:
-        yield {"data": {"metrics": others}}
-    for workouts in _portions(_list(data.get("workouts")), _size):
-        yield {"data": {"metrics": [], "workouts": workouts}}
+    metrics = _list(data.get("metrics"))
+    known = [each for each in metrics if isinstance(each, dict) and isinstance(each.get("data"), list)]
+    if unknown := [each for each in metrics if not any(each is one for one in known)]:
+        yield {"data": {"metrics": unknown}}
+    for name in health_auto_export.OTHERS:
+        yield from ({"data": {name: some}} for some in _portions(_list(data.get(name)), _size))
     for some in _together(_placed(known, "data"), _time_of("date")):
         yield {"data": {"metrics": _with_points(known, "data", some)}}
 

@@ -39,10 +39,22 @@ _VITALS = {
 }
 
 
+OTHERS: Mapping[str, str] = {
+    "workouts": "workout",
+    "stateOfMind": "state of mind",
+    "symptoms": "symptom",
+    "ecg": "Electrocardiogram",
+    "heartRateNotifications": "heart rate notification",
+    "medications": "medication",
+    "cycleTracking": "cycle tracking",
+}
+"""What an automation may send beside metrics, or without any, and as what it is counted."""
+
+
 def is_document(document: Any) -> bool:
     """Whether a document was sent by the app."""
     data = document.get("data") if isinstance(document, dict) else None
-    return isinstance(data, dict) and isinstance(data.get("metrics"), list)
+    return isinstance(data, dict) and any(isinstance(data.get(name), list) for name in ("metrics", *OTHERS))
 
 
 def adapt(document: Any, context: Context) -> Iterator[Outcome]:
@@ -51,10 +63,12 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         yield Reject(missing_field("metrics"))
         return
     data = document["data"]
-    if not data["metrics"] and not data.get("workouts"):
+    metrics = _list(data.get("metrics"))
+    others = [Skip(kind) for name, kind in OTHERS.items() for _ in _list(data.get(name))]
+    if not metrics and not others:
         # An automation sends this when there is nothing new.
         yield Skip(NO_VALUE)
-    for metric in data["metrics"]:
+    for metric in metrics:
         if not isinstance(metric, dict) or not isinstance(metric.get("data"), list):
             yield Reject(NOT_AN_OBJECT)
             continue
@@ -69,8 +83,11 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
             yield from each_record(of_vitals, VITALS, lambda each: [_vital(*each, context)])
         else:
             yield from (Skip(name or "other") for _ in metric["data"])
-    workouts = data.get("workouts")
-    yield from (Skip("workout") for _ in (workouts if isinstance(workouts, list) else ()))
+    yield from others
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _glucose(point: Any, unit: Any, context: Context) -> Outcome:

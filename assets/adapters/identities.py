@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from assets.adapters.outcomes import (
+    BAD_TIMESTAMP,
     DEVICE,
     DEVICES,
     GLUCOSE,
@@ -23,6 +24,7 @@ from assets.adapters.outcomes import (
 from assets.bitemporal import KNOWN_AT, VALID_FROM, AsOfTexts
 from assets.stream.contract import Utc
 from assets.stream.decode import missing_field
+from assets.stream.instants import EARLIEST
 
 Ids = Sequence[ForeignId | None]
 
@@ -139,6 +141,7 @@ def resolved(
     }
     known = pl.DataFrame(rows).select(
         "has_patient",
+        "at",
         patient=identities.id_of("patient_row"),
         device=identities.id_of("device_row"),
         owner=identities.owner_of("device_row", "at"),
@@ -150,7 +153,10 @@ def resolved(
     needs_device = ~_HAS_PATIENT if stream == VITALS else ~_HAS_PATIENT | patient.is_not_null()
     of_patient = pl.lit(None, pl.Int64) if stream == DEVICES else patient
     reason = (
-        pl.when(_IS_MISMATCH)
+        # Of a clock that was never set no id is known, and that is not what has to be mended.
+        pl.when(pl.col("at") < EARLIEST)
+        .then(pl.lit(BAD_TIMESTAMP))
+        .when(_IS_MISMATCH)
         .then(pl.lit(IDENTITY_MISMATCH))
         .when(device.is_null() & needs_device)
         .then(pl.lit(unknown(DEVICE)))

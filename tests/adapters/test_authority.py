@@ -41,6 +41,12 @@ def test_a_body_in_the_streams_own_words_needs_no_identity(lake: Lake, device: s
     assert signs["patient_id"].to_list() == [116]
 
 
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:05Z", "2000-01-01T00:07:00Z"])
+def test_of_a_device_whose_clock_was_never_set_the_clock_is_to_blame_and_not_its_id(lake: Lake, at: str):
+    quarantined = processed(GLUCOSE, lake, [sent({"glucose": 110, "timestamp": at}, "cgm-0001")]).quarantine
+    assert quarantined["reason"].to_list() == ["bad_timestamp"]
+
+
 @pytest.mark.parametrize("device", ["cgm-0001", "ghost"])
 def test_undeclared_fields_of_a_body_are_counted_once_whoever_reads_it(lake: Lake, device: str):
     found = processed(GLUCOSE, lake, [sent(READING | {"rate": 2}, device), sent([READING | {"rate": 1}] * 2)])

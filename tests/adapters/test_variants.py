@@ -249,6 +249,8 @@ def test_data_of_tidepool_may_begin_with_records_of_any_kind():
 
 def test_an_answer_with_nothing_new_is_no_error():
     assert told({"data": {"metrics": [], "workouts": []}}) == ["no_value"]
+    assert told({"data": {"workouts": [{"name": "Walk"}] * 2}}) == ["workout"] * 2
+    assert told({"data": {"stateOfMind": [{}], "metrics": [], "symptoms": None}}) == ["state of mind"]
     assert told({"data": {"metrics": [{"name": "blood_glucose", "units": MG, "data": []}]}}) == ["no_value"]
     assert told({"recordType": "egv", "recordVersion": "3.0", "userId": "u", "records": []}) == ["no_value"]
 
