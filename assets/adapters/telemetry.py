@@ -48,7 +48,7 @@ UNIT_NAMES = ("unit", "units", "glucoseunit", "glucoseunits")
 """Of glucose; that of vital signs, which is the temperature's, is `unit` only."""
 _WORDS = {GLUCOSE: {*GLUCOSE_NAMES}, VITALS: {*VITAL_NAMES}, DEVICES: {*BATTERY_NAMES}}
 _MEASURED = frozenset().union(*_WORDS.values())
-TIME_NAMES = ("timestamp", "measuredat", "enddate", "date", "time")
+TIME_NAMES = ("timestamp", "measuredat", "enddate", "date", "time", "datetime", "ts", "recordedat", "measurementtime")
 DEVICE_NAMES = ("deviceid", "device")
 TOPIC_NAMES: Mapping[str, str | None] = {
     **{name: name for name in (*VITAL_NAMES, *GLUCOSE_NAMES, *BATTERY_NAMES)},

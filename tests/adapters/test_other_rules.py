@@ -172,3 +172,10 @@ def test_an_object_on_a_topic_of_one_measurement_must_have_it():
     assert routed({"value": 45}, **said) == [Reject("missing_field:glucose")]
     assert routed({"glucose": None}, **said) == [Skip("no_value")]
     assert routed({"hr": 45}, **{"mqtt-kind": "vitals"}) == [Skip("no_value")]
+
+
+@pytest.mark.parametrize("name", ["ts", "dateTime", "recorded_at", "measurementTime"])
+def test_a_measurement_has_its_own_time_under_other_usual_names(name: str):
+    [found] = routed({"glucose": 110, name: "2026-05-30T07:00:00Z"})
+    assert isinstance(found, Reading)
+    assert found.measured_at == datetime(2026, 5, 30, 7, tzinfo=UTC)
