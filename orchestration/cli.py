@@ -27,7 +27,7 @@ from orchestration.poll_command import poll
 from orchestration.receive_cli import receive, tokens
 from orchestration.reference_cli import reference_commands
 from orchestration.rules_cli import rule_commands
-from orchestration.terminal import err, fail, out, progress, report, sent
+from orchestration.terminal import counted, err, fail, out, progress, report, sent
 from orchestration.web_cli import web_commands
 
 if TYPE_CHECKING:
@@ -208,13 +208,14 @@ def _show_drained(stream: str, done: "Drained", seconds: float) -> None:
     totals = done.totals
     progress("")
     out.print(
-        f"{stream}: {totals.events:,} events in {seconds:.1f} s: {totals.silver:,} silver, "
-        f"{totals.quarantine:,} quarantined, {totals.duplicates:,} duplicates, {totals.alerts:,} alerts"
+        f"{stream}: {counted(totals.events, 'event')} in {seconds:.1f} s: {totals.silver:,} silver, "
+        f"{totals.quarantine:,} quarantined, {counted(totals.duplicates, 'duplicate')}, "
+        f"{counted(totals.alerts, 'alert')}"
         + (f", {totals.skipped:,} skipped" if totals.skipped else "")
         + (f"; {totals.caught_up_events:,} caught up from bronze" if totals.caught_up_events else "")
     )
     for table, rows in done.gold_rows.items():
-        out.print(f"  {table}: {rows:,} rows")
+        out.print(f"  {table}: {counted(rows, 'row')}")
     if totals.alerts_withheld:
         waiting = f"{stream}: alerts are stored but not published; the next session publishes them."
         err.print(f"[red]{escape(f'{waiting} {totals.alerts_withheld}')}[/]", highlight=False)

@@ -29,6 +29,11 @@ def progress(text: str) -> None:
         err.print(text, highlight=False, markup=False)
 
 
+def counted(count: int, name: str) -> str:
+    """A number of things of a name, such as ``1 event`` and ``1,200 events``."""
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
 def sent(done: "Progress") -> None:
     """Shows how far a generator has come."""
     progress(f"{done.events:,} events, {done.readings:,} readings sent, {done.events / done.seconds:,.0f}/s")
@@ -39,6 +44,7 @@ def report(published: "Published") -> None:
     progress("")
     labels = ", ".join(f"{label} {count:,}" for label, count in sorted(published.by_label.items()))
     out.print(
-        f"Sent {published.events:,} events with {published.readings:,} readings in {published.seconds:.1f} s: {labels}",
+        f"Sent {counted(published.events, 'event')} with {counted(published.readings, 'reading')} in "
+        f"{published.seconds:.1f} s: {labels}",
         highlight=False,
     )
