@@ -56,7 +56,7 @@ def drained(tmp_path_factory) -> Iterator[CommandLine]:
         assert "never" in behind
         done = command.run("drain")
         assert "glucose_readings: 9 events" in done.out
-        assert "4 silver, 4 quarantined, 1 duplicates" in done.out
+        assert "4 silver, 4 quarantined, 1 duplicate," in done.out
         assert "device_readings: 0 events" in done.out
         # Counts of today are asked for at once: it may be another day when a test runs.
         (command.folder / "status.txt").write_text(command.invoke("status").out)
