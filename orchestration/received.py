@@ -101,7 +101,7 @@ def received(content: bytes, kind: Kind, patient: str, now: datetime) -> Receive
             # What only holds records to skip goes nowhere.
             for stream in sorted(streams_of(outcomes)) if kind.stream is None else [kind.stream]:
                 found.events.setdefault(stream, []).append(body)
-    except (Refused, RecursionError):
+    except (Refused, RecursionError, UnicodeDecodeError):
         raise NotUnderstoodError(
             f"The body is no JSON of the kind {kind.format.name}, or it ends too early; nothing was taken."
         ) from None

@@ -333,10 +333,13 @@ class Session:
         with Pipeline(processor, self.store, *outlets) as pipeline:
             try:
                 self.is_handed_over = self._stream(pipeline, receiver, stack)
-            finally:
-                # On an error of the hub too: what was processed is complete.
-                with timed() as rest:
+            except BaseException:
+                # What was processed is complete. Where a commit failed before, the first error says why.
+                with suppress(Exception):
                     self._commit_all(pipeline)
+                raise
+            with timed() as rest:
+                self._commit_all(pipeline)
             if self.is_handed_over:
                 self._observer.handed_over(rest.seconds)
             else:
