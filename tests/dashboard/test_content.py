@@ -328,6 +328,8 @@ def test_values_are_in_the_viewers_unit(of):
     assert "target 3.9–10.0" in page
     assert 'glucose below <span class="number">3.0 mmol/L' in page
     assert "mg/dL" not in page
+    past = of("dina").get("/alarms?days=7&cause=vitals_glucose_high")
+    assert re.search(r'data-label="Worst" class="number">[0-9]+\.[0-9] mmol/L<', past)
 
 
 def test_quality_names_reasons_and_repeats_no_body(of, settings):
