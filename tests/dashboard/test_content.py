@@ -355,6 +355,8 @@ def test_a_change_is_previewed_then_saved_and_holds_on_the_patients_page(of, set
     shown = wera.post("/rules/preview", change())
     assert shown.status_code == 200
     assert "What it would have done" in shown.text
+    said = " ".join(re.sub("<[^>]+>", " ", shown.text).split())
+    assert "With the change, for patient:1 , glucose low holds when glucose is below 80 mg/dL : ◆ warning ." in said
     assert rule_versions(lake).height == before, "a preview saves nothing"
     done = wera.post("/rules", change())
     assert (done.status_code, done.headers["location"]) == (303, "/rules?saved=changed")
@@ -365,6 +367,7 @@ def test_a_change_is_previewed_then_saved_and_holds_on_the_patients_page(of, set
     assert "set for patient 1" in page
     assert "set for patient 1" not in wera.get("/patients/4")
     assert wera.post("/rules", change(note="")).headers["location"] == "/rules?saved=unchanged"
+    assert "the change would change nothing" in wera.post("/rules/preview", change()).text
 
 
 def test_a_change_that_somebody_else_made_meanwhile_is_not_overwritten(of, settings):
