@@ -38,6 +38,7 @@ from dashboard.app import application
 from dashboard.board import Pending
 from dashboard.database import page_database
 from dashboard.history import own_ids, worn_devices
+from dashboard.patients import _newest
 from dashboard.preview import preview, reach_back
 from dashboard.site import CONTRACTS_WITH_ALARMS
 from dashboard.users import User, Users
@@ -194,6 +195,15 @@ def test_a_patients_page_shows_charts_alarms_and_thresholds(of, settings):
     assert "built in: nobody has changed it" in page
     assert "times in Europe/Lisbon" in page
     assert 'aria-current="true">7d' in page
+
+
+def test_a_clock_that_is_ahead_hides_no_low_on_a_patients_page():
+    at = [NOW - timedelta(minutes=5), NOW - timedelta(minutes=1)]
+    received = [NOW - timedelta(minutes=5), NOW - timedelta(minutes=9)]
+    readings = pl.DataFrame({"measured_at": at, "received_at": received, "glucose_mg_dl": [45.0, 110.0]})
+    newest = _newest(readings, NOW)
+    assert newest is not None
+    assert (newest["glucose_mg_dl"], newest["age"]) == (45.0, timedelta(minutes=5))
 
 
 def test_open_alarms_can_be_acted_upon_as_they_were_seen(of, settings, app):
