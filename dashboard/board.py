@@ -16,7 +16,7 @@ import polars as pl
 
 from assets.alarms.tables import CLEARED, RANKS, SNOOZED, UNACKNOWLEDGED
 from assets.vitals import news2
-from assets.vitals.rules import KNOWN_FOR
+from assets.vitals.rules import HIGHER_IS_WORSE, KNOWN_FOR
 
 US_PER_S, US_PER_MINUTE = 1_000_000, 60_000_000
 TREND_US = 15 * US_PER_MINUTE
@@ -206,7 +206,7 @@ class Board:
             for patient_id, at, *values in rows.select(columns).sort("measured_at").iter_rows():
                 row = self._row(patient_id)
                 for name, value in zip(names, values, strict=True):
-                    if value is not None and at >= row.known.get(name, (None, at))[1]:
+                    if value is not None and _counts(name, value, at, row.known.get(name)):
                         row.known[name] = (value, at)
                 touched[row.key] = row
                 self._change(row)
@@ -423,6 +423,13 @@ def _keep(recent: deque[Value], value: Value) -> None:
         recent.append(value)
 
 
+def _counts(name: str, value: Any, at: int, known: tuple[Any, int] | None) -> bool:
+    """Whether a vital sign takes the place of the one that is known: of one instant the worse counts, as for rules."""
+    if known is None or at != known[1]:
+        return known is None or at > known[1]
+    return bool(value > known[0] if name in HIGHER_IS_WORSE else value < known[0])
+
+
 def _score(rows: Sequence[Row]) -> None:
     """Makes the scores of rows anew, each as of its newest vital sign."""
     if not rows:
@@ -434,7 +441,7 @@ def _score(rows: Sequence[Row]) -> None:
         ages: list[float | None] = []
         for row, now in zip(rows, newest, strict=True):
             value, at = row.known.get(name, (None, 0))
-            is_known = value is not None and now - at <= KNOWN_FOR.total_seconds() * US_PER_S
+            is_known = value is not None and now - at < KNOWN_FOR.total_seconds() * US_PER_S
             values.append(value if is_known else None)
             ages.append((now - at) / US_PER_S if is_known else None)
         columns[name] = pl.Series(values, dtype=dtype)

@@ -101,7 +101,10 @@ class Readings:
         columns: Sequence[str],
         clock: Callable[[], datetime],
     ) -> None:
-        self._contract, self._lake, self._put, self._columns, self._clock = contract, lake, put, [*columns], clock
+        self._contract, self._lake, self._put, self._clock = contract, lake, put, clock
+        # A clock that is ahead must not hide what other devices of the patient measure.
+        at = pl.min_horizontal("measured_at", "received_at").alias("measured_at")
+        self._columns = [at if name == "measured_at" else pl.col(name) for name in columns]
         self._references = References(contract, lake)
         self._cleaning = Cleaning(contract)
         self._adapting = Adapting(contract, Decoder(contract.payload), self._references)

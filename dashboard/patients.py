@@ -111,9 +111,10 @@ def _profile(readings: pl.DataFrame, zone: str, unit: Unit) -> list[str]:
 def _newest(readings: pl.DataFrame, now: datetime) -> dict[str, Any] | None:
     if readings.is_empty():
         return None
-    # Of several readings of one instant the lowest counts: a low must not be hidden.
-    row = readings.filter(pl.col("measured_at") == pl.col("measured_at").max()).row(0, named=True)
-    age = now - row["measured_at"]
+    # Of several readings of one instant the lowest counts: a low must not be hidden, nor by a clock that is ahead.
+    at = pl.min_horizontal("measured_at", "received_at")
+    row = readings.filter(at == at.max()).sort(GLUCOSE).row(0, named=True)
+    age = now - min(row["measured_at"], row["received_at"])
     return row | {"age": age, "is_stale": age > STALE_AFTER}
 
 

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from assets.alarms.measures import ALARMS
 from assets.alarms.tables import CLEARED, REFUSED, SILENCE
 from assets.stream.alarm_history import standing
+from dashboard import values
 from dashboard.actions import ActionError
 from dashboard.alarm_measures import measures
 from dashboard.board import Alarm
@@ -79,6 +80,7 @@ def alarms(request: Request) -> Response:
         causes=CAUSES,
         past=rows,
         count=past.height,
+        said=values.said,
         measured=measures(records, MEASURED_DAYS, site.clock()),
     )
 

@@ -96,7 +96,7 @@ def preview_change(request: Request, form: Form) -> Response:
         # What is wrong is said at once, without a process that evaluates readings.
         now = site.clock()
         known = RuleSet(CONTRACTS_WITH_ALARMS, rule_versions(site.lake))
-        known.changes([change.wanted], valid_from=now, known_at=now, changed_by=None)
+        wanted = known.changes([change.wanted], valid_from=now, known_at=now, changed_by=None).rows
     except RuleChangeError as error:
         return _shown(request, _with(change, str(error)), status=400)
     try:
@@ -111,7 +111,7 @@ def preview_change(request: Request, form: Form) -> Response:
         answer.headers["retry-after"] = str(AGAIN_AFTER_S)
         return answer
     audit_of(request)("preview rule", change.wanted.scope, change.wanted.where)
-    return _shown(request, change, found=found)
+    return _shown(request, change, found=found, wanted=wanted.to_dicts())
 
 
 @action("rules")
@@ -213,7 +213,13 @@ def _listed(site: Site, viewer: Viewer, now: datetime) -> pl.DataFrame:
 
 
 def _shown(
-    request: Request, change: Change, *, found: Preview | None = None, saved: str = "", status: int = 200
+    request: Request,
+    change: Change,
+    *,
+    found: Preview | None = None,
+    wanted: Sequence[dict[str, Any]] = (),
+    saved: str = "",
+    status: int = 200,
 ) -> Response:
     site, viewer = site_of(request), viewer_of(request)
     # Before the rules are read, so that what comes in between counts as not seen.
@@ -233,6 +239,7 @@ def _shown(
         change=change,
         seen=(change.seen or known_at).isoformat(),
         found=found,
+        wanted=wanted,
         patients=patients,
         saved=saved,
         can_change=viewer.counts_as(PAGES["rules"].actors),

@@ -212,6 +212,12 @@ class RuleSet:
             if before is None:
                 of_change["is_enabled"] = True
             row = {**base, **of_change, **each.given}
+            if "threshold" in each.given and "clear_threshold" not in each.given and row["clear_threshold"] is not None:
+                # Where the alarm ends moves with the threshold, also where it was set for others.
+                row["clear_threshold"] = round(row["clear_threshold"] + row["threshold"] - base["threshold"], 6)
+            if not each.is_deleted and (mistake := self._wrong_end(each, row)):
+                errors.append(f"{each.where}, clear_threshold: {mistake}")
+                continue
             if before is not None and not each.is_deleted and all(row[name] == before[name] for name in _CHANGING):
                 unchanged += 1
                 continue
@@ -229,6 +235,27 @@ class RuleSet:
         kind = self.contracts[wanted.given["stream"]].kind_of(wanted.given["column"])
         new = {"cause": wanted.rule_id, "kind": kind, "is_enabled": True}
         return {**dict.fromkeys(RULES.schema), **new}
+
+    def _wrong_end(self, wanted: Wanted, row: Mapping[str, Any]) -> CellError | None:
+        """What is wrong with where the alarm ends: on the wrong side of the threshold, or at what nobody measures."""
+        clear, threshold = row["clear_threshold"], row["threshold"]
+        if clear is None or not {"threshold", "clear_threshold"} & wanted.given.keys():
+            return None
+        is_downward = row["comparison"] in ("below", "at_most")
+        if (clear < threshold) if is_downward else (clear > threshold):
+            side = "from {:g} up" if is_downward else "up to {:g}"
+            return CellError(
+                f"{clear:g}, where the rule is broken still",
+                f"write a number {side.format(threshold)}, or leave it out",
+            )
+        contract = self.contracts.get(row["stream"])
+        bounds = None if contract is None else contract.plausible_of(row["column"])
+        if bounds is not None and not bounds[0] <= clear <= bounds[1]:
+            return CellError(
+                f"{clear:g}, which no {row['column']} reaches, so that the alarm would never end",
+                f"write a number from {bounds[0]:g} to {bounds[1]:g}, or leave it out",
+            )
+        return None
 
     def _wrong(
         self, wanted: Wanted, defined: Mapping[str, dict[str, Any]], before: dict[str, Any] | None
@@ -256,6 +283,9 @@ class RuleSet:
                         "leave it out, or give the new rule another rule_id",
                     ),
                 )
+        if given.get("max_age_s") == 0:
+            remedy = "write how old a reading may be that raises an alarm, or disable the rule"
+            yield "max_age_s", CellError("0 seconds, which no reading is as young as", remedy)
         stream, column = (known.get(name) or given.get(name) for name in ("stream", "column"))
         if stream in self.contracts and "threshold" in given:
             bounds = self.contracts[stream].plausible_of(column or "")

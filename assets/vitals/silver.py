@@ -19,6 +19,8 @@ CONSCIOUSNESS: Mapping[str, str] = MappingProxyType(
     {
         **{letter.lower(): letter for letter in "ACVPU"},
         **{"alert": "A", "confusion": "C", "confused": "C", "voice": "V", "pain": "P", "unresponsive": "U"},
+        # As the chart of the Royal College of Physicians and those who fill it in write them.
+        **{"new confusion": "C", "new-onset confusion": "C", "newly confused": "C", "verbal": "V"},
     }
 )
 """The spellings that are understood, in lower case, and what silver calls them."""

@@ -34,7 +34,7 @@ function draw(id) {
   if (!key.startsWith("d")) row.link.href = `/patients/${key}`;
   set(row.cause, words(alarm.cause));
   set(row.since, clock(alarm.since, now));
-  set(row.worst, alarm.worst === null ? "" : alarm.cause.startsWith("glucose") ? glucose(alarm.worst) : String(Math.round(alarm.worst * 10) / 10));
+  set(row.worst, alarm.worst === null ? "" : /^(vitals_)?glucose/.test(alarm.cause) ? glucose(alarm.worst) : String(Math.round(alarm.worst * 10) / 10));
   set(row.state, stateOf(alarm, now));
   row.choose?.setAttribute("aria-label", `Choose ${words(alarm.cause)} of ${nameOf(key)}`);
 }
@@ -51,6 +51,8 @@ function choose() {
   }
   set(byId("open-count"), `(${count})`);
   byId("nothing").hidden = count > 0;
+  byId("nothing-fits").hidden = shown.size === 0;
+  byId("nothing-there").hidden = shown.size > 0;
   enable();
 }
 

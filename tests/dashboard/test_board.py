@@ -121,21 +121,38 @@ def test_readings_each_second_leave_a_trend_over_minutes() -> None:
 
 def test_a_score_is_of_what_was_known_within_five_minutes() -> None:
     board = Board()
-
-    def vitals(minute: float, **values: Any) -> pl.DataFrame:
-        row = {name: [values.get(name)] for name in PARAMETERS}
-        frame = pl.DataFrame(row, schema=dict(PARAMETERS))
-        at = pl.lit(NOON + timedelta(minutes=minute), pl.Datetime("us", "UTC"))
-        return frame.with_columns(patient_id=pl.lit(1, pl.Int64), measured_at=at)
-
-    board.take_vitals(vitals(0, respiratory_rate_per_min=25.0, spo2_percent=91.0, systolic_mmhg=120.0))
+    board.take_vitals(vital(0, respiratory_rate_per_min=25.0, spo2_percent=91.0, systolic_mmhg=120.0))
     assert "news2" not in shown(board)
-    board.take_vitals(vitals(4, heart_rate_bpm=80.0, temperature_c=37.0))
+    board.take_vitals(vital(4, heart_rate_bpm=80.0, temperature_c=37.0))
     assert shown(board)["news2"][:2] == [6, "medium"]
     before = shown(board)["news2"]
-    board.take_vitals(vitals(9, heart_rate_bpm=140.0))
+    board.take_vitals(vital(9, heart_rate_bpm=140.0))
     assert shown(board)["news2"] == before
     assert shown(board)["heart_rate"][0] == 140.0
+
+
+def vital(minute: float, **values: Any) -> pl.DataFrame:
+    """Some vital signs of patient 1."""
+    row = {name: [values.get(name)] for name in PARAMETERS}
+    at = pl.lit(NOON + timedelta(minutes=minute), pl.Datetime("us", "UTC"))
+    return pl.DataFrame(row, schema=dict(PARAMETERS)).with_columns(patient_id=pl.lit(1, pl.Int64), measured_at=at)
+
+
+@pytest.mark.parametrize("values", [(97.0, 71.0), (71.0, 97.0)])
+def test_of_vital_signs_of_one_instant_the_worse_counts_as_for_rules(values: tuple[float, float]) -> None:
+    board = Board()
+    for value in values:
+        board.take_vitals(vital(0, spo2_percent=value, heart_rate_bpm=value))
+    assert (shown(board)["spo2"][0], shown(board)["heart_rate"][0]) == (71.0, 97.0)
+    board.take_vitals(vital(1, spo2_percent=96.0))
+    assert shown(board)["spo2"][0] == 96.0
+
+
+def test_what_is_five_minutes_old_counts_in_no_score_as_for_rules() -> None:
+    board = Board()
+    board.take_vitals(vital(0, respiratory_rate_per_min=25.0, spo2_percent=91.0, systolic_mmhg=120.0))
+    board.take_vitals(vital(5, heart_rate_bpm=80.0, temperature_c=37.0))
+    assert "news2" not in shown(board)
 
 
 def test_transitions_of_an_alarm_count_in_their_order_whatever_comes_first() -> None:

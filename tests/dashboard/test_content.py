@@ -38,6 +38,7 @@ from dashboard.app import application
 from dashboard.board import Pending
 from dashboard.database import page_database
 from dashboard.history import own_ids, worn_devices
+from dashboard.patients import _newest
 from dashboard.preview import preview, reach_back
 from dashboard.site import CONTRACTS_WITH_ALARMS
 from dashboard.users import User, Users
@@ -196,6 +197,15 @@ def test_a_patients_page_shows_charts_alarms_and_thresholds(of, settings):
     assert 'aria-current="true">7d' in page
 
 
+def test_a_clock_that_is_ahead_hides_no_low_on_a_patients_page():
+    at = [NOW - timedelta(minutes=5), NOW - timedelta(minutes=1)]
+    received = [NOW - timedelta(minutes=5), NOW - timedelta(minutes=9)]
+    readings = pl.DataFrame({"measured_at": at, "received_at": received, "glucose_mg_dl": [45.0, 110.0]})
+    newest = _newest(readings, NOW)
+    assert newest is not None
+    assert (newest["glucose_mg_dl"], newest["age"]) == (45.0, timedelta(minutes=5))
+
+
 def test_open_alarms_can_be_acted_upon_as_they_were_seen(of, settings, app):
     lake = lake_of(settings)
     rows = lake.table(CONTRACT.tables["alarms"]).scan().filter(pl.col("index") >= 0).collect()
@@ -328,6 +338,8 @@ def test_values_are_in_the_viewers_unit(of):
     assert "target 3.9–10.0" in page
     assert 'glucose below <span class="number">3.0 mmol/L' in page
     assert "mg/dL" not in page
+    past = of("dina").get("/alarms?days=7&cause=vitals_glucose_high")
+    assert re.search(r'data-label="Worst" class="number">[0-9]+\.[0-9] mmol/L<', past)
 
 
 def test_quality_names_reasons_and_repeats_no_body(of, settings):
@@ -353,6 +365,8 @@ def test_a_change_is_previewed_then_saved_and_holds_on_the_patients_page(of, set
     shown = wera.post("/rules/preview", change())
     assert shown.status_code == 200
     assert "What it would have done" in shown.text
+    said = " ".join(re.sub("<[^>]+>", " ", shown.text).split())
+    assert "With the change, for patient:1 , glucose low holds when glucose is below 80 mg/dL : ◆ warning ." in said
     assert rule_versions(lake).height == before, "a preview saves nothing"
     done = wera.post("/rules", change())
     assert (done.status_code, done.headers["location"]) == (303, "/rules?saved=changed")
@@ -363,6 +377,7 @@ def test_a_change_is_previewed_then_saved_and_holds_on_the_patients_page(of, set
     assert "set for patient 1" in page
     assert "set for patient 1" not in wera.get("/patients/4")
     assert wera.post("/rules", change(note="")).headers["location"] == "/rules?saved=unchanged"
+    assert "the change would change nothing" in wera.post("/rules/preview", change()).text
 
 
 def test_a_change_that_somebody_else_made_meanwhile_is_not_overwritten(of, settings):

@@ -56,6 +56,19 @@ def test_the_page_goes_on_where_silver_ends(tmp_path: Path) -> None:
     assert shown(board)["glucose"][0] == 70.0
 
 
+def test_a_device_whose_clock_is_ahead_hides_no_low_of_another_one(tmp_path: Path) -> None:
+    lake, hub, board = lake_in(tmp_path), MemoryHub(partitions=1), Board()
+    hub.send([body(reading(59, 110))], at(50))
+    run_session(lake, hub, clock=ticking(at(51)))
+    readings = readings_of(lake, board)
+    after = readings.begin(hub.state())
+    hub.send([body(reading(61, 108))], at(52))
+    hub.send([body(reading(54, 45, device=11))], at(54))
+    with hub.receive(after) as receiver:
+        readings.take(receiver.take(0), NOON)
+    assert shown(board)["glucose"][:2] == [45.0, at(54).timestamp() * 1000]
+
+
 def test_an_empty_lake_is_no_obstacle_and_a_long_backlog_is_not_read(tmp_path: Path) -> None:
     readings = readings_of(lake_in(tmp_path), Board())
     assert readings.begin(HubState(1, {0: Tail(0, -1), 1: Tail(0, 5)})) == {}

@@ -164,6 +164,32 @@ def test_several_alarms_are_acknowledged_and_snoozed_together(hospital: World, b
     assert rows["note"][1] == "a snack is on its way " + SCRIPT
 
 
+def test_no_alarm_is_said_to_be_open_only_where_that_is_known(hospital: World, browser: Browser) -> None:
+    with tab(browser, hospital.address) as page:
+        page.route(re.compile("/live(/snapshot)?$"), lambda route: route.abort())
+        sign_in(page, "nora", "/login?next=/alarms")
+        expect(page.locator("#live")).to_have_attribute("data-state", "silent")
+        expect(page.get_by_text("No alarm is open.")).to_be_hidden()
+        page.unroute_all()
+        hospital.glucose(2, 44)
+        expect(page.locator("#rows").get_by_text("Bram Visser")).to_be_visible()
+        page.get_by_label("Find").fill("somebody else")
+        expect(page.get_by_text("No open alarm fits what is looked for")).to_be_visible()
+        expect(page.get_by_text("No alarm is open.")).to_be_hidden()
+
+
+def test_a_long_name_pushes_no_alarm_out_of_sight(hospital: World, browser: Browser) -> None:
+    named = "(name) => { name.textContent = 'W'.repeat(80); return %s; }"
+    with tab(browser, hospital.address, viewport={"width": 1280, "height": 800}) as page:
+        sign_in(page, "nora")
+        page.locator(LIVE).wait_for()
+        hidden = "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(name.closest('.table-wrap'))"
+        assert page.locator("#rows .name").first.evaluate(named % hidden) <= 0
+        page.set_viewport_size({"width": 320, "height": 640})
+        page.goto("/patients/1")
+        assert page.locator("h1").evaluate(named % "document.documentElement.scrollWidth") <= 320
+
+
 def test_a_server_that_dies_is_told_of_and_what_comes_after_its_return_is_shown(
     hospital: World, browser: Browser
 ) -> None:

@@ -252,3 +252,31 @@ def test_a_comparison_that_a_column_is_not_made_for_is_refused(home):
     assert "line 4, rule c (all), threshold: -70, which no glucose_rate_15_min reaches" in said
     assert "line 5, rule d (all), kind: not what the column is; leave it out" in said
     assert not (home / "lake" / "reference").exists()
+
+
+def test_where_an_alarm_ends_moves_with_the_threshold_and_stays_on_its_safe_side():
+    done("load", file("rule_id,threshold,clear_threshold\nglucose_high,140,130\n"))
+    # With the end of everybody's an alarm of this patient would go on until 130.
+    done("set", "glucose_high", "--threshold", "200", "--patient", "7")
+    done("set", "glucose_high", "--severity", "urgent", "--patient", "7")
+    done("load", file("rule_id,threshold,clear_threshold,scope\nglucose_high,250,220,patient:7\n"))
+    done("set", "glucose_high", "--threshold", "260", "--patient", "7")
+    assert versions()["clear_threshold"].to_list() == [130.0, 190.0, 190.0, 220.0, 230.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("glucose_low,80,60,", "clear_threshold: 60, where the rule is broken still; write a number from 80 up"),
+        ("glucose_high,140,150,", "clear_threshold: 150, where the rule is broken still; write a number up to 140"),
+        (
+            "glucose_low,80,5000,",
+            "clear_threshold: 5000, which no glucose_mg_dl reaches, so that the alarm would",
+        ),
+        ("glucose_low,80,,0", "max_age_s: 0 seconds, which no reading is as young as; write how old"),
+    ],
+)
+def test_a_rule_whose_alarms_would_never_begin_or_end_is_refused(home, line, message):
+    said = refused("load", file(f"rule_id,threshold,clear_threshold,max_age_s\n{line}\n"))
+    assert message in said
+    assert not (home / "lake" / "reference").exists()

@@ -386,6 +386,7 @@ PLAUSIBLE = (
     ("glucose_level", "glucose_mg_dl", 20, 1000),
 )
 STATES = {"alert": "A", "confusion": "C", "confused": "C", "voice": "V", "pain": "P", "unresponsive": "U"}
+STATES |= {"new confusion": "C", "new-onset confusion": "C", "newly confused": "C", "verbal": "V"}
 FLAGS = ("is_sport_mode", "is_on_oxygen", "consciousness")
 
 

@@ -47,6 +47,8 @@ def reason(**member: Any) -> str:
         ("temperature_c", {"temperature": 36.6}, 36.6),
         ("consciousness", {"consciousness": " unresponsive"}, "U"),
         ("consciousness", {"consciousness": "c"}, "C"),
+        ("consciousness", {"consciousness": "New confusion", "spo2": 84}, "C"),
+        ("consciousness", {"consciousness": "verbal"}, "V"),
         ("is_on_oxygen", {"on_oxygen": False}, False),
         ("is_sport_mode", {"pulse": 150, "sport_mode": True}, True),
         ("device_id", {"pulse": 150}, None),
