@@ -52,10 +52,14 @@ def instant(name: str) -> pl.Expr:
 
 
 def day(name: str) -> pl.Expr:
-    """A date, also of a text that has a time behind it or that is written as digits alone; null for what is none."""
+    """A date, also of a text that has a time behind it or that is written as digits alone; null for what is none.
+
+    One before 1900 is none: programs write 0001-01-01 where they know of no date.
+    """
     text = pl.col(name).str.strip_chars()
     dashed = pl.when(text.str.contains(r"^\d{8}$")).then(text.str.replace(r"^(....)(..)(..)$", "${1}-${2}-${3}"))
-    return pl.coalesce(dashed, text.str.head(10)).str.to_date("%Y-%m-%d", strict=False).alias(name)
+    found = pl.coalesce(dashed, text.str.head(10)).str.to_date("%Y-%m-%d", strict=False)
+    return pl.when(found >= EARLIEST.date()).then(found).alias(name)
 
 
 def text(name: str) -> pl.Expr:

@@ -59,6 +59,20 @@ def test_a_row_is_quarantined_with_all_its_reasons(values, reason):
 
 
 @pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1980-12-31 00:00:00", date(1980, 12, 31)),
+        ("19801231", date(1980, 12, 31)),
+        ("1980-02-30", None),
+        ("0000-00-00", None),
+        ("0001-01-01", None),
+    ],
+)
+def test_a_date_that_stands_for_none_is_none(written, expected):
+    assert pl.DataFrame({"day": [written]}).select(silver.day("day")).item() == expected
+
+
+@pytest.mark.parametrize(
     ("kind", "reading", "unit", "expected"),
     [
         ("glucose", 3.0, "mmol/L", (54.0, "mg/dL", None)),
