@@ -622,7 +622,31 @@ def _page_said(settings: "Settings") -> str:
 
 def main() -> None:
     """The entry point."""
-    app()
+    try:
+        app()
+    except Exception as error:
+        if problem := _problem_of_home(error):
+            err.print(f"[red]{escape(problem)}[/]", highlight=False)
+            sys.exit(1)
+        raise
+
+
+def _problem_of_home(error: Exception) -> str:
+    """What is wrong with the home, if an error may be due to it; else an empty text."""
+    from deltalake.exceptions import DeltaError
+
+    from orchestration.home import is_writable
+    from resources.settings import Settings
+
+    if not isinstance(error, OSError | DeltaError):
+        return ""
+    home = Settings().home.absolute()
+    if is_writable(home):
+        return ""
+    return (
+        f"Nothing can be written in {home}, so the command was not completed. Give the user who runs it the right to "
+        "write there, or name another folder with PULSELAKE_HOME."
+    )
 
 
 def _stream(name: str) -> "Stream":

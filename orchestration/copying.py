@@ -96,6 +96,11 @@ def copy_tables(
         CopyError: the database cannot be looked at, or has no such table; nothing was copied.
     """
     chosen = source.tables() if wanted.names is None else source.named(wanted.names)
+    if not chosen:
+        raise CopyError(
+            f"{source.name} has no table that this user may read, so nothing was copied. Check the name of the "
+            "database and the user's rights; views are not copied."
+        )
     lake = lake_of(settings)
     try:
         lake.table(COPIED_TABLES).ensure()

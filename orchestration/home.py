@@ -15,6 +15,12 @@ class HomeInUseError(RuntimeError):
     """Another process runs the system in this home; nothing was started or changed."""
 
 
+def is_writable(home: Path) -> bool:
+    """Whether a home is a folder, or can be made one, in which this user may write."""
+    place = next(each for each in (home, *home.parents) if os.path.exists(each))
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
 @contextmanager
 def locked(home: Path) -> Iterator[int]:
     """Holds a home for the block.

@@ -1,8 +1,10 @@
 """A folder of files with a JSON object in each line, as a source of batches; it stands in for Cosmos DB.
 
-Files may grow at their end. A line counts once its end is there. A file that became shorter is read again.
+Files may grow at their end. A line counts once its end is there: a line break or, in the last line, that of its object.
+A file that became shorter is read again.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,8 @@ class JsonLinesSource:
             opened.seek(position)
             lines: list[bytes] = []
             for line in opened:
-                if not line.endswith(b"\n"):
+                # Programs often write no line break behind the last object, and no beginning of an object is one.
+                if not line.endswith(b"\n") and not isinstance(_row(line), dict):
                     break
                 lines.append(line)
                 position += len(line)
@@ -92,6 +95,6 @@ class JsonLinesSource:
 
 def _row(line: bytes) -> Any:
     try:
-        return msgspec.json.decode(line)
+        return msgspec.json.decode(line.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return line.decode("utf-8", errors="replace").rstrip("\r\n")

@@ -174,7 +174,8 @@ class RestSource:
             case status if status >= 500:
                 raise _RetryableError(f"status {status}", retry_after(response))
             case status:
-                raise self._error(f"asking for {url}", f"status {status} {response.reason_phrase}")
+                hint = " (the API wants another token: PULSELAKE_TELEMETRY_TOKEN)" if status in (401, 403) else ""
+                raise self._error(f"asking for {url}", f"status {status} {response.reason_phrase}{hint}")
 
     def _page(self, response: httpx.Response, body: bytes) -> _Page:
         try:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from assets.clinical.contract import DEFECTS
+from assets.glucose.silver import MG_DL, MG_DL_PER_MMOL_L, MMOL_L, SPELLINGS
 from assets.stream.contract import FUTURE_TOLERANCE, Utc
+from assets.vitals.silver import FAHRENHEIT
 from resources.batch_source import UNREADABLE
 
 OUTLIER_DAYS = 30
@@ -50,10 +52,14 @@ def instant(name: str) -> pl.Expr:
 
 
 def day(name: str) -> pl.Expr:
-    """A date, also of a text that has a time behind it or that is written as digits alone; null for what is none."""
+    """A date, also of a text that has a time behind it or that is written as digits alone; null for what is none.
+
+    One before 1900 is none: programs write 0001-01-01 where they know of no date.
+    """
     text = pl.col(name).str.strip_chars()
     dashed = pl.when(text.str.contains(r"^\d{8}$")).then(text.str.replace(r"^(....)(..)(..)$", "${1}-${2}-${3}"))
-    return pl.coalesce(dashed, text.str.head(10)).str.to_date("%Y-%m-%d", strict=False).alias(name)
+    found = pl.coalesce(dashed, text.str.head(10)).str.to_date("%Y-%m-%d", strict=False)
+    return pl.when(found >= EARLIEST.date()).then(found).alias(name)
 
 
 def text(name: str) -> pl.Expr:
@@ -99,19 +105,29 @@ def _is_defect(name: str) -> pl.Expr:
 
 
 def read_ehr(rows: pl.DataFrame) -> pl.DataFrame:
-    """Readings of patients' records."""
+    """Readings of patients' records; glucose in mg/dL and temperatures in degrees Celsius, whatever unit they had."""
     low, high = (
         pl.col("kind").replace_strict({kind: float(bounds[end]) for kind, bounds in PLAUSIBLE.items()}, default=None)
         for end in (0, 1)
     )
-    reading = pl.col("reading")
-    return rows.with_columns(
+    reading, kind, unit = pl.col("reading"), pl.col("kind"), pl.col("unit").str.to_lowercase()
+    is_mmol = (kind == "glucose") & unit.is_in([each for each, meant in SPELLINGS.items() if meant == MMOL_L])
+    is_fahrenheit = (kind == "temperature") & unit.is_in([*FAHRENHEIT])
+    converted = rows.with_columns(
         instant("timestamp").alias("measured_at"),
         instant("updated_at").alias("updated"),
         text("kind").str.to_lowercase().fill_null("reading"),
         text("unit"),
         text("note"),
     ).with_columns(
+        reading=pl.when(is_mmol)
+        .then((reading * MG_DL_PER_MMOL_L).round())
+        .when(is_fahrenheit)
+        .then(((reading - 32) / 1.8).round(2))
+        .otherwise(reading),
+        unit=pl.when(is_mmol).then(pl.lit(MG_DL)).when(is_fahrenheit).then(pl.lit("°C")).otherwise("unit"),
+    )
+    return converted.with_columns(
         pl.col("measured_at").dt.date().alias("event_date"),
         pl.col("updated").alias("updated_at"),
         reasons(

@@ -24,6 +24,7 @@ class SilverRows(dy.Schema):
 class Ehr(SilverRows):
     """A reading of a patient's record, as its latest load has it. Key: patient_id, measured_at.
 
+    Glucose that came in mmol/L is in mg/dL, and a temperature that came in °F in °C; bronze has what came.
     `telemetry_at` and what follows is the last that the device had said of itself when the reading was taken, within 24
     hours. `robust_z` is 0.6745 (x - median) / MAD over the patient's readings of the kind on this date and the 29 dates
     before it; null for fewer than 5 of them. An outlier is one beyond 3.5, on either side.

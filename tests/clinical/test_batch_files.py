@@ -138,6 +138,19 @@ def test_lines_are_read_once_also_where_files_grow(tmp_path):
     assert pull(source, cursor)[0]["id"].to_list() == ["e"]
 
 
+def test_the_last_line_may_have_no_end_and_the_first_one_a_byte_order_mark(tmp_path):
+    source = JsonLinesSource("device_events", tmp_path, "PULSELAKE_DEVICE_EVENTS_URL")
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"id": "a"}\r\n{"id": "b"}')
+    rows, cursor = pull(source)
+    assert rows["id"].to_list() == ["a", "b"]
+    assert pull(source, cursor)[0].height == 0
+    with file.open("ab") as opened:
+        opened.write(b'\r\n{"id": "c"}')
+    rows, cursor = pull(source, cursor)
+    assert rows["id"].to_list() == ["c"]
+
+
 def test_a_folder_of_lines_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BatchSourceError, match=r"device_events: .*PULSELAKE_DEVICE_EVENTS_URL"):
         pull(JsonLinesSource("device_events", tmp_path / "none", "PULSELAKE_DEVICE_EVENTS_URL"))

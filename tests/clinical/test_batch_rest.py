@@ -134,8 +134,9 @@ def test_what_is_refused_is_not_tried_again(status):
     with Api() as api:
         api.fail(says(status))
         asked = Asked(api)
-        with pytest.raises(BatchSourceError, match=f"status {status}"):
+        with pytest.raises(BatchSourceError, match=f"status {status}") as error:
             asked.pull()
+        assert ("PULSELAKE_TELEMETRY_TOKEN" in str(error.value)) == (status in (401, 403))
         assert asked.waits == []
 
 

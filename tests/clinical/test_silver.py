@@ -58,6 +58,38 @@ def test_a_row_is_quarantined_with_all_its_reasons(values, reason):
     assert silver.read_ehr(bronze(**values))["reason"].item() == reason
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1980-12-31 00:00:00", date(1980, 12, 31)),
+        ("19801231", date(1980, 12, 31)),
+        ("1980-02-30", None),
+        ("0000-00-00", None),
+        ("0001-01-01", None),
+    ],
+)
+def test_a_date_that_stands_for_none_is_none(written, expected):
+    assert pl.DataFrame({"day": [written]}).select(silver.day("day")).item() == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading", "unit", "expected"),
+    [
+        ("glucose", 3.0, "mmol/L", (54.0, "mg/dL", None)),
+        ("Glucose", 14.2, " mmol/l", (256.0, "mg/dL", None)),
+        ("glucose", 110.0, "mg/dL", (110.0, "mg/dL", None)),
+        ("glucose", 3.0, None, (3.0, None, "implausible:reading")),
+        ("temperature", 98.6, "°F", (37.0, "°C", None)),
+        ("temperature", 39.0, "F", (3.89, "°C", "implausible:reading")),
+        ("temperature", 36.6, "C", (36.6, "C", None)),
+        ("lactate", 3.0, "mmol/L", (3.0, "mmol/L", None)),
+    ],
+)
+def test_a_reading_in_another_unit_is_converted(kind, reading, unit, expected):
+    read = silver.read_ehr(bronze(kind=kind, reading=reading, unit=unit))
+    assert read.select("reading", "unit", "reason").row(0) == expected
+
+
 @pytest.mark.parametrize("batch", SOURCES, ids=lambda batch: batch.name)
 def test_every_source_gives_the_columns_of_its_silver(batch):
     schema = bronze_table(batch).schema

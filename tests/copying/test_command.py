@@ -54,6 +54,13 @@ def test_no_copy_may_have_the_name_of_an_own_table():
     assert {each for each in names if each.startswith("bronze/")} == OWN_TABLES
 
 
+def test_a_database_without_tables_is_no_success(home, tmp_path):
+    (tmp_path / "empty.sqlite").touch()
+    done = CliRunner().invoke(app, ["copy", "--from", f"sqlite:///{tmp_path}/empty.sqlite", "--all"])
+    assert done.exit_code == 1
+    assert "empty.sqlite has no table" in done.stderr
+
+
 def test_one_bad_table_stops_no_other_and_is_on_record(home, url):
     done = CliRunner().invoke(app, ["copy", "--from", url, "--all"])
     assert done.exit_code == 1

@@ -1,7 +1,9 @@
 """One system at a time in a home, whatever becomes of who started it."""
 
 import os
+import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,22 @@ def test_a_home_is_held_by_children_that_outlive_who_started_them(tmp_path):
                 pass
     with locked(tmp_path) as lock:
         assert not os.get_inheritable(lock)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("command", ["tokens create anna --patient 7", "rules set glucose_low --threshold 65"])
+def test_a_home_in_which_nothing_can_be_written_is_named(tmp_path, command):
+    # Whoever may write everywhere cannot write below a file either.
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    done = subprocess.run(
+        [*python("-m", "orchestration.cli"), *command.split()],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PULSELAKE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"Nothing can be written in {home}, so the command was not completed." in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
