@@ -66,7 +66,8 @@ def site(settings: Settings, database: Database, clock: Callable[[], datetime]) 
     """What the pages of one server share; nothing is started yet."""
     lake = lake_of(settings)
     users = Users(database, clock, timedelta(minutes=settings.page_idle_minutes))
-    board, directory = Board(), Directory(lake)
+    directory = Directory(lake)
+    board = Board(directory.is_on_scale_2)
     directory.refresh(clock())
 
     def viewer_of(session: str) -> Viewer | None:

@@ -7,7 +7,7 @@ index.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -162,9 +162,14 @@ class Row:
 
 
 class Board:
-    """All rows. It may be used by several threads."""
+    """All rows. It may be used by several threads.
 
-    def __init__(self) -> None:
+    Args:
+        is_on_scale_2: whether NEWS2 judges a patient's oxygen saturation by its second scale.
+    """
+
+    def __init__(self, is_on_scale_2: Callable[[int], bool] = lambda _: False) -> None:
+        self._is_on_scale_2 = is_on_scale_2
         self._lock = threading.RLock()
         self._rows: dict[str, Row] = {}
         self._alarms: dict[str, Alarm] = {}
@@ -210,7 +215,29 @@ class Board:
                         row.known[name] = (value, at)
                 touched[row.key] = row
                 self._change(row)
-            _score(list(touched.values()))
+            self._score(list(touched.values()))
+
+    def _score(self, rows: Sequence[Row]) -> None:
+        """Makes the scores of rows anew, each as of its newest vital sign."""
+        if not rows:
+            return
+        newest = [max(at for _, at in row.known.values()) if row.known else 0 for row in rows]
+        scales = [row.patient_id is not None and self._is_on_scale_2(row.patient_id) for row in rows]
+        columns: dict[str, pl.Series] = {news2.SCALE_2: pl.Series(scales, dtype=pl.Boolean)}
+        for name, dtype in news2.PARAMETERS.items():
+            values: list[Any] = []
+            ages: list[float | None] = []
+            for row, now in zip(rows, newest, strict=True):
+                value, at = row.known.get(name, (None, 0))
+                is_known = value is not None and now - at < KNOWN_FOR.total_seconds() * US_PER_S
+                values.append(value if is_known else None)
+                ages.append((now - at) / US_PER_S if is_known else None)
+            columns[name] = pl.Series(values, dtype=dtype)
+            columns[f"{name}_age_s"] = pl.Series(ages, dtype=pl.Float64)
+        found = news2.scored(pl.DataFrame(columns)).select("news2_score", "news2_risk")
+        for row, now, (score, risk) in zip(rows, newest, found.iter_rows(), strict=True):
+            if score is not None:
+                row.score = Score(score, risk, now)
 
     def take_devices(self, rows: pl.DataFrame, wearers: Mapping[int, int]) -> None:
         """Takes what devices say of their batteries.
@@ -428,28 +455,6 @@ def _counts(name: str, value: Any, at: int, known: tuple[Any, int] | None) -> bo
     if known is None or at != known[1]:
         return known is None or at > known[1]
     return bool(value > known[0] if name in HIGHER_IS_WORSE else value < known[0])
-
-
-def _score(rows: Sequence[Row]) -> None:
-    """Makes the scores of rows anew, each as of its newest vital sign."""
-    if not rows:
-        return
-    newest = [max(at for _, at in row.known.values()) if row.known else 0 for row in rows]
-    columns: dict[str, pl.Series] = {}
-    for name, dtype in news2.PARAMETERS.items():
-        values: list[Any] = []
-        ages: list[float | None] = []
-        for row, now in zip(rows, newest, strict=True):
-            value, at = row.known.get(name, (None, 0))
-            is_known = value is not None and now - at < KNOWN_FOR.total_seconds() * US_PER_S
-            values.append(value if is_known else None)
-            ages.append((now - at) / US_PER_S if is_known else None)
-        columns[name] = pl.Series(values, dtype=dtype)
-        columns[f"{name}_age_s"] = pl.Series(ages, dtype=pl.Float64)
-    found = news2.scored(pl.DataFrame(columns)).select("news2_score", "news2_risk")
-    for row, now, (score, risk) in zip(rows, newest, found.iter_rows(), strict=True):
-        if score is not None:
-            row.score = Score(score, risk, now)
 
 
 def _ms(at: int) -> int:

@@ -8,6 +8,7 @@ import polars as pl
 
 from assets.bitemporal import KNOWN_AT, AsOf, holding
 from assets.reference.cells import SEPARATOR
+from assets.reference.enrichments import SCALE_2_GROUP
 from assets.reference.tables import DEVICES, PATIENTS
 from dashboard.access import Scope, Viewer
 from resources.lake import Lake
@@ -114,6 +115,11 @@ class Directory:
     def person(self, patient_id: int) -> Person | None:
         """What is known of a patient."""
         return self.people.persons.get(patient_id)
+
+    def is_on_scale_2(self, patient_id: int) -> bool:
+        """Whether NEWS2 judges a patient's oxygen saturation by its second scale."""
+        person = self.person(patient_id)
+        return person is not None and SCALE_2_GROUP in person.groups
 
     def name_of(self, viewer: Viewer, patient_id: int) -> str:
         """What a patient is called for a viewer."""

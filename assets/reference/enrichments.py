@@ -1,12 +1,17 @@
 """What the streams take from reference data for each reading. Pure declarations and Polars."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from assets.reference.cells import SEPARATOR
 from assets.reference.tables import DEVICES, PATIENTS
 from assets.stream.contract import Derived, Enrichment
 
+SCALE_2_GROUP = "spo2_scale_2"
+"""The group of patients of whom a clinician decided that an oxygen saturation of 88 to 92 % is right for them."""
 _DAYS_OF_MONTH = 32
 
 
@@ -20,6 +25,12 @@ def completed_years(rows: pl.DataFrame) -> pl.Series:
     age = (_ordinal(rows["measured_at"].dt.date()) - _ordinal(born)) // (12 * _DAYS_OF_MONTH)
     is_unknown = pl.Series(age < 0) | born.is_null()
     return pl.Series(age).set(is_unknown, None) if is_unknown.any() else pl.Series(age)
+
+
+def is_of_scale_2(rows: pl.DataFrame) -> pl.Series:
+    """Whether a patient's groups have `SCALE_2_GROUP`; null where no group is known."""
+    of_rows = SEPARATOR + rows["groups"] + SEPARATOR
+    return of_rows.str.contains(f"{SEPARATOR}{SCALE_2_GROUP}{SEPARATOR}", literal=True)
 
 
 def _ordinal(days: pl.Series) -> NDArray[np.int64]:
@@ -46,3 +57,7 @@ OF_PATIENT = Enrichment(
     "patient_id",
     {"age_years": Derived(("date_of_birth",), completed_years), "care_team": "care_team"},
 )
+OF_PATIENT_WITH_SCALE = replace(
+    OF_PATIENT, columns={**OF_PATIENT.columns, "is_spo2_scale_2": Derived(("groups",), is_of_scale_2)}
+)
+"""The same for vital signs, of which a score is made."""

@@ -2,7 +2,7 @@
 
 from assets.adapters.adaptation import adaptation
 from assets.gold import DailyGold
-from assets.reference.enrichments import OF_DEVICE, OF_PATIENT
+from assets.reference.enrichments import OF_DEVICE, OF_PATIENT_WITH_SCALE
 from assets.reference.rules import BY_PATIENT
 from assets.slots import Slots
 from assets.stream.contract import Contract
@@ -25,7 +25,7 @@ CONTRACT = Contract(
     windows=rules.WINDOWS,
     scores=(rules.NEWS2,),
     rules=rules.RULES,
-    enrich=(OF_DEVICE, OF_PATIENT),
+    enrich=(OF_DEVICE, OF_PATIENT_WITH_SCALE),
     rule_table=BY_PATIENT,
     alarms=rules.ALARMS,
     plausible={column: (low, high) for column, low, high in silver.PLAUSIBLE.values()}

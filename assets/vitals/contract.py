@@ -46,7 +46,8 @@ class Vitals(dy.Schema):
 
     Key: patient_id, device_id, measured_at; a reading without a device repeats another one without a device.
     `consciousness` is A (alert), C (new confusion), V (voice), P (pain) or U (unresponsive). `device_model`,
-    `age_years` and `care_team` are of the reference data that held at `measured_at`; null where nothing is known.
+    `age_years`, `care_team` and `is_spo2_scale_2` are of the reference data that held at `measured_at`; null where
+    nothing is known.
     `record_system`, `record_id` and `record_version` name the record of another system that it was made of, as far as
     that has an id; null for what a device sent itself.
     """
@@ -74,6 +75,7 @@ class Vitals(dy.Schema):
     device_model = dy.String(nullable=True)
     age_years = dy.Int64(nullable=True)
     care_team = dy.String(nullable=True)
+    is_spo2_scale_2 = dy.Bool(nullable=True)
     record_system = dy.String(nullable=True)
     record_id = dy.String(nullable=True)
     record_version = dy.String(nullable=True)

@@ -95,7 +95,7 @@ def news2_of(slots: pl.DataFrame, dates: Iterable[date]) -> pl.DataFrame:
     wanted = sorted(set(dates))
     minutes = (
         slots.lazy()
-        .select(*_DAY, "minute", "last_at", pl.col("^.*_last$"), pl.col("^.*_last_at$"))
+        .select(*_DAY, "minute", "last_at", news2.SCALE_2, pl.col("^.*_last$"), pl.col("^.*_last_at$"))
         .sort(*_DAY, "minute")
         .with_columns(_carried(name) for name in news2.PARAMETERS)
         .unnest([f"{name}_known" for name in news2.PARAMETERS])

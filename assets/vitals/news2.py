@@ -47,7 +47,9 @@ PARAMETERS: Mapping[str, pl.DataType] = MappingProxyType(
         "temperature_c": pl.Float64(),
     }
 )
-KNOWN = tuple(column for name in PARAMETERS for column in (name, f"{name}_age_s"))
+SCALE_2 = "is_spo2_scale_2"
+"""Whether a patient's oxygen saturation should be 88 to 92 %, so that scale 2 counts; null is no."""
+KNOWN = (SCALE_2, *(column for name in PARAMETERS for column in (name, f"{name}_age_s")))
 """What `scored` needs of each patient."""
 COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
     {"news2_score": pl.Int64(), "news2_risk": pl.String()}
@@ -65,19 +67,13 @@ def half_up(value: pl.Expr, scale: int = 1) -> pl.Expr:
     return ((value * scale).round(6) + 0.5).floor().cast(pl.Int64)
 
 
-def points(*, is_scale_2: pl.Expr | None = None) -> dict[str, pl.Expr]:
-    """The points of each parameter, by the name of its column.
-
-    Args:
-        is_scale_2: for which patients the target is an oxygen saturation of 88 to 92 %; none by default.
-    """
+def points() -> dict[str, pl.Expr]:
+    """The points of each parameter, by the name of its column."""
     on_oxygen = pl.col("is_on_oxygen").fill_null(bool(ASSUMED["is_on_oxygen"]))
     state = pl.col("consciousness").fill_null(str(ASSUMED["consciousness"]))
     spo2 = half_up(pl.col("spo2_percent"))
-    saturation = SPO2_SCALE_1.of(spo2)
-    if is_scale_2 is not None:
-        scale_2 = pl.when(on_oxygen).then(SPO2_SCALE_2_ON_OXYGEN.of(spo2)).otherwise(SPO2_SCALE_2_ON_AIR.of(spo2))
-        saturation = pl.when(is_scale_2).then(scale_2).otherwise(saturation)
+    scale_2 = pl.when(on_oxygen).then(SPO2_SCALE_2_ON_OXYGEN.of(spo2)).otherwise(SPO2_SCALE_2_ON_AIR.of(spo2))
+    saturation = pl.when(SCALE_2).then(scale_2).otherwise(SPO2_SCALE_1.of(spo2))
     return {
         "respiratory_rate_per_min": RESPIRATION.of(half_up(pl.col("respiratory_rate_per_min"))),
         "spo2_percent": saturation,
@@ -103,17 +99,16 @@ def risk(score: pl.Expr, highest: pl.Expr) -> pl.Expr:
     )
 
 
-def scored(known: pl.DataFrame, *, is_scale_2: pl.Expr | None = None) -> pl.DataFrame:
+def scored(known: pl.DataFrame) -> pl.DataFrame:
     """The score of each row, and what it is made of.
 
     Args:
-        known: for each of `PARAMETERS` its value, null where it is unknown, and its age in `<name>_age_s`.
-        is_scale_2: see `points`.
+        known: `KNOWN`: for each of `PARAMETERS` its value, null where it is unknown, and its age; and `SCALE_2`.
 
     Returns:
         `COLUMNS`; `news2_score` and `news2_risk` are null where a needed vital is unknown.
     """
-    found = known.lazy().with_columns(**{_points(name): each for name, each in points(is_scale_2=is_scale_2).items()})
+    found = known.lazy().with_columns(**{_points(name): each for name, each in points().items()})
     each = [pl.col(_points(name)) for name in PARAMETERS]
     # A sum over columns takes a null for zero; here it makes the score unknown.
     score = pl.when(pl.all_horizontal(one.is_not_null() for one in each)).then(pl.sum_horizontal(each))

@@ -36,9 +36,12 @@ WINDOWS = (*_LAST, *SPANS)
 def _news2(rows: pl.DataFrame) -> pl.DataFrame:
     return news2.scored(
         rows.select(
-            pl.col(name).alias(known)
-            for window in _LAST
-            for name, known in ((window.name, window.column), (window.age_name, f"{window.column}_age_s"))
+            news2.SCALE_2,
+            *(
+                pl.col(name).alias(known)
+                for window in _LAST
+                for name, known in ((window.name, window.column), (window.age_name, f"{window.column}_age_s"))
+            ),
         )
     )
 

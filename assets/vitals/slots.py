@@ -8,7 +8,7 @@ bytes.
 import polars as pl
 
 from assets.day import US_PER_DAY, millionths, slot
-from assets.vitals.news2 import PARAMETERS
+from assets.vitals.news2 import PARAMETERS, SCALE_2
 from assets.vitals.rules import HIGHER_IS_WORSE
 from assets.vitals.silver import MEASUREMENTS
 from assets.vitals.tables import VitalsSlots
@@ -36,6 +36,7 @@ def vitals_slots(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
         "is_sport_mode",
         "is_on_oxygen",
         "consciousness",
+        SCALE_2,
     )
     minute = (_at.dt.epoch("us") % US_PER_DAY // MINUTE_US).alias("minute")
     return VitalsSlots.validate(
@@ -47,6 +48,7 @@ def vitals_slots(silver: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
             pl.len().cast(pl.Int64).alias("reading_count"),
             pl.col("is_sport_mode").sum().cast(pl.Int64).alias("sport_count"),
             _at.max().alias("last_at"),
+            pl.col(SCALE_2).max(),
             *(each for name in MEASUREMENTS for each in _sums(name)),
             *(each for name in PARAMETERS for each in _last(name)),
         )

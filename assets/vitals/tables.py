@@ -28,6 +28,7 @@ class VitalsSlots(dy.Schema):
     reading_count = _sum()
     sport_count = _sum()
     last_at = utc()
+    is_spo2_scale_2 = dy.Bool(nullable=True)
     heart_rate_bpm_count = _sum()
     heart_rate_bpm_sum = _sum()
     heart_rate_bpm_min = dy.Float64(nullable=True)

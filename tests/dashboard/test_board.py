@@ -131,6 +131,15 @@ def test_a_score_is_of_what_was_known_within_five_minutes() -> None:
     assert shown(board)["heart_rate"][0] == 140.0
 
 
+def test_a_score_follows_from_the_scale_of_the_patient() -> None:
+    values = {"respiratory_rate_per_min": 16.0, "systolic_mmhg": 120.0, "heart_rate_bpm": 70.0, "temperature_c": 37.0}
+    scores = []
+    for board in (Board(), Board({1}.__contains__)):
+        board.take_vitals(vital(0, spo2_percent=97.0, is_on_oxygen=True, **values))
+        scores.append(shown(board)["news2"][0])
+    assert scores == [2, 5]
+
+
 def vital(minute: float, **values: Any) -> pl.DataFrame:
     """Some vital signs of patient 1."""
     row = {name: [values.get(name)] for name in PARAMETERS}

@@ -28,7 +28,7 @@ SCALE_2_ON_OXYGEN = (("-83", 3), ("84-85", 2), ("86-87", 1), ("88-92", 0), ("93-
 
 def score(*patients: dict[str, Any], is_scale_2: bool = False) -> pl.DataFrame:
     rows = [{**HEALTHY, **patient} for patient in patients]
-    return scored(pl.DataFrame(rows, schema=SCHEMA), is_scale_2=pl.lit(True) if is_scale_2 else None)
+    return scored(pl.DataFrame(rows, schema=SCHEMA).with_columns(is_spo2_scale_2=pl.lit(is_scale_2)))
 
 
 def boundaries() -> Iterator[tuple[str, float, int]]:
