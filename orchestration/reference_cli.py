@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestration.instants import INSTANT, instant, now, text_of
-from orchestration.terminal import fail, out
+from orchestration.terminal import err, fail, out
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from assets.reference.changes import Changes
     from assets.reference.tables import Reference
+    from resources.lake import Lake
     from resources.settings import Settings
 
 TABLES = "patients, devices, manufacturers, subscribers, subscriptions or identity."
@@ -57,6 +60,8 @@ def reference_commands(
         _show(chosen, changes)
         if changes.rows.height:
             _show_since(since)
+        if chosen.short == "subscriptions":
+            _warn(lake, rows, now())
 
     @commands.command()
     def show(
@@ -123,6 +128,24 @@ def _show_since(valid_from: datetime) -> None:
         f"later than in {SAFETY_DELAY.total_seconds():.0f} s.",
         highlight=False,
     )
+
+
+def _warn(lake: "Lake", subscriptions: "pl.DataFrame", at: datetime) -> None:
+    """Says by which subscriptions nobody is told: of groups without a patient, or to subscribers that are not known."""
+    from assets.reference.tables import PATIENTS, SUBSCRIBERS
+    from assets.reference_store import held
+
+    groups = held(lake, PATIENTS, at)["groups"].drop_nulls().str.split(";").explode()
+    subscribers = {*map(str, held(lake, SUBSCRIBERS, at)["subscriber_id"])}
+    of_groups = {scope for scope in subscriptions["scope"] if scope.startswith("group:")}
+    unknown = [
+        *((scope, "patients") for scope in sorted(of_groups - {f"group:{name}" for name in groups})),
+        *((number, "subscribers") for number in sorted({*map(str, subscriptions["subscriber_id"])} - subscribers)),
+    ]
+    for name, table in unknown[:10]:
+        err.print(f"Unknown in reference/{table}: {name}. Until it is loaded, nobody is told by this.", highlight=False)
+    if len(unknown) > 10:
+        err.print(f"… and {len(unknown) - 10:,} more.", highlight=False)
 
 
 def _reference(name: str) -> "Reference":

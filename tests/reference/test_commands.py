@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from assets.reference.tables import DEVICES, PATIENTS, REFERENCES
+from assets.reference.tables import DEVICES, PATIENTS, REFERENCES, SUBSCRIBERS, SUBSCRIPTIONS
 from orchestration.cli import app
 from orchestration.reference import generate_if_empty
 from resources.settings import Settings
@@ -104,3 +104,22 @@ def test_generated_data_is_loaded_once_and_leaves_loaded_data_alone():
     assert "reference/patients: 1 added, 0 changed, 0 ended, 5 unchanged." in run("generate", "--patients", "6").output
     assert not generate_if_empty(lake_of(Settings()), 9)
     assert "(6 rows)" in run("show", "patients", "--at", "2020-01-01").output
+
+
+def test_a_subscription_by_which_nobody_is_told_is_warned_of():
+    night = {"subscriber_id": 900, "name": "Night ward", "type": "caregiver"}
+    of_night = {"subscriber_id": 900, "tier": 0, "minimum_severity": "info"}
+    subscriptions = [
+        {"subscription_id": 1, "scope": "patient:7"} | of_night,
+        {"subscription_id": 2, "scope": "group:icu"} | of_night,
+        {"subscription_id": 3, "scope": "group:ICU"} | of_night,
+        {"subscription_id": 4, "scope": "patient:8"} | of_night | {"subscriber_id": 999},
+    ]
+    run("load", "patients", file(csv_of(PATIENTS, {"patient_id": 7, "full_name": "A", "groups": "icu"})))
+    run("load", "subscribers", file(csv_of(SUBSCRIBERS, night)))
+    told = run("load", "subscriptions", file(csv_of(SUBSCRIPTIONS, *subscriptions)))
+    assert told.exit_code == 0, told.output
+    assert told.stderr.splitlines() == [
+        "Unknown in reference/patients: group:ICU. Until it is loaded, nobody is told by this.",
+        "Unknown in reference/subscribers: 999. Until it is loaded, nobody is told by this.",
+    ]
