@@ -109,6 +109,6 @@ def test_a_file_of_bytes_is_published_as_one_body(tmp_path):
     (command.folder / "two.bin").write_bytes(b'{"patient_id": 1}\n{"patient_id": 2}\n')
     hub = command.start_hub()
     try:
-        assert "Sent 1 events" in command.run("publish", "glucose", "two.bin").out
+        assert "Sent 1 event " in command.run("publish", "glucose", "two.bin").out
     finally:
         end(hub)
