@@ -514,7 +514,7 @@ def test_a_patients_page_that_stays_open_says_how_old_it_is(address, browser):
         sign_in(page, "wera", "/login?next=/rules")
         page.goto("/patients/1")
         expect(page.locator("#newest")).to_be_visible()
-        page.clock.fast_forward("00:50")
+        page.clock.fast_forward("00:20")
         expect(page.locator("#aged")).to_be_hidden()
         page.clock.fast_forward("15:00")
         expect(page.locator("#aged")).to_contain_text("This page is 15 min old")
