@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from assets.bitemporal import CHANGED_BY, KNOWN_AT, holding, standing
+from assets.reference.cells import SEPARATOR
 from assets.reference.changes import Changes, changes
 from assets.reference.rules import RULES, RuleChanges, RuleSet, Wanted
 from assets.reference.tables import Reference
@@ -221,6 +222,11 @@ def _by(row: Mapping[str, Any] | None) -> str:
 def held(lake: Lake, reference: Reference, at: datetime) -> pl.DataFrame:
     """What holds at an instant by all that is known, ordered by the key."""
     return holding(lake.table(reference.table).scan().collect(), reference.keys, at)
+
+
+def groups_of(patients: pl.DataFrame) -> list[str]:
+    """The groups in which some patients are, in order."""
+    return patients["groups"].drop_nulls().str.split(SEPARATOR).explode().unique().sort().to_list()
 
 
 def is_empty(lake: Lake, reference: Reference) -> bool:

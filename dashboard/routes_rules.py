@@ -18,6 +18,7 @@ from assets.reference.tables import PATIENTS
 from assets.reference_store import (
     ChangedMeanwhileError,
     ReferenceClockError,
+    groups_of,
     held,
     put_rules,
     rule_versions,
@@ -225,7 +226,7 @@ def _shown(
     # Before the rules are read, so that what comes in between counts as not seen.
     known_at, now = rules_known_at(site.lake), site.clock()
     rows = _listed(site, viewer, now)
-    groups = held(site.lake, PATIENTS, now)["groups"].drop_nulls().str.split(";").explode().unique().sort().to_list()
+    groups = groups_of(held(site.lake, PATIENTS, now))
     patients = []
     if found is not None:
         seen = found.by_patient.filter(viewer.sees(pl.col("entity")))

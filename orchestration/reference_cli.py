@@ -133,13 +133,13 @@ def _show_since(valid_from: datetime) -> None:
 def _warn(lake: "Lake", subscriptions: "pl.DataFrame", at: datetime) -> None:
     """Says by which subscriptions nobody is told: of groups without a patient, or to subscribers that are not known."""
     from assets.reference.tables import PATIENTS, SUBSCRIBERS
-    from assets.reference_store import held
+    from assets.reference_store import groups_of, held
 
-    groups = held(lake, PATIENTS, at)["groups"].drop_nulls().str.split(";").explode()
     subscribers = {*map(str, held(lake, SUBSCRIBERS, at)["subscriber_id"])}
+    known = {f"group:{name}" for name in groups_of(held(lake, PATIENTS, at))}
     of_groups = {scope for scope in subscriptions["scope"] if scope.startswith("group:")}
     unknown = [
-        *((scope, "patients") for scope in sorted(of_groups - {f"group:{name}" for name in groups})),
+        *((scope, "patients") for scope in sorted(of_groups - known)),
         *((number, "subscribers") for number in sorted({*map(str, subscriptions["subscriber_id"])} - subscribers)),
     ]
     for name, table in unknown[:10]:

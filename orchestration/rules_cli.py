@@ -235,9 +235,11 @@ def _groups(lake: "Lake", patient: int, at: datetime) -> list[str]:
 
 def _warn(lake: "Lake", wanted: "Sequence[Wanted]", at: datetime) -> None:
     """Says which patients and groups nobody knows: a rule may be there first."""
+    from assets.reference_store import groups_of
+
     people = _people(lake, at)
     known = {f"patient:{number}" for number in people["patient_id"]}
-    known |= {f"group:{name}" for name in people["groups"].drop_nulls().str.split(";").explode()}
+    known |= {f"group:{name}" for name in groups_of(people)}
     unknown = sorted({each.scope for each in wanted} - known - {"all"})
     for scope in unknown[:10]:
         err.print(f"Unknown in reference/patients: {scope}. The rule counts once there are readings.", highlight=False)

@@ -29,7 +29,7 @@ from assets.adapters.outcomes import (
     attempted,
     each_record,
 )
-from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, needed, number, text_of
+from assets.adapters.values import ABOVE, BELOW, glucose, glucose_unit, instant, list_of, needed, number, text_of
 from assets.glucose.slots import TARGET_RANGE_MG_DL
 from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
 
@@ -119,7 +119,7 @@ def adapt(document: Any, context: Context, depth: int = 0) -> Iterator[Outcome]:
     if not is_bundle(document):
         yield from _resource(document, _References(context.base, {}), context)
         return
-    entries = _list(document.get("entry"))
+    entries = list_of(document.get("entry"))
     if not entries:
         yield Skip("empty_bundle")
         return
@@ -166,7 +166,7 @@ class _References:
         if not address:
             return _identifier(reference.get("identifier"))
         if address.startswith("#"):
-            found = next((each for each in _list(resource.get("contained")) if _is_named(each, address[1:])), None)
+            found = next((each for each in list_of(resource.get("contained")) if _is_named(each, address[1:])), None)
             return self._known(found, resource, depth)
         absolute = f"{self.base}{address}" if self.base and _RELATIVE.fullmatch(address) else address
         referred = self._by_url.get(absolute) if self._by_url else None
@@ -180,7 +180,7 @@ class _References:
             return None
         if referred.get("resourceType") == "DeviceMetric":
             return self._key(referred.get("source"), resource, depth + 1)
-        return next((key for each in _list(referred.get("identifier")) if (key := _identifier(each))), None)
+        return next((key for each in list_of(referred.get("identifier")) if (key := _identifier(each))), None)
 
 
 def _identifier(identifier: Any) -> str | None:
@@ -206,7 +206,7 @@ def _resource(resource: Any, references: _References, context: Context) -> Itera
 
 
 def _codes(resource: Object) -> set[str]:
-    codings = _list(_object(resource.get("code")).get("coding"))
+    codings = list_of(_object(resource.get("code")).get("coding"))
     return {
         code
         for each in codings
@@ -225,7 +225,7 @@ def _observation(resource: Object, codes: set[str], references: _References, con
     is_glucose = not codes.isdisjoint(GLUCOSE_CODES)
     is_panel = not is_glucose and (not codes.isdisjoint(PANELS) or _is_panel(resource))
     if not codes:
-        codings = _list(_object(resource.get("code")).get("coding"))
+        codings = list_of(_object(resource.get("code")).get("coding"))
         if codings and not is_panel:
             return [Skip("code:other")]
         if not codings:
@@ -260,7 +260,7 @@ def _is_panel(resource: Object) -> bool:
         return False
     if any(name.startswith("value") for name in resource):
         return False
-    components = (each for each in _list(resource.get("component")) if isinstance(each, dict))
+    components = (each for each in list_of(resource.get("component")) if isinstance(each, dict))
     return any(not _MEASURED.isdisjoint(_codes(each)) for each in components)
 
 
@@ -371,7 +371,7 @@ def _panel(resource: Object, reading: Make, meter: ForeignId | None) -> list[Out
     """The vital signs of the components as one reading, and each glucose as one of its own."""
     vitals: dict[str, Any] = {}
     levels: list[tuple[_Value, bool]] = []
-    for component in _list(resource.get("component")):
+    for component in list_of(resource.get("component")):
         if not isinstance(component, dict) or not (codes := _codes(component) & _MEASURED):
             continue
         vital = next((CODES[code] for code in sorted(codes) if code in CODES), None)
@@ -410,7 +410,3 @@ def _time(resource: Object) -> datetime:
 
 def _object(value: Any) -> Object:
     return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -25,6 +25,7 @@ from assets.adapters.envelopes import NO_JSON, RECORD, json_texts
 from assets.adapters.formats import Format, looks_like
 from assets.adapters.outcomes import UNKNOWN_FORMAT, Refused
 from assets.adapters.tables_of_text import is_empty, rows_of, separator_of
+from assets.adapters.values import list_of
 
 RECORDS, MOST_RECORDS = 100, 1_000
 """How many records a part has, and how many where no row says a time at which it can end."""
@@ -327,30 +328,26 @@ def _pieces(document: Any) -> Iterator[Any]:
         yield from _pieces_of_groups(document)
     elif fhir.is_bundle(document):
         yield from _pieces_of_bundle(document)
-    elif name := next((each for each in ("result", "records") if _list(document.get(each))), None):
+    elif name := next((each for each in ("result", "records") if list_of(document.get(each))), None):
         yield from (document | {name: some} for some in _portions(document[name], _size))
     else:
         yield document
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _pieces_of_metrics(data: Mapping[str, Any]) -> Iterator[Any]:
-    metrics = _list(data.get("metrics"))
+    metrics = list_of(data.get("metrics"))
     known = [each for each in metrics if isinstance(each, dict) and isinstance(each.get("data"), list)]
     if unknown := [each for each in metrics if not any(each is one for one in known)]:
         yield {"data": {"metrics": unknown}}
     for name in health_auto_export.OTHERS:
-        yield from ({"data": {name: some}} for some in _portions(_list(data.get(name)), _size))
+        yield from ({"data": {name: some}} for some in _portions(list_of(data.get(name)), _size))
     for some in _together(_placed(known, "data"), _time_of("date")):
         yield {"data": {"metrics": _with_points(known, "data", some)}}
 
 
 def _pieces_of_groups(document: Mapping[str, Any]) -> Iterator[Any]:
     """Of an answer of Huawei: its points are in sets, and these in groups."""
-    sets = [each for group in document["group"] if isinstance(group, dict) for each in _list(group.get("sampleSet"))]
+    sets = [each for group in document["group"] if isinstance(group, dict) for each in list_of(group.get("sampleSet"))]
     known = [each for each in sets if isinstance(each, dict) and isinstance(each.get("samplePoints"), list)]
     for some in _together(_placed(known, "samplePoints"), _time_of("startTime")):
         yield {**document, "group": [{"sampleSet": _with_points(known, "samplePoints", some)}]}
@@ -403,7 +400,7 @@ def _together(
 
 def _pieces_of_bundle(bundle: Mapping[str, Any]) -> Iterator[Any]:
     """Bundles of some Observations and of what these refer to. Bundles in it are taken apart by themselves."""
-    if not (entries := _list(bundle.get("entry"))):
+    if not (entries := list_of(bundle.get("entry"))):
         yield bundle
         return
     by_name = {name: entry for entry in entries if _type_of(entry) not in _APART for name in fhir.names_of(entry)}

@@ -16,7 +16,7 @@ from assets.adapters.outcomes import (
     Skip,
     each_record,
 )
-from assets.adapters.values import glucose, glucose_unit, instant, needed, number, text_of
+from assets.adapters.values import glucose, glucose_unit, instant, list_of, needed, number, text_of
 from assets.stream.decode import NOT_AN_OBJECT, bad_type, missing_field
 
 SYSTEM = "hae"
@@ -63,8 +63,8 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         yield Reject(missing_field("metrics"))
         return
     data = document["data"]
-    metrics = _list(data.get("metrics"))
-    others = [Skip(kind) for name, kind in OTHERS.items() for _ in _list(data.get(name))]
+    metrics = list_of(data.get("metrics"))
+    others = [Skip(kind) for name, kind in OTHERS.items() for _ in list_of(data.get(name))]
     if not metrics and not others:
         # An automation sends this when there is nothing new.
         yield Skip(NO_VALUE)
@@ -84,10 +84,6 @@ def adapt(document: Any, context: Context) -> Iterator[Outcome]:
         else:
             yield from (Skip(name or "other") for _ in metric["data"])
     yield from others
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _glucose(point: Any, unit: Any, context: Context) -> Outcome:

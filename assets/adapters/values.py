@@ -39,6 +39,11 @@ def text_of(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
+def list_of(value: Any) -> list[Any]:
+    """A list; an empty one where the value is none."""
+    return value if isinstance(value, list) else []
+
+
 def number(value: Any, field: str, *, has_decimal_comma: bool = False) -> float:
     """A number, also one that was sent as text.
 

@@ -12,7 +12,7 @@ import polars as pl
 from assets.clinical.contract import DEFECTS
 from assets.glucose.silver import MG_DL, MG_DL_PER_MMOL_L, MMOL_L, SPELLINGS
 from assets.stream.contract import FUTURE_TOLERANCE, Utc
-from assets.vitals.silver import FAHRENHEIT
+from assets.vitals.silver import FAHRENHEIT, in_celsius
 from resources.batch_source import UNREADABLE
 
 OUTLIER_DAYS = 30
@@ -123,7 +123,7 @@ def read_ehr(rows: pl.DataFrame) -> pl.DataFrame:
         reading=pl.when(is_mmol)
         .then((reading * MG_DL_PER_MMOL_L).round())
         .when(is_fahrenheit)
-        .then(((reading - 32) / 1.8).round(2))
+        .then(in_celsius(reading))
         .otherwise(reading),
         unit=pl.when(is_mmol).then(pl.lit(MG_DL)).when(is_fahrenheit).then(pl.lit("°C")).otherwise("unit"),
     )

@@ -57,8 +57,14 @@ _COLUMNS = {
     "is_sport_mode": pl.col("sport_mode"),
     "is_on_oxygen": pl.col("on_oxygen"),
 }
-# To hundredths: 100.4 °F must be 38 °C, and not a bit more than the limit.
-_CELSIUS = pl.when(_unit.is_in(FAHRENHEIT)).then(((_temperature - 32) / 1.8).round(2)).otherwise(_temperature)
+
+
+def in_celsius(fahrenheit: pl.Expr) -> pl.Expr:
+    """A temperature in hundredths of a degree: 100.4 °F must be 38 °C, and not a bit more than the limit."""
+    return ((fahrenheit - 32) / 1.8).round(2)
+
+
+_CELSIUS = pl.when(_unit.is_in(FAHRENHEIT)).then(in_celsius(_temperature)).otherwise(_temperature)
 
 
 def clean(decoded: pl.DataFrame) -> pl.DataFrame:
